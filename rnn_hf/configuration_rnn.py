@@ -1,0 +1,144 @@
+# Copyright 2026 The rnn_hf authors. All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""The configuration of the recurrent text classifiers."""
+
+from typing import ClassVar, Literal
+
+from huggingface_hub.dataclasses import strict
+from transformers import PreTrainedConfig
+
+CellType = Literal["rnn", "lstm", "gru"]
+ClassifierPooling = Literal["last", "mean", "max", "attention", "mean_max", "mean_max_last"]
+RecurrentInitializer = Literal["orthogonal", "uniform"]
+
+
+@strict
+class RNNConfig(PreTrainedConfig):
+    r"""Everything that shapes a recurrent text classifier: one configuration for three cells.
+
+    Args:
+        vocab_size (`int`, *optional*, defaults to 30000):
+            Number of words with a vector of their own.
+        pad_token_id (`int`, *optional*, defaults to 0):
+            Id of the token that fills a batch up to its longest text.
+        unk_token_id (`int`, *optional*, defaults to 1):
+            Id of the unknown word, which word dropout puts in the place of others.
+        embedding_size (`int`, *optional*, defaults to 64):
+            Width of the word vectors.
+        hidden_size (`int`, *optional*, defaults to 64):
+            Width of the state in one direction; `output_size` counts both.
+        num_hidden_layers (`int`, *optional*, defaults to 1):
+            Number of recurrent layers, each reading the states of the one below.
+        cell_type (`str`, *optional*, defaults to `"lstm"`):
+            `"rnn"` (Elman, 1990), `"lstm"` (Hochreiter and Schmidhuber, 1997) or `"gru"` (Cho et al., 2014).
+        bidirectional (`bool`, *optional*, defaults to `False`):
+            Whether every layer also reads from the end to the start.
+        classifier_pooling (`str`, *optional*, defaults to `"mean"`):
+            How the states of a text become one vector. `"last"`: the state each direction holds after reading the
+            whole text; `"mean"` and `"max"`: over the tokens; `"attention"`: a learned weighted mean (Zhou et al.,
+            2016); `"mean_max"` and `"mean_max_last"`: side by side (Howard and Ruder, 2018).
+        concat_embedding_mean (`bool`, *optional*, defaults to `False`):
+            Whether the mean of the word vectors stands beside the pooled states before the classifier.
+        pack_padded_sequences (`bool`, *optional*, defaults to `True`):
+            Whether padding is left out. With `False` the attention mask is ignored everywhere, and the padding token
+            is a word like any other: the logits of a text then depend on the batch it came in.
+        embedding_dropout (`float`, *optional*, defaults to 0.0):
+            Dropout probability of the word vectors' entries.
+        hidden_dropout_prob (`float`, *optional*, defaults to 0.0):
+            Dropout probability of the states between two layers.
+        classifier_dropout (`float`, *optional*, defaults to 0.0):
+            Dropout probability of the pooled vector before the classifier.
+        word_dropout (`float`, *optional*, defaults to 0.0):
+            Share of the tokens that training replaces with the unknown word (Iyyer et al., 2015).
+        embedding_initializer_mean (`float`, *optional*, defaults to 0.0):
+            Mean of the normal distribution that the word vectors are drawn from.
+        embedding_initializer_range (`float`, *optional*, defaults to 0.1):
+            Its standard deviation.
+        recurrent_initializer (`str`, *optional*, defaults to `"orthogonal"`):
+            `"orthogonal"`: each gate's recurrent matrix orthogonal (Saxe et al., 2014), its input matrix by Glorot and
+            Bengio (2010), biases zero but for an LSTM's forget gate, which starts at one (Jozefowicz et al., 2015).
+            `"uniform"`: everything within one over the square root of `hidden_size`, as torch draws it.
+
+    Example:
+        >>> from rnn_hf import RNNConfig
+        >>> config = RNNConfig(cell_type="gru", hidden_size=32, bidirectional=True)
+        >>> config.output_size
+        64
+    """
+
+    model_type: ClassVar[str] = "rnn_hf"
+    keys_to_ignore_at_inference: ClassVar[list[str]] = ["final_hidden_state", "final_cell_state"]
+    _auto_class: ClassVar[str | None] = "AutoConfig"
+
+    vocab_size: int = 30_000
+    pad_token_id: int | None = 0
+    unk_token_id: int | None = 1
+    embedding_size: int = 64
+    hidden_size: int = 64
+    num_hidden_layers: int = 1
+    cell_type: CellType = "lstm"
+    bidirectional: bool = False
+    classifier_pooling: ClassifierPooling = "mean"
+    concat_embedding_mean: bool = False
+    pack_padded_sequences: bool = True
+    embedding_dropout: float | int = 0.0
+    hidden_dropout_prob: float | int = 0.0
+    classifier_dropout: float | int = 0.0
+    word_dropout: float | int = 0.0
+    embedding_initializer_mean: float | int = 0.0
+    embedding_initializer_range: float | int = 0.1
+    recurrent_initializer: RecurrentInitializer = "orthogonal"
+
+    @property
+    def num_directions(self) -> int:
+        """How often every layer reads a text: 1, or 2 with `bidirectional`."""
+        return 2 if self.bidirectional else 1
+
+    @property
+    def output_size(self) -> int:
+        """Width of a layer's states, both directions counted."""
+        return self.num_directions * self.hidden_size
+
+    def validate_sizes(self) -> None:
+        """Check that every size is at least one."""
+        for name in ("vocab_size", "embedding_size", "hidden_size", "num_hidden_layers"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
+
+    def validate_token_ids(self) -> None:
+        """Check that the special tokens lie in the vocabulary and that those in use exist."""
+        for name in ("pad_token_id", "unk_token_id"):
+            token_id = getattr(self, name)
+            if token_id is not None and not 0 <= token_id < self.vocab_size:
+                raise ValueError(
+                    f"`{name}` must be from 0 to `vocab_size - 1` ({self.vocab_size - 1}), got {token_id}."
+                )
+        if self.word_dropout and self.unk_token_id is None:
+            raise ValueError("`word_dropout` needs an unknown word. Set `unk_token_id`, or `word_dropout=0`.")
+
+    def validate_probabilities(self) -> None:
+        """Check that every dropout is a probability below one."""
+        for name in ("embedding_dropout", "hidden_dropout_prob", "classifier_dropout", "word_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"`{name}` must be at least 0 and below 1, got {getattr(self, name)}.")
+
+    def validate_initializer(self) -> None:
+        """Check that the word vectors' spread is not negative."""
+        if not self.embedding_initializer_range >= 0:
+            raise ValueError(
+                f"`embedding_initializer_range` must be at least 0, got {self.embedding_initializer_range}."
+            )
+
+
+__all__ = ["RNNConfig"]

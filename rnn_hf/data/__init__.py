@@ -1,0 +1,1 @@
+"""A dataset becomes batches: loading, tokenizing, batching, word vectors."""

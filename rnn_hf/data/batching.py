@@ -1,0 +1,186 @@
+"""From encoded rows to padded batches, with as little padding as the order of the batches allows."""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import datasets
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+MAX_POOL_BATCHES = 100
+
+
+class EncodedRows(Dataset[pa.Table]):
+    """Rows of an encoded dataset, of which a `DataLoader` fetches a whole batch as one Arrow table.
+
+    Tokens stay in the (memory-mapped) Arrow buffers until `PaddingCollator` copies them: no Python object is made
+    for a token, and a batch costs microseconds.
+
+    Args:
+        dataset: Rows with the columns `input_ids`, `labels`, `length` and `row`, as `encode_dataset` makes them.
+
+    Attributes:
+        lengths: Number of tokens of each row. Shape `(num_rows,)`, int32.
+    """
+
+    def __init__(self, dataset: datasets.Dataset) -> None:
+        self._rows = dataset.with_format("arrow")
+        column = dataset.select_columns("length").with_format("arrow")[:]["length"]
+        self.lengths: np.ndarray = column.to_numpy().astype(np.int32)
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __getitem__(self, index: int) -> pa.Table:
+        return self._rows[index]
+
+    def __getitems__(self, indices: list[int]) -> pa.Table:
+        """Return the rows at `indices`, in that order; a `DataLoader` looks for this method."""
+        return self._rows[indices]
+
+
+class PaddingCollator:
+    """Turns rows of `EncodedRows` into tensors, padded on the right to the longest text of the batch.
+
+    A batch of empty texts is one position wide, because a recurrent layer needs at least one step.
+
+    Args:
+        pad_token_id: Id written where a text has ended.
+
+    Example:
+        >>> rows = {"input_ids": [[5, 6, 7], [8]], "labels": [1, 0], "row": [3, 9]}
+        >>> PaddingCollator(pad_token_id=0)(pa.table(rows))["input_ids"]
+        tensor([[5, 6, 7],
+                [8, 0, 0]])
+    """
+
+    def __init__(self, pad_token_id: int) -> None:
+        self.pad_token_id = pad_token_id
+
+    def __call__(self, rows: pa.Table) -> dict[str, Tensor]:
+        """Return the batch, all int64.
+
+        Returns:
+            `input_ids` and `attention_mask` (1 for tokens, 0 for padding), shape `(batch_size, longest)`, `labels` and
+            `row` (where in its split the text stands), shape `(batch_size,)`.
+        """
+        texts = rows["input_ids"].combine_chunks()
+        lengths = np.diff(texts.offsets.to_numpy())
+        mask = np.arange(max(1, lengths.max())) < lengths[:, None]  # (batch, longest)
+        input_ids = np.full(mask.shape, self.pad_token_id, dtype=np.int64)
+        input_ids[mask] = texts.flatten().to_numpy()
+        arrays = {
+            "input_ids": input_ids,
+            "attention_mask": mask,
+            "labels": rows["labels"].to_numpy(),
+            "row": rows["row"].to_numpy(),
+        }
+        return {name: torch.from_numpy(array.astype(np.int64)) for name, array in arrays.items()}
+
+
+class BatchSampler(Sampler[list[int]]):
+    """Batches of one size, drawn anew in each epoch; only the last one may be short.
+
+    The order is a function of `(seed, epoch)` alone: no generator has a state that a resumed run would have to
+    restore. Accelerate's prepared loader calls `set_epoch` with a count of its own before each epoch, so call the
+    *loader's* `set_epoch(epoch)`, which moves that count, and not the sampler's.
+
+    Args:
+        lengths: Number of tokens of each row. Shape `(num_rows,)`.
+        batch_size: Rows in a batch.
+        seed: Seed of the order; 0 or more.
+
+    Attributes:
+        epoch: Epoch whose order is drawn next.
+        start_batch: Batches of the epoch to leave out at its beginning: those a resumed run has seen. The others are
+            the same as without it. Set it back to 0 for the next epoch.
+    """
+
+    drop_last = False  # Accelerate asks for it
+
+    def __init__(self, lengths: Sequence[int] | np.ndarray, batch_size: int, seed: int = 0) -> None:
+        if batch_size < 1:
+            raise ValueError(f"`batch_size` must be at least 1, got {batch_size}. Raise it.")
+        if seed < 0:
+            raise ValueError(f"`seed` must be at least 0, got {seed}. Pass another one.")
+        self.lengths = np.asarray(lengths)
+        self.batch_size = batch_size
+        self.seed = seed
+        self.epoch = 0
+        self.start_batch = 0
+
+    @property
+    def sampler(self) -> "BatchSampler":
+        """Itself: where Accelerate's loader looks for `set_epoch` when it runs on several processes."""
+        return self
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the order of the next iteration."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return max(0, -(-len(self.lengths) // self.batch_size) - self.start_batch)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        order = self.draw_order(np.random.default_rng([self.seed, self.epoch]))
+        for start in range(self.start_batch * self.batch_size, len(order), self.batch_size):
+            yield order[start : start + self.batch_size].tolist()
+
+    def draw_order(self, generator: np.random.Generator) -> np.ndarray:
+        """Return the rows in the order of the batches, the short one last. Shape `(num_rows,)`."""
+        raise NotImplementedError
+
+
+class RandomBatchSampler(BatchSampler):
+    """Batches of rows drawn at random, whatever their lengths."""
+
+    def draw_order(self, generator: np.random.Generator) -> np.ndarray:
+        """Return the rows shuffled."""
+        return generator.permutation(len(self.lengths))
+
+
+class LengthGroupedBatchSampler(BatchSampler):
+    """Batches of texts of like length in random order: little padding, and other batches in every epoch.
+
+    Rows are dealt at random into two pools or more, of up to `MAX_POOL_BATCHES` batches; each pool is sorted by length
+    and cut into batches, and the batches are shuffled. The rows of a short last batch are drawn from all, so that no
+    length is favoured there.
+    """
+
+    def draw_order(self, generator: np.random.Generator) -> np.ndarray:
+        """Return the rows grouped by length, the batches shuffled."""
+        num_batches = len(self.lengths) // self.batch_size
+        num_pools = max(2, -(-num_batches // MAX_POOL_BATCHES))
+        rows, rest = np.split(generator.permutation(len(self.lengths)), [num_batches * self.batch_size])
+        pools = np.arange(num_batches).repeat(self.batch_size) * num_pools // max(1, num_batches)
+        batches = rows[np.lexsort((self.lengths[rows], pools))].reshape(num_batches, self.batch_size)
+        return np.concatenate([generator.permutation(batches).ravel(), rest])
+
+
+class SortedBatchSampler(BatchSampler):
+    """Batches in the order of the lengths, longest first, the same in every epoch: for evaluation.
+
+    A batch that does not fit into memory shows at once, and padding is at its least.
+    """
+
+    def draw_order(self, generator: np.random.Generator) -> np.ndarray:
+        """Return the rows by falling length, equally long ones in their own order."""
+        return np.argsort(-self.lengths.astype(np.int64), kind="stable")
+
+
+def padding_share(lengths: Sequence[int] | np.ndarray, batches: Iterable[Sequence[int]]) -> float:
+    """Return which part of all positions in the batches is padding, from 0 to 1.
+
+    Args:
+        lengths: Number of tokens of each row. Shape `(num_rows,)`.
+        batches: Indices of the rows of each batch.
+
+    Example:
+        >>> padding_share([1, 3, 2], [[0, 1], [2]])
+        0.25
+    """
+    of_batches = [np.asarray(lengths)[batch] for batch in batches]
+    num_positions = sum(len(of_batch) * max(1, int(of_batch.max())) for of_batch in of_batches)
+    return 1 - sum(int(of_batch.sum()) for of_batch in of_batches) / num_positions

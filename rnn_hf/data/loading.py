@@ -1,0 +1,468 @@
+"""From a dataset on the Hub, in a folder or in files to tokenized rows.
+
+Texts and tokens stay in Arrow files that are memory mapped, so that memory does not grow with the dataset.
+"""
+
+import glob
+import html
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value, load_dataset
+from datasets.exceptions import DatasetNotFoundError
+from datasets.fingerprint import Hasher
+from huggingface_hub import constants, get_session
+from tokenizers import Tokenizer
+from transformers import PreTrainedTokenizerBase
+
+from .demo_news import load_demo_news
+
+DEFAULT_DATASET = "fancyzhx/ag_news"
+DEMO_DATASET = "demo"
+SPLITS = ("train", "validation", "test")
+
+_VALIDATION_ALIASES = ("validation", "valid", "val", "dev")
+
+# pandas would read the words "NA", "null" and "None" as missing; only an empty field is.
+_CSV = {"keep_default_na": False, "na_values": [""]}
+# Tab-separated values know no quoting (3 is `csv.QUOTE_NONE`): a stray quote must not swallow the lines after it.
+_READERS: Mapping[str, tuple[str, dict[str, Any]]] = {
+    ".csv": ("csv", _CSV),
+    ".tsv": ("csv", {**_CSV, "sep": "\t", "quoting": 3}),
+    ".jsonl": ("json", {}),
+    ".json": ("json", {}),
+    ".parquet": ("parquet", {}),
+}
+
+_LABEL_VALUES = (Value("string"), Value("large_string"), Value("bool"))
+
+# Names that no English sentence ends a word with, so that they are entities even where the ampersand is lost.
+_ENTITY = re.compile(
+    r"&(#?\w+;)|(#\d+;|\b(?:quot|amp|lt|gt|nbsp|hellip|[lr][sd]quo|[mn]dash|[a-z](?:acute|grave|uml|cedil|tilde));)"
+)
+_APOSTROPHE = re.compile(r" +(?:#39|#8217|rsquo);(?=(?:s|t|re|ve|ll|d|m)\b|(?!\w))", re.IGNORECASE)
+_HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
+_TAG = re.compile(r"</?[A-Za-z][^<>]*>")
+
+
+def clean_text(text: str) -> str:
+    r"""Return the text without the remains of HTML and of escapes that AG News carries.
+
+    AG News lost the ampersands of its entities (a blank stands in their place) and has backslashes for line ends.
+    Entities become their characters, tags are dropped, backslashes and runs of white space become one blank.
+
+    Example:
+        >>> clean_text("Oil at  #36;46.75, up on yesterday #39;s close. &lt;b&gt;Reuters&lt;/b&gt;")
+        "Oil at $46.75, up on yesterday's close. Reuters"
+        >>> clean_text(r"A second\team grabs \$1B of AT amp;T")
+        'A second team grabs $1B of AT&T'
+    """
+    text = re.sub(r"\\+(?=\$)", "", text).replace("\\", " ")
+    text = re.sub(r"(?<=[A-Z]) amp;(?=[A-Z])", "&", _APOSTROPHE.sub("'", text))
+    text = _ENTITY.sub(lambda match: html.unescape("&" + (match[1] or match[2])), text)
+    return " ".join(_TAG.sub(" ", text).split())
+
+
+def load_text_dataset(
+    dataset_name: str | None = None,
+    dataset_config_name: str | None = None,
+    *,
+    train_file: str | Path | None = None,
+    validation_file: str | Path | None = None,
+    test_file: str | Path | None = None,
+    text_column_names: Sequence[str] | None = None,
+    label_column_name: str = "label",
+    label_names: Sequence[str] | None = None,
+    splits: Sequence[str] | None = None,
+    validation_size: float = 0.05,
+    seed: int = 42,
+    clean_text: bool = False,
+    max_train_samples: int | None = None,
+) -> DatasetDict:
+    """Load a dataset with one label a text as the columns `text` and `label`.
+
+    Where there is no validation split, a stratified one is cut from the training rows: at least one row of each class
+    that has two or more; a class of one row stays in training. The cut and the sample depend on `seed` alone.
+
+    Args:
+        dataset_name: Id on the Hugging Face Hub, folder in the Hub's layout, or `"demo"` (generated, needs no
+            network). `DEFAULT_DATASET` if neither a name nor a file is given.
+        dataset_config_name: Configuration of the dataset, where it has several.
+        train_file: Training rows in a file: `.csv`, `.tsv` (unquoted), `.jsonl`, `.json` or `.parquet`.
+        validation_file: Validation rows, likewise.
+        test_file: Test rows, likewise.
+        text_column_names: Columns that make up the text, joined by one blank; a missing value counts as an empty
+            text. Defaults to `text`, or else to the only column of strings.
+        label_column_name: Column of the labels: `ClassLabel`, strings, integers or booleans.
+        label_names: Classes in the order of their ids, such as those of a loaded model. Labels are matched by name;
+            where none matches and all are numbers, they are taken for ids. Defaults to the classes of the training
+            split: the names of its `ClassLabel`, or else its labels, sorted.
+        splits: Which of `"train"`, `"validation"` and `"test"` to return. Defaults to those there are.
+        validation_size: Share of the training rows that becomes the validation split, where there is none; 0: none.
+        seed: Seed of the cut and of the sample.
+        clean_text: Whether to pass the texts through `clean_text`.
+        max_train_samples: Size of a random sample of the training rows, drawn after the cut. Defaults to all.
+
+    Returns:
+        The splits that are present, each with the columns `text` (string) and `label` (`ClassLabel`).
+
+    Raises:
+        FileNotFoundError: If the dataset or a file does not exist.
+        ConnectionError: If the Hub does not answer and the dataset is not in the cache.
+        ValueError: If an argument, a file, a column or a label is not as described above.
+
+    Example:
+        >>> load_text_dataset("demo")["train"].features["label"].names
+        ['World', 'Sports', 'Business', 'Sci/Tech']
+    """
+    for split in splits or ():
+        if split not in SPLITS:
+            raise ValueError(f'`splits` must be of {_listed(SPLITS)}, got "{split}".')
+    if not 0 <= validation_size < 1:
+        raise ValueError(f"`validation_size` must be at least 0 and below 1, got {validation_size}.")
+    if max_train_samples is not None and max_train_samples < 1:
+        raise ValueError(f"`max_train_samples` must be at least 1, got {max_train_samples}.")
+    files = {"train": train_file, "validation": validation_file, "test": test_file}
+    given = {split: Path(file).expanduser() for split, file in files.items() if file is not None}
+    if given and dataset_name is not None:
+        raise ValueError(f'`dataset_name` is "{dataset_name}" but files are given, too. Pass one or the other.')
+    if given:
+        found = {split: _read_file(split, path) for split, path in given.items()}
+    else:
+        loaded = _load_named(dataset_name or DEFAULT_DATASET, dataset_config_name)
+        names = {split: _VALIDATION_ALIASES if split == "validation" else (split,) for split in SPLITS}
+        found = {split: loaded[name] for split in SPLITS for name in reversed(names[split]) if name in loaded}
+        if not found:
+            raise ValueError(f"The dataset must have a split of {_listed(SPLITS)}, got {_listed(loaded)}.")
+
+    cut = validation_size > 0 and "validation" not in found and "train" in found
+    available = [split for split in SPLITS if split in found or (cut and split == "validation")]
+    for split in splits or ():
+        if split not in available:
+            raise ValueError(f'The dataset has no "{split}" split. Choose from {_listed(available)}.')
+    wanted = [split for split in available if splits is None or split in splits]
+    needed = [split for split in found if split in wanted or (cut and split == "train" and "validation" in wanted)]
+
+    reference = {split: found[split] for split in (["train"] if "train" in found else needed)}
+    classes = _classes(reference, label_column_name) if label_names is None else list(label_names)
+    declared = all(isinstance(rows.features.get(label_column_name), ClassLabel) for rows in reference.values())
+    result = {}
+    for split in needed:
+        columns = _text_columns(found[split], text_column_names, label_column_name)
+        ids = _class_ids(
+            found[split], label_column_name, classes, split, ids_allowed=declared or label_names is not None
+        )
+        result[split] = _text_and_label(found[split], columns, label_column_name, ids, classes, clean_text)
+    if cut and "train" in needed:
+        result["train"], result["validation"] = _cut_validation(result["train"], validation_size, seed)
+    if max_train_samples is not None and max_train_samples < len(result.get("train", ())):
+        sample = np.random.default_rng(seed).permutation(len(result["train"]))[:max_train_samples]
+        result["train"] = result["train"].select(np.sort(sample))
+    return DatasetDict({split: result[split] for split in wanted})
+
+
+def encode_dataset(dataset: DatasetDict, tokenizer: PreTrainedTokenizerBase, max_length: int | None) -> DatasetDict:
+    """Tokenize every split into an Arrow file; the same rows, tokenizer and length are tokenized once only.
+
+    A tokenizer's own hash changes when it is used, so the name of the cached file comes from its serialized content.
+    A tokenizer without a fast backend works, too, though it may be run again in a new process. Rows held in memory
+    stay in memory.
+
+    Args:
+        dataset: Splits with the columns `text` and `label`, as from `load_text_dataset`.
+        tokenizer: The tokenizer; its special tokens are added.
+        max_length: Number of tokens a text is cut to. `None`: texts stay whole.
+
+    Returns:
+        Splits with the columns `input_ids` (list of int32), `labels` (int64), `length` (int32, number of tokens) and
+        `row` (int32, index of the row in its split).
+
+    Raises:
+        ValueError: If `max_length` is below 1.
+    """
+    if max_length is not None and max_length < 1:
+        raise ValueError(f"`max_length` must be at least 1, got {max_length}.")
+    encode, content = _encoder(tokenizer, max_length)
+
+    def encode_rows(texts: list[str], labels: list[int], rows: list[int]) -> pa.Table:
+        input_ids = pa.array(encode(texts), type=pa.list_(pa.int32()))
+        columns = [input_ids, pa.array(labels), pc.list_value_length(input_ids), pa.array(rows, type=pa.int32())]
+        return pa.Table.from_arrays(columns, names=list(features))
+
+    features = Features(
+        input_ids=List(Value("int32")), labels=Value("int64"), length=Value("int32"), row=Value("int32")
+    )
+    return DatasetDict(
+        {
+            split: rows.map(
+                encode_rows,
+                input_columns=["text", "label"],
+                with_indices=True,
+                batched=True,
+                remove_columns=rows.column_names,
+                features=features,
+                new_fingerprint=Hasher.hash([rows._fingerprint, content, max_length]),
+                desc=f"Tokenizing {split}",
+            )
+            for split, rows in dataset.items()
+        }
+    )
+
+
+def _encoder(tokenizer: PreTrainedTokenizerBase, max_length: int | None) -> tuple[Callable[[list[str]], Any], str]:
+    """Return the fastest function from texts to lists of ids, and what identifies it in another process."""
+    if not isinstance(getattr(tokenizer, "backend_tokenizer", None), Tokenizer):
+        limit = {} if max_length is None else {"truncation": True, "max_length": max_length}
+        return lambda texts: tokenizer(texts, padding=False, **limit)["input_ids"], Hasher.hash(tokenizer)
+    # A copy, because the settings of truncation and padding belong to the backend.
+    backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    backend.encode_special_tokens = tokenizer.split_special_tokens
+    backend.no_padding()
+    backend.no_truncation()
+    if max_length is not None:
+        backend.enable_truncation(max_length, direction=tokenizer.truncation_side)
+
+    def encode(texts: list[str]) -> list[list[int]]:
+        try:
+            encodings = backend.encode_batch_fast(texts)
+        except TypeError:
+            # A lone surrogate, which has no UTF-8 form.
+            encodings = backend.encode_batch_fast([text.encode("utf-8", "replace").decode() for text in texts])
+        return [encoding.ids for encoding in encodings]
+
+    return encode, f"{backend.to_str()} {backend.encode_special_tokens}"
+
+
+def _listed(names: Iterable[str]) -> str:
+    """Return the names for a message, not more than 20 of them."""
+    names = list(names)
+    return ", ".join(names[:20]) + (f", ... ({len(names)} in all)" if len(names) > 20 else "")
+
+
+def _reason(error: BaseException) -> str:
+    """Return in one line what lies under an error of `datasets`."""
+    return (str(error.__cause__ or error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _read_file(split: str, path: Path) -> Dataset:
+    """Return the rows of one file."""
+    flag = f"`--{split}_file`"
+    if path.is_dir():
+        raise ValueError(f"{flag} must be a file, got the directory {path}. Pass a directory as `--dataset_name`.")
+    if not path.exists():
+        raise FileNotFoundError(f"{flag} must be a file, but there is none at {path}. Check the path.")
+    if path.suffix.lower() not in _READERS:
+        raise ValueError(f"{flag} must end in {_listed(_READERS)}, got {path}. Convert the file or rename it.")
+    reader, options = _READERS[path.suffix.lower()]
+    try:
+        return load_dataset(reader, data_files={split: glob.escape(str(path.absolute()))}, **options)[split]
+    except Exception as error:
+        raise ValueError(
+            f"{flag} must hold rows in the format {path.suffix}, got {path} ({_reason(error)}). Mend the file."
+        ) from error
+
+
+def _load_named(name: str, config: str | None) -> DatasetDict:
+    """Return the splits of a dataset on the Hub, in a folder, or of the demo."""
+    if name == DEMO_DATASET:
+        return load_demo_news()
+    expected = f'`--dataset_name` must be a folder, an id on the Hugging Face Hub or "{DEMO_DATASET}"'
+    path = Path(name).expanduser()
+    if path.is_file():
+        raise ValueError(f"{expected}, got the file {path}. Pass files as `--train_file` and `--test_file`.")
+    if path.is_dir():
+        name = str(path)
+    elif not _HUB_ID.fullmatch(name):
+        raise FileNotFoundError(f"{expected}, but there is no folder {name}. Check the path.")
+    unreachable = None if path.is_dir() else _hub_failure()
+    try:
+        with _offline(unreachable is not None):
+            return load_dataset(name, config)
+    except ConnectionError as error:
+        raise ConnectionError(
+            f'The Hugging Face Hub must be reachable for "{name}", which is no local folder, but it is not '
+            f"({_reason(unreachable or error)}). Pass a local folder, or `--dataset_name {DEMO_DATASET}`."
+        ) from error
+    except DatasetNotFoundError as error:
+        raise FileNotFoundError(f'{expected}, got "{name}" ({_reason(error)}). Check the name.') from error
+    except Exception as error:
+        configs = [] if unreachable else _configs_to_choose_from(name, config)
+        if configs:
+            raise ValueError(
+                f'`--dataset_config_name` must be one of {_listed(configs)} for "{name}", got {config}. Choose one.'
+            ) from error
+        raise ValueError(f'"{name}" could not be read as a dataset ({_reason(error)}). Mend its files.') from error
+
+
+def _configs_to_choose_from(name: str, config: str | None) -> list[str]:
+    """Return the configurations of a dataset if `config` is none of them."""
+    try:
+        configs = datasets.get_dataset_config_names(name)
+        chosen = config or datasets.get_dataset_default_config_name(name)
+    except Exception:
+        return []
+    return [] if chosen in configs else configs
+
+
+def _hub_failure() -> Exception | None:
+    """Return why the Hub cannot be reached, found in one request; `datasets` would try for half a minute."""
+    try:
+        get_session().head(constants.ENDPOINT, timeout=10)
+    except Exception as error:  # which classes these are depends on the HTTP client of huggingface_hub
+        return error
+    return None
+
+
+@contextmanager
+def _offline(enabled: bool) -> Iterator[None]:
+    """Let `datasets` look into its cache only."""
+    before = datasets.config.HF_HUB_OFFLINE
+    datasets.config.HF_HUB_OFFLINE = before or enabled
+    try:
+        yield
+    finally:
+        datasets.config.HF_HUB_OFFLINE = before
+
+
+def _column(dataset: Dataset, name: str) -> pa.ChunkedArray:
+    """Return a column as it lies in its file."""
+    return dataset.select_columns([name]).with_format("arrow")[:][name]
+
+
+def _text_columns(dataset: Dataset, wanted: Sequence[str] | None, label_column: str) -> list[str]:
+    """Return the columns that make up the text, checked."""
+    others = [name for name in dataset.column_names if name != label_column]
+    if wanted is None:
+        strings = [name for name in others if dataset.features[name] in (Value("string"), Value("large_string"))]
+        wanted = ["text"] if "text" in others else strings
+        if len(wanted) != 1:
+            raise ValueError(
+                f'The dataset has no column "text" and {len(strings)} other columns of strings '
+                f"(columns: {_listed(dataset.column_names)}). Pass `--text_column_names`."
+            )
+    for name in wanted:
+        if name not in others:
+            problem = "is the label" if name == label_column else "is not in the dataset"
+            raise ValueError(
+                f'Text column "{name}" {problem} (columns: {_listed(dataset.column_names)}). '
+                "Pass other `--text_column_names`."
+            )
+        if not isinstance(dataset.features[name], Value):
+            raise ValueError(f'Text column "{name}" must hold strings, got {dataset.features[name]}.')
+    return list(wanted)
+
+
+def _named_labels(dataset: Dataset, column: str, split: str) -> dict[Any, str]:
+    """Return the name of every label that occurs in a split."""
+    if column not in dataset.column_names:
+        raise ValueError(
+            f'Column "{column}" is not in the dataset (columns: {_listed(dataset.column_names)}). '
+            "Pass `--label_column_name`."
+        )
+    if len(dataset) == 0:
+        raise ValueError(f'The "{split}" split must have rows, got none.')
+    feature, labels = dataset.features[column], _column(dataset, column)
+    if labels.null_count:
+        row = pc.index(pc.is_null(labels), True).as_py()
+        raise ValueError(
+            f'Every row must have a label, got none in row {row} of the "{split}" split (the first row is 0).'
+        )
+    if not (pa.types.is_integer(labels.type) or feature in _LABEL_VALUES):
+        raise ValueError(
+            f'Column "{column}" must hold one class a row (a string, an integer or a boolean), got {feature}. '
+            "Pass `--label_column_name`."
+        )
+    names = dict(enumerate(feature.names)) if isinstance(feature, ClassLabel) else {}
+    return {label: names.get(label, str(label)) for label in pc.unique(labels).to_pylist()}
+
+
+def _classes(reference: Mapping[str, Dataset], column: str) -> list[str]:
+    """Return the names of the classes in the order of their ids."""
+    names: set[str] = set()
+    for split, rows in reference.items():
+        names.update(_named_labels(rows, column, split).values())
+        if isinstance(rows.features[column], ClassLabel):
+            return list(rows.features[column].names)
+    numbers = all(re.fullmatch(r"-?\d+", name) for name in names)
+    return sorted(names, key=int) if numbers else sorted(names)
+
+
+def _class_ids(
+    dataset: Dataset, column: str, classes: Sequence[str], split: str, *, ids_allowed: bool
+) -> dict[Any, int]:
+    """Return the class id of every label that occurs in a split."""
+    named = _named_labels(dataset, column, split)
+    ids = {name: class_id for class_id, name in enumerate(classes)}
+    if ids_allowed and not any(name in ids for name in named.values()):
+        ids = {str(class_id): class_id for class_id in range(len(classes))}
+    for label, name in named.items():
+        if name not in ids:
+            row = pc.index(_column(dataset, column), label).as_py()
+            raise ValueError(
+                f'Label "{name}" in row {row} of the "{split}" split (labels: {_listed(sorted(named.values()))}) is '
+                f"none of the classes {_listed(classes)}. Leave such rows out, or pass `--label_column_name`."
+            )
+    return {label: ids[name] for label, name in named.items()}
+
+
+def _text_and_label(
+    dataset: Dataset,
+    text_columns: list[str],
+    label_column: str,
+    ids: dict[Any, int],
+    classes: list[str],
+    clean: bool,
+) -> Dataset:
+    """Return the columns `text` and `label`, written anew only where they differ from those that are there."""
+    features = Features(text=Value("string"), label=ClassLabel(names=classes))
+    first = text_columns[0]
+    as_they_are = len(text_columns) == 1 and not clean and dataset.features[first] == features["text"]
+    if as_they_are and dataset.features[label_column] == features["label"] and not _column(dataset, first).null_count:
+        return dataset.select_columns([first, label_column]).rename_columns({first: "text", label_column: "label"})
+    return (
+        dataset.with_format("arrow")
+        .map(
+            _convert,
+            batched=True,
+            remove_columns=dataset.column_names,
+            features=features,
+            fn_kwargs={"text_columns": text_columns, "label_column": label_column, "ids": ids, "clean": clean},
+            desc="Preparing texts",
+        )
+        .with_format(None)
+    )
+
+
+def _convert(
+    table: pa.Table, text_columns: list[str], label_column: str, ids: dict[Any, int], clean: bool
+) -> pa.Table:
+    """Return `text` and `label` of a batch of rows."""
+    texts = [pc.fill_null(pc.cast(table[name], pa.string()), "") for name in text_columns]
+    text = pc.binary_join_element_wise(*texts, " ")
+    if clean:
+        text = pa.array([clean_text(text) for text in text.to_pylist()], type=pa.string())
+    positions = pc.index_in(table[label_column], pa.array(list(ids), type=table[label_column].type))
+    return pa.table({"text": text, "label": pc.take(pa.array(list(ids.values()), type=pa.int64()), positions)})
+
+
+def _cut_validation(dataset: Dataset, share: float, seed: int) -> tuple[Dataset, Dataset]:
+    """Return the rows that stay in training and those that are held out, both in their old order."""
+    labels = _column(dataset, "label").to_numpy()
+    shuffled = np.random.default_rng(seed).permutation(len(labels))
+    held_out = np.zeros(len(labels), dtype=bool)
+    for label in np.unique(labels):
+        rows = shuffled[labels[shuffled] == label]
+        held_out[rows[: min(max(1, round(share * len(rows))), len(rows) - 1)]] = True
+    if not held_out.any():
+        raise ValueError(
+            'A class must have two rows to be cut into training and validation, got one row of each in "train". '
+            "Pass `--validation_file` or `--validation_size 0`."
+        )
+    return dataset.select(np.flatnonzero(~held_out)), dataset.select(np.flatnonzero(held_out))

@@ -1,0 +1,132 @@
+"""Train a word-level tokenizer that needs no code of this package to load."""
+
+import sys
+from collections.abc import Iterable, Iterator
+
+from tokenizers import Regex, Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.normalizers import Lowercase, Replace, Sequence
+from tokenizers.pre_tokenizers import Split
+from tokenizers.trainers import WordLevelTrainer
+from transformers import PreTrainedTokenizerFast
+
+PAD_TOKEN = "[PAD]"
+UNK_TOKEN = "[UNK]"
+
+# `Lowercase` maps every character alone, but a Greek capital sigma at the end of a word becomes another letter than
+# one inside it (Unicode Standard 3.13, `Final_Sigma`). With an unbounded look-behind, a text of lone sigmas would cost
+# the square of its length.
+_CASED = r"[\p{Cased}&&\P{Case_Ignorable}]"
+_FINAL_SIGMA = rf"(?<={_CASED}\p{{Case_Ignorable}}{{0,30}})Σ(?!\p{{Case_Ignorable}}*{_CASED})"
+
+_MARKS = "'.,()!?"
+# Python counts the separators U+001C to U+001F as white space, Oniguruma's `\s` does not.
+_BLANKS = r"\s\x1C-\x1F;:"
+
+
+def train_tokenizer(
+    texts: Iterable[str],
+    *,
+    vocab_size: int | None = None,
+    min_frequency: int = 1,
+    max_length: int | None = None,
+    show_progress: bool = False,
+) -> PreTrainedTokenizerFast:
+    r"""Return a tokenizer whose vocabulary is the most frequent words of `texts`.
+
+    Words are those of torchtext's `basic_english`, which many lessons and papers use, so that vocabulary sizes and
+    accuracies can be compared. A text is lower-cased; each of ``' . , ( ) ! ?`` is a word of its own; ``"`` is
+    deleted; ``;``, ``:`` and the tag ``<br />`` separate words as white space does; all else, hyphens included, stays
+    inside its word. Lower case and white space are Python's `str.lower` and `\s`, except for characters that only one
+    side's Unicode tables know and a capital sigma with more than 30 marks between it and the letter before it.
+
+    `[PAD]` has id 0 and `[UNK]` id 1. The words follow from the most to the least frequent, equally frequent ones in
+    the order of their code points: the same texts give the same ids in whatever order they come.
+
+    A text cannot inject a special token: the characters ``[PAD]`` and ``[UNK]`` are read as the words ``[pad]`` and
+    ``[unk]``. This setting (`split_special_tokens=True`) is saved in `tokenizer_config.json`, which
+    `tokenizers.Tokenizer.from_file` does not read: a tokenizer loaded in that way does turn them into special tokens.
+
+    Args:
+        texts: Texts to count words in. They are read once and not kept.
+        vocab_size: Largest number of tokens, the two special ones included. `None` keeps every word.
+        min_frequency: Occurrences, over all texts, that a word needs to be kept.
+        max_length: Tokens that `truncation=True` keeps (the tokenizer's `model_max_length`). `None` sets no limit.
+        show_progress: Whether to draw the progress bar of `tokenizers` on standard error.
+
+    Returns:
+        A tokenizer that pads on the right and returns `input_ids` and `attention_mask`; an empty text has no tokens.
+        `AutoTokenizer.from_pretrained` loads what its `save_pretrained` wrote.
+
+    Raises:
+        TypeError: If `texts` is one string or yields something that is not a string.
+        ValueError: If a number is out of its domain or no word is frequent enough.
+
+    Example:
+        >>> tokenizer = train_tokenizer(["It's a start-up.", "A start."])
+        >>> tokenizer.tokenize('IT\'S "a" start-up!')
+        ['it', "'", 's', 'a', 'start-up', '[UNK]']
+        >>> tokenizer("a start").input_ids
+        [3, 7]
+    """
+    if isinstance(texts, str):
+        raise TypeError("`texts` must be an iterable of strings, got one string. Pass `[text]`.")
+    if vocab_size is not None and vocab_size < 2:
+        raise ValueError(
+            f"`vocab_size` must be at least 2, got {vocab_size}. Count {PAD_TOKEN} and {UNK_TOKEN} in, or pass `None` "
+            "to keep every word."
+        )
+    if min_frequency < 1:
+        raise ValueError(f"`min_frequency` must be at least 1, got {min_frequency}. Pass 1 to keep every word.")
+    if max_length is not None and max_length < 1:
+        raise ValueError(f"`max_length` must be at least 1, got {max_length}. Pass `None` for no limit.")
+
+    backend = _untrained_tokenizer()
+    backend.train_from_iterator(
+        _only_strings(texts),
+        trainer=WordLevelTrainer(
+            vocab_size=sys.maxsize if vocab_size is None else vocab_size,
+            min_frequency=min_frequency,
+            special_tokens=[PAD_TOKEN, UNK_TOKEN],
+            show_progress=show_progress,
+        ),
+    )
+    if backend.get_vocab_size() == 2 and vocab_size != 2:
+        raise ValueError(
+            f"`texts` must contain a word that occurs at least {min_frequency} times, got none. Pass more texts or "
+            "lower `min_frequency`."
+        )
+
+    limit = {} if max_length is None else {"model_max_length": max_length}
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        pad_token=PAD_TOKEN,
+        unk_token=UNK_TOKEN,
+        padding_side="right",
+        model_input_names=["input_ids", "attention_mask"],
+        split_special_tokens=True,
+        **limit,
+    )
+
+
+def _untrained_tokenizer() -> Tokenizer:
+    tokenizer = Tokenizer(WordLevel(unk_token=UNK_TOKEN))
+    # The quote goes before the tag is looked for: `<br "/>` is a tag too.
+    tokenizer.normalizer = Sequence(
+        [Replace(Regex(_FINAL_SIGMA), "ς"), Lowercase(), Replace('"', ""), Replace("<br />", " ")]
+    )
+    # One expression that matches the words themselves is the fastest exact form: every further normalizer that inserts
+    # blanks around a mark copies the text, every further pre-tokenizer walks over all words again.
+    words = Regex(rf"[^{_BLANKS}{_MARKS}]++|[{_MARKS}]")
+    tokenizer.pre_tokenizer = Split(words, behavior="removed", invert=True)
+    return tokenizer
+
+
+def _only_strings(texts: Iterable[str]) -> Iterator[str]:
+    for index, text in enumerate(texts):
+        # `tokenizers` would take a list for a batch of texts.
+        if not isinstance(text, str):
+            raise TypeError(
+                f"`texts` must yield strings, got `{type(text).__name__}` at position {index}. Pass a flat iterable."
+            )
+        yield text

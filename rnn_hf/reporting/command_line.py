@@ -1,0 +1,129 @@
+"""One way for every script to read its arguments and to show an error of its user."""
+
+import copy
+import difflib
+import os
+import sys
+from argparse import ArgumentParser
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import Field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NoReturn
+
+import yaml
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
+from transformers import HfArgumentParser
+
+USER_ERROR_STATUS = 2
+
+
+class ScriptParser(HfArgumentParser):
+    """Turns command lines and recipes into dataclasses; a mistake in either ends in one line and exit status 2.
+
+    A recipe is a YAML file of flag names and values, given before every flag. Its entries are read as if they had been
+    typed at the front of the command line, so that both go through the same types and the command line wins.
+
+    Args:
+        dataclass_types: The dataclasses whose fields are the flags.
+        kwargs: Passed on to `argparse.ArgumentParser`.
+    """
+
+    def __init__(self, dataclass_types: Sequence[type], **kwargs: Any) -> None:
+        super().__init__(dataclass_types, allow_abbrev=False, **kwargs)  # type: ignore[arg-type]  # typed as one class
+
+    @staticmethod
+    def _parse_dataclass_field(parser: ArgumentParser, field: Field[Any]) -> None:
+        # argparse would refuse the domain of a value, which is checked by the dataclass
+        field = copy.copy(field)
+        field.metadata = MappingProxyType({key: value for key, value in field.metadata.items() if key != "domain"})
+        HfArgumentParser._parse_dataclass_field(parser, field)
+
+    def error(self, message: str) -> NoReturn:
+        """Print one line, without the usage of a hundred flags, and exit."""
+        raise ValueError(message)
+
+    def flags(self) -> list[str]:
+        """Return the names of all flags, without their dashes."""
+        return [option[2:] for option in self._option_string_actions if option.startswith("--")]
+
+    def parse(self, argv: Sequence[str]) -> tuple[tuple[Any, ...], set[str]]:
+        """Read a command line.
+
+        Args:
+            argv: The words after the script's name; the first one may be the path of a recipe.
+
+        Returns:
+            The dataclasses in the order of their types, and the names of the flags that were given.
+
+        Raises:
+            ValueError: If a flag is unknown, or a value has the wrong type or lies out of range.
+            FileNotFoundError: If there is no recipe of that name.
+        """
+        words = list(argv)
+        if words and not words[0].startswith("-"):
+            words = [*self._recipe_words(Path(words[0])), *words[1:]]
+        *values, unknown = self.parse_args_into_dataclasses(
+            words, look_for_args_file=False, return_remaining_strings=True
+        )
+        if unknown:
+            raise ValueError(self._unknown(unknown[0], "argument"))
+        given = {word[2:].split("=")[0] for word in words if word.startswith("--")}
+        return tuple(values), given
+
+    def _unknown(self, name: str, kind: str) -> str:
+        close = difflib.get_close_matches(name.lstrip("-").split("=")[0], self.flags(), n=1)
+        hint = f"Did you mean `--{close[0]}`?" if close else "`--help` lists the flags."
+        return f"Unknown {kind} {name!r}. {hint}"
+
+    def _recipe_words(self, path: Path) -> list[str]:
+        try:
+            recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise ValueError(f"The recipe {str(path)!r} is not YAML: {error}") from error
+        if not isinstance(recipe, dict):
+            raise ValueError(f"The recipe {str(path)!r} must be a mapping of flags to values, got {recipe!r:.80}.")
+        words = []
+        for name, value in recipe.items():
+            if name not in self.flags():
+                raise ValueError(self._unknown(str(name), f"key in the recipe {str(path)!r}:"))
+            values = value if isinstance(value, list) else [value]
+            if any(isinstance(item, dict | list) for item in values):
+                raise ValueError(f"`{name}` in the recipe {str(path)!r} must be one value or a list, got {value!r}.")
+            if value is not None:
+                words += [f"--{name}", *map(str, values)]
+        return words
+
+
+@contextmanager
+def user_errors(script: str) -> Iterator[None]:
+    """Show an error of the user as one line, without a traceback, and exit with status 2.
+
+    It stands around the reading of arguments, data and models, where an error is the user's to mend. What goes wrong
+    afterwards is a defect and keeps its traceback.
+
+    Args:
+        script: Name of the script, which the line begins with.
+    """
+    try:
+        yield
+    except (ValueError, OSError, StrictDataclassError, SafetensorError) as error:
+        if int(os.environ.get("RANK", "0")) == 0:
+            print(f"{script}: error: {one_line(error)}", file=sys.stderr)
+        sys.exit(USER_ERROR_STATUS)
+
+
+def one_line(error: BaseException) -> str:
+    r"""Return what an error says, on one line.
+
+    Example:
+        >>> one_line(ValueError("`seed` must be\n  at least 0, got -1."))
+        '`seed` must be at least 0, got -1.'
+    """
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{error.strerror}: {error.filename!r}."
+    if isinstance(error, StrictDataclassError) and error.__cause__ is not None:
+        return one_line(error.__cause__)
+    return " ".join(str(error).split()) or type(error).__name__

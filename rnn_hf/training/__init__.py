@@ -1,0 +1,1 @@
+"""What the scripts share: arguments, optimizers, checkpoints, metrics."""

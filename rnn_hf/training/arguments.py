@@ -1,0 +1,159 @@
+"""The arguments of the training script: every field is a flag and a key of a recipe.
+
+The names are those of `transformers.TrainingArguments` and of `RNNConfig` wherever these have one.
+"""
+
+import operator
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal
+
+from rnn_hf.configuration_rnn import CellType, ClassifierPooling, RecurrentInitializer
+
+OptimizerName = Literal["adam", "adamw_torch", "adamw_torch_fused", "adagrad", "rmsprop", "sgd"]
+SchedulerName = Literal["constant", "constant_with_warmup", "linear", "cosine", "polynomial"]
+IntervalStrategy = Literal["no", "steps", "epoch"]
+SamplingStrategy = Literal["group_by_length", "random"]
+
+COMPARISONS: dict[str, tuple[Callable[[float, float], bool], str]] = {
+    "at_least": (operator.ge, "at least"),
+    "at_most": (operator.le, "at most"),
+    "above": (operator.gt, "above"),
+    "below": (operator.lt, "below"),
+}
+
+
+def flag(default: Any, text: str, **domain: float) -> Any:
+    """Return a dataclass field with its help text and its domain (`at_least`, `at_most`, `above`, `below`)."""
+    return field(default=default, metadata={"help": text, "domain": domain})
+
+
+def check_domains(arguments: Any) -> None:
+    """Check every number of a dataclass against the domain that `flag` gave it.
+
+    Raises:
+        ValueError: If a value lies out of range.
+    """
+    for entry in fields(arguments):
+        value = getattr(arguments, entry.name)
+        domain = entry.metadata.get("domain", {})
+        if value is not None and not all(COMPARISONS[key][0](value, bound) for key, bound in domain.items()):
+            expected = " and ".join(f"{COMPARISONS[key][1]} {bound}" for key, bound in domain.items())
+            raise ValueError(f"`--{entry.name}` must be {expected}, got {value}.")
+
+
+@dataclass
+class ModelArguments:
+    """The fields of `RNNConfig`, with its defaults; the configuration checks their ranges."""
+
+    vocab_size: int = flag(30_000, "Most words the vocabulary may have, [PAD] and [UNK] among them.")
+    embedding_size: int = flag(64, "Width of the word vectors.")
+    hidden_size: int = flag(64, "Width of the state in one direction.")
+    num_hidden_layers: int = flag(1, "Number of recurrent layers.")
+    cell_type: CellType = flag("lstm", "The recurrent cell.")
+    bidirectional: bool = flag(False, "Whether every layer also reads from the end to the start.")
+    classifier_pooling: ClassifierPooling = flag("mean", "How the states of a text become one vector.")
+    concat_embedding_mean: bool = flag(False, "Whether the mean of the word vectors stands beside the pooled states.")
+    pack_padded_sequences: bool = flag(True, "Whether padding is left out (`false`: the lesson's padded classifiers).")
+    embedding_dropout: float = flag(0.0, "Dropout probability of the word vectors' entries.")
+    hidden_dropout_prob: float = flag(0.0, "Dropout probability of the states between two layers.")
+    classifier_dropout: float = flag(0.0, "Dropout probability of the pooled vector.")
+    word_dropout: float = flag(0.0, "Share of the tokens that training replaces with the unknown word.")
+    embedding_initializer_mean: float = flag(0.0, "Mean of the distribution the word vectors are drawn from.")
+    embedding_initializer_range: float = flag(0.1, "Standard deviation of that distribution.")
+    recurrent_initializer: RecurrentInitializer = flag("orthogonal", "How the recurrent weights are drawn.")
+
+
+@dataclass
+class DataArguments:
+    """Where texts and labels come from, and how a text becomes tokens."""
+
+    dataset_name: str | None = flag(
+        None, "Dataset on the Hub, folder in its layout, or `demo` (generated). Default: fancyzhx/ag_news."
+    )
+    dataset_config_name: str | None = flag(None, "Configuration of the dataset.")
+    train_file: str | None = flag(None, "Training rows: .csv, .tsv, .jsonl, .json or .parquet.")
+    validation_file: str | None = flag(None, "Validation rows, likewise.")
+    test_file: str | None = flag(None, "Test rows, likewise.")
+    text_column_names: list[str] | None = field(
+        default=None, metadata={"help": "Columns of the text, joined by a blank. Default: `text`, or the only one."}
+    )
+    label_column_name: str = flag("label", "Column of the label.")
+    clean_text: bool = flag(False, "Whether to decode HTML entities and drop tags and stray backslashes.")
+    validation_size: float = flag(
+        0.05, "Share of the training rows cut off for validation where no such split exists.", at_least=0, below=1
+    )
+    max_train_samples: int | None = flag(None, "Train on a random sample of this many rows.", at_least=1)
+    tokenizer_name_or_path: str | None = flag(None, "Tokenizer to use. Default: one trained on the training rows.")
+    min_frequency: int = flag(1, "How often a word must occur to enter the vocabulary.", at_least=1)
+    max_length: int = flag(512, "Tokens after which a text is cut off.", at_least=1)
+    word_vectors: str | None = flag(None, "File of pretrained word vectors in GloVe's text format, plain or gzipped.")
+
+    def __post_init__(self) -> None:
+        check_domains(self)
+        if self.dataset_name is not None and (self.train_file or self.validation_file or self.test_file):
+            raise ValueError("`--dataset_name` cannot stand beside `--train_file` and its like. Drop one of them.")
+
+
+@dataclass
+class TrainArguments:
+    """How the model is trained."""
+
+    output_dir: str = field(metadata={"help": "Folder for the model, its results and its checkpoints."})
+    overwrite_output_dir: bool = flag(False, "Whether to replace another run in that folder.")
+    model_name_or_path: str | None = flag(None, "Checkpoint of this family to go on from. Default: new weights.")
+    per_device_train_batch_size: int = flag(64, "Texts per training batch and process.", at_least=1)
+    per_device_eval_batch_size: int = flag(256, "Texts per evaluation batch and process.", at_least=1)
+    learning_rate: float = flag(2e-3, "Highest learning rate.", above=0)
+    num_train_epochs: float = flag(3.0, "How often the training rows are read.", above=0)
+    max_steps: int = flag(-1, "Number of optimizer steps; -1: as `--num_train_epochs` says.", at_least=-1)
+    warmup_steps: float = flag(0, "Steps of rising learning rate; below 1, a share of all steps.", at_least=0)
+    lr_scheduler_type: SchedulerName = flag("linear", "How the learning rate falls.")
+    optim: OptimizerName = flag("adamw_torch_fused", "The optimizer.")
+    weight_decay: float = flag(0.0, "Weight decay of every matrix; biases have none.", at_least=0)
+    adam_beta1: float = flag(0.9, "Adam's first decay rate.", at_least=0, below=1)
+    adam_beta2: float = flag(0.999, "Adam's second decay rate.", at_least=0, below=1)
+    adam_epsilon: float = flag(1e-8, "Adam's epsilon.", above=0)
+    max_grad_norm: float = flag(1.0, "Norm to which gradients are clipped; 0: never.", at_least=0)
+    gradient_accumulation_steps: int = flag(1, "Batches per optimizer step.", at_least=1)
+    label_smoothing_factor: float = flag(0.0, "Share of each label spread over all classes.", at_least=0, below=1)
+    train_sampling_strategy: SamplingStrategy = flag(
+        "group_by_length", "Batches of texts of like length, or drawn without regard to it."
+    )
+    seed: int = flag(42, "Seed of weights, batches, dropout and the validation split.", at_least=0)
+    bf16: bool = flag(False, "Whether to compute in bfloat16 where it is safe.")
+    use_cpu: bool = flag(False, "Whether to stay on the CPU. Several processes on a CPU need it.")
+    eval_strategy: IntervalStrategy = flag("epoch", "When the validation split is evaluated.")
+    eval_steps: int = flag(500, 'Steps between two evaluations with `--eval_strategy "steps"`.', at_least=1)
+    early_stopping_patience: int | None = flag(
+        None, "Stop after this many evaluations without a better validation accuracy.", at_least=1
+    )
+    save_strategy: IntervalStrategy = flag("no", "When the state of the run is saved.")
+    save_steps: int = flag(500, 'Steps between two checkpoints with `--save_strategy "steps"`.', at_least=1)
+    save_total_limit: int | None = flag(2, "Checkpoints kept, the newest ones.", at_least=1)
+    resume_from_checkpoint: str | None = flag(None, "Folder of a checkpoint to go on from, or `latest`.")
+    logging_steps: int = flag(500, "Batches between two lines of loss and running accuracy.", at_least=1)
+    report_to: str = flag("none", "Experiment tracker of Accelerate (tensorboard, trackio, wandb, ...).")
+    dataloader_num_workers: int = flag(0, "Processes that prepare batches; 0: the training process.", at_least=0)
+
+    def __post_init__(self) -> None:
+        check_domains(self)
+        if self.early_stopping_patience is not None and self.eval_strategy == "no":
+            raise ValueError("`--early_stopping_patience` needs evaluations. Set `--eval_strategy epoch` or `steps`.")
+        if self.max_steps == 0:
+            raise ValueError("`--max_steps` must be -1 or at least 1, got 0.")
+
+
+# What may differ between a run and the one that resumes it: where and how it reports and saves, not what it computes
+NOT_PART_OF_THE_RUN = {
+    "output_dir", "overwrite_output_dir", "resume_from_checkpoint", "save_strategy", "save_steps", "save_total_limit",
+    "logging_steps", "report_to", "dataloader_num_workers",
+}  # fmt: skip
+
+
+def as_recipe(*arguments: Any) -> dict[str, Any]:
+    """Return all arguments of a run as one mapping, which can be read again as a recipe."""
+    recipe: dict[str, Any] = {}
+    for group in arguments:
+        recipe |= asdict(group)
+    return recipe | {"overwrite_output_dir": False, "resume_from_checkpoint": None}

@@ -1,0 +1,245 @@
+"""The state of a run: written whole, verified, resumed.
+
+A checkpoint is a folder of safetensors and JSON files; nothing in it is a pickle. It is written beside its place and
+renamed, so a killed run leaves either the whole of it or nothing. `state.json` holds the SHA-256 of every other file,
+and is what a reader checks before it trusts them.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LRScheduler
+
+CHECKPOINTS = "checkpoints"
+PREFIX = "step-"
+
+
+@dataclass
+class RunState:
+    """Where a run stands; everything in it fits in JSON.
+
+    Args:
+        step: Optimizer steps taken.
+        epoch: Epoch that is being read, from 0.
+        batch: Batches of that epoch already read.
+        best_accuracy: Best validation accuracy so far, or `None`.
+        best_step: The step it was measured at.
+        evaluations_without_gain: Evaluations since then.
+        seen: Texts of this epoch that were trained on.
+        correct: Those that were classified right at that moment.
+        loss_sum: Sum of their losses, in nats.
+        num_texts: Texts of all epochs that were trained on.
+        train_runtime: Seconds of training so far.
+        log: One entry for each evaluation and each logged loss.
+    """
+
+    step: int = 0
+    epoch: int = 0
+    batch: int = 0
+    best_accuracy: float | None = None
+    best_step: int = 0
+    evaluations_without_gain: int = 0
+    seen: int = 0
+    correct: int = 0
+    loss_sum: float = 0.0
+    num_texts: int = 0
+    train_runtime: float = 0.0
+    log: list[dict[str, float]] = field(default_factory=list)
+
+
+@contextmanager
+def written_whole(folder: Path) -> Iterator[Path]:
+    """Give an empty folder to write into, and rename it to `folder` once everything is written.
+
+    Args:
+        folder: Where the files stand at the end; what stood there before is replaced.
+    """
+    beside = folder.with_name(f".{folder.name}.tmp")
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir(parents=True)
+    yield beside
+    shutil.rmtree(folder, ignore_errors=True)
+    beside.rename(folder)
+
+
+def publish(files: Path, folder: Path) -> None:
+    """Move finished files into a folder one by one, each replacing its namesake in one step.
+
+    Args:
+        files: Folder of finished files; it is removed.
+        folder: Where they go; what else lies there stays.
+    """
+    for file in sorted(files.iterdir()):
+        file.replace(folder / file.name)
+    files.rmdir()
+
+
+def generator_states() -> dict[str, Tensor]:
+    """Return the states of the random generators that dropout draws from, on this process."""
+    states = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        states["cuda"] = torch.cuda.get_rng_state()
+    return states
+
+
+def restore_generators(states: Mapping[str, Tensor]) -> None:
+    """Put the generators of this process back into the states that `generator_states` returned."""
+    torch.set_rng_state(states["cpu"])
+    if "cuda" in states and torch.cuda.is_available():
+        torch.cuda.set_rng_state(states["cuda"])
+
+
+def save_checkpoint(
+    run_folder: Path,
+    state: RunState,
+    *,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    schedule: LRScheduler,
+    generators: list[dict[str, Tensor]],
+    best_weights: Mapping[str, Tensor] | None,
+    arguments: Mapping[str, Any],
+    total_limit: int | None = None,
+) -> Path:
+    """Write a checkpoint into `run_folder` and remove those beyond the limit.
+
+    Args:
+        run_folder: The run's `--output_dir`.
+        state: Where the run stands.
+        model: The bare model, not wrapped for several processes.
+        optimizer: Its optimizer.
+        schedule: Its schedule.
+        generators: The generator states of every process, in the order of their ranks.
+        best_weights: Weights of the best evaluation so far.
+        arguments: The run's arguments, which a resuming run compares its own with.
+        total_limit: Number of checkpoints kept.
+
+    Returns:
+        The folder of the checkpoint.
+    """
+    optimizer_state = optimizer.state_dict()
+    tensors = {
+        f"{index}.{name}": value
+        for index, entries in optimizer_state["state"].items()
+        for name, value in entries.items()
+        if isinstance(value, Tensor)
+    }
+    files: dict[str, dict[str, Tensor]] = {
+        "model.safetensors": dict(model.state_dict()),
+        "optimizer.safetensors": tensors,
+        "generators.safetensors": {
+            f"{rank}.{name}": value for rank, states in enumerate(generators) for name, value in states.items()
+        },
+    }
+    if best_weights is not None:
+        files["best_model.safetensors"] = dict(best_weights)
+    folder = run_folder / CHECKPOINTS / f"{PREFIX}{state.step:08d}"
+    with written_whole(folder) as beside:
+        for name, content in files.items():
+            save_file({key: value.contiguous() for key, value in content.items()}, beside / name)
+        (beside / "state.json").write_text(
+            json.dumps(
+                {
+                    "run": asdict(state),
+                    "arguments": dict(arguments),
+                    "param_groups": optimizer_state["param_groups"],
+                    "schedule": schedule.state_dict(),
+                    "sha256": {name: _sha256(beside / name) for name in files},
+                },
+                indent=1,
+            )
+        )
+    if total_limit is not None:
+        for old in _steps(run_folder)[:-total_limit]:
+            shutil.rmtree(old)
+    return folder
+
+
+@dataclass
+class Checkpoint:
+    """A verified checkpoint, read by `open_checkpoint`."""
+
+    folder: Path
+    state: RunState
+    arguments: dict[str, Any]
+    _content: dict[str, Any]
+
+    @property
+    def best_weights(self) -> dict[str, Tensor] | None:
+        """Weights of the best evaluation up to the checkpoint, if there was one."""
+        path = self.folder / "best_model.safetensors"
+        return load_file(path) if path.exists() else None
+
+    def restore(self, model: nn.Module, optimizer: torch.optim.Optimizer, schedule: LRScheduler) -> None:
+        """Put weights, optimizer and schedule back to where they stood."""
+        model.load_state_dict(load_file(self.folder / "model.safetensors"))
+        state: dict[int, dict[str, Tensor]] = {}
+        for key, value in load_file(self.folder / "optimizer.safetensors").items():
+            index, name = key.split(".", 1)
+            state.setdefault(int(index), {})[name] = value
+        optimizer.load_state_dict({"state": state, "param_groups": self._content["param_groups"]})
+        schedule.load_state_dict(self._content["schedule"])
+
+    def restore_generators(self, rank: int) -> None:
+        """Put the random generators of one process back; a process the saved run did not have keeps its own."""
+        states = load_file(self.folder / "generators.safetensors")
+        own = {key.split(".", 1)[1]: value for key, value in states.items() if key.startswith(f"{rank}.")}
+        if own:
+            restore_generators(own)
+
+
+def open_checkpoint(run_folder: Path, name: str, warn: Callable[[str], None]) -> Checkpoint:
+    """Return a checkpoint whose files are all there and unchanged.
+
+    Args:
+        run_folder: The run's `--output_dir`.
+        name: Path of a checkpoint, or `"latest"`: the newest whole one of the run.
+        warn: Called with one line for each damaged checkpoint that is passed over.
+
+    Raises:
+        FileNotFoundError: If there is no checkpoint.
+        ValueError: If a checkpoint that was named is damaged.
+    """
+    if name != "latest":
+        return _read(Path(name))
+    for folder in reversed(_steps(run_folder)):
+        try:
+            return _read(folder)
+        except ValueError as error:
+            warn(str(error))
+    raise FileNotFoundError(
+        f"No whole checkpoint is in '{run_folder / CHECKPOINTS}'. Start anew without `--resume_from_checkpoint`."
+    )
+
+
+def _read(folder: Path) -> Checkpoint:
+    if not folder.is_dir():
+        raise FileNotFoundError(f"The checkpoint '{folder}' does not exist. Pass the path of one, or `latest`.")
+    try:
+        content = json.loads((folder / "state.json").read_text())
+        damaged = [name for name, digest in content["sha256"].items() if _sha256(folder / name) != digest]
+        checkpoint = Checkpoint(folder, RunState(**content["run"]), content["arguments"], content)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"The checkpoint '{folder}' is not readable ({error}). Pass another one.") from error
+    if damaged:
+        raise ValueError(f"The checkpoint '{folder}' is damaged ({', '.join(damaged)}). Pass another one.")
+    return checkpoint
+
+
+def _steps(run_folder: Path) -> list[Path]:
+    """Return the checkpoints of a run, oldest first."""
+    return sorted((run_folder / CHECKPOINTS).glob(f"{PREFIX}*"))
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

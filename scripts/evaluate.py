@@ -1,0 +1,120 @@
+"""Evaluate a saved classifier on a dataset: accuracy, macro F1, figures per class, confusion matrix.
+
+python scripts/evaluate.py --model_name_or_path runs/ag-news [--dataset_name NAME] [--output_file results.json]
+"""
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
+from torch.utils.data import DataLoader
+
+from rnn_hf.data.batching import EncodedRows, PaddingCollator, SortedBatchSampler
+from rnn_hf.data.loading import encode_dataset, load_text_dataset
+from rnn_hf.reporting.command_line import ScriptParser, user_errors
+from rnn_hf.text_classifier import TextClassifier
+from rnn_hf.training.arguments import check_domains, flag
+from rnn_hf.training.metrics import classification_metrics, predict_split
+
+
+@dataclass
+class EvaluateArguments:
+    """What is evaluated, and on what."""
+
+    model_name_or_path: str = field(metadata={"help": "Model folder or `owner/name` on the Hub."})
+    dataset_name: str | None = flag(
+        None, "Dataset on the Hub, folder in its layout, or `demo` (generated). Default: fancyzhx/ag_news."
+    )
+    dataset_config_name: str | None = flag(None, "Configuration of the dataset.")
+    test_file: str | None = flag(None, "Rows to evaluate: .csv, .tsv, .jsonl, .json or .parquet.")
+    split: str = flag("test", "Split to evaluate: train, validation or test.")
+    text_column_names: list[str] | None = field(
+        default=None, metadata={"help": "Columns of the text, joined by a blank. Default: `text`, or the only one."}
+    )
+    label_column_name: str = flag("label", "Column of the label.")
+    clean_text: bool = flag(False, "Whether to decode HTML entities and drop tags and stray backslashes.")
+    per_device_eval_batch_size: int = flag(256, "Texts per batch.", at_least=1)
+    output_file: str | None = flag(None, "JSON file for the results.")
+    use_cpu: bool = flag(False, "Whether to stay on the CPU.")
+
+    def __post_init__(self) -> None:
+        check_domains(self)
+
+
+def as_table(metrics: dict[str, Any]) -> str:
+    """Return metrics as text: totals, a row for each class, and the confusion matrix.
+
+    Args:
+        metrics: What `classification_metrics` returns.
+    """
+    labels = list(metrics["per_class"])
+    width = max(len("class"), *map(len, labels))
+    lines = [
+        f"accuracy {100 * metrics['accuracy']:.2f} %, macro F1 {100 * metrics['macro_f1']:.2f} %, "
+        f"{metrics['num_examples']:,} rows",
+        "",
+        f"{'class':<{width}} {'precision':>9} {'recall':>9} {'F1':>9} {'rows':>9}",
+    ]
+    for label, figures in metrics["per_class"].items():
+        shares = " ".join(f"{100 * figures[name]:>9.2f}" for name in ("precision", "recall", "f1"))
+        lines.append(f"{label:<{width}} {shares} {figures['support']:>9,}")
+    cell = max(len(f"{count:,}") for row in metrics["confusion_matrix"] for count in row)
+    cell = max(cell, *(min(len(label), 12) for label in labels))
+    lines += ["", "true class down, predicted class across"]
+    lines.append(" " * width + "".join(f" {label[:12]:>{cell}}" for label in labels))
+    for label, row in zip(labels, metrics["confusion_matrix"], strict=True):
+        lines.append(f"{label:<{width}}" + "".join(f" {count:>{cell},}" for count in row))
+    return "\n".join(lines)
+
+
+def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
+    """Evaluate a model; return its metrics."""
+    with user_errors("evaluate.py"):
+        parser = ScriptParser([EvaluateArguments], description=__doc__)
+        (args,), _ = parser.parse(sys.argv[1:] if argv is None else argv)
+        output_file = None if args.output_file is None else Path(args.output_file)
+        if output_file is not None and not output_file.parent.is_dir():
+            raise FileNotFoundError(f"The folder of `--output_file` does not exist: '{output_file.parent}'. Make it.")
+        classifier = TextClassifier.from_pretrained(args.model_name_or_path)
+        dataset = load_text_dataset(
+            args.dataset_name,
+            args.dataset_config_name,
+            test_file=args.test_file,
+            text_column_names=args.text_column_names,
+            label_column_name=args.label_column_name,
+            label_names=classifier.labels,
+            splits=[args.split],
+            clean_text=args.clean_text,
+        )
+        rows = encode_dataset(dataset, classifier.tokenizer, classifier.max_length)[args.split]
+
+    started = time.perf_counter()
+    accelerator = Accelerator(cpu=args.use_cpu)
+    encoded = EncodedRows(rows)
+    loader: DataLoader[Any] = DataLoader(
+        encoded,
+        batch_sampler=SortedBatchSampler(encoded.lengths, args.per_device_eval_batch_size),
+        collate_fn=PaddingCollator(classifier.pad_token_id),
+    )
+    model, loader = accelerator.prepare(classifier.model, loader)
+    logits, labels = predict_split(model, loader, accelerator)
+    metrics = classification_metrics(logits, labels, classifier.labels)
+    if accelerator.is_main_process:
+        print(as_table(metrics))
+        print(f"\n{len(labels):,} texts in {time.perf_counter() - started:.1f} s")
+        if output_file is not None:
+            beside = output_file.with_name(f".{output_file.name}.tmp")
+            beside.write_text(json.dumps(metrics, indent=2) + "\n")
+            beside.replace(output_file)
+            print(f"Written: {output_file}")
+    accelerator.end_training()
+    return metrics
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,87 @@
+"""Classify texts: from arguments, a file or standard input, one text a line; JSON Lines come out, in order.
+
+python scripts/predict.py --model_name_or_path runs/ag-news --text "Stocks fall as oil prices surge"
+python scripts/predict.py --model_name_or_path runs/ag-news --input_file headlines.txt --output_file labels.jsonl
+tail -f headlines.txt | python scripts/predict.py --model_name_or_path runs/ag-news
+"""
+
+import json
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+from accelerate.utils import tqdm
+
+from rnn_hf.reporting.command_line import ScriptParser, user_errors
+from rnn_hf.text_classifier import TextClassifier
+
+
+@dataclass
+class PredictArguments:
+    """What is classified, with what, and where the answers go."""
+
+    model_name_or_path: str = field(metadata={"help": "Model folder or `owner/name` on the Hub."})
+    text: list[str] | None = field(default=None, metadata={"help": "One or more texts."})
+    input_file: str | None = field(default=None, metadata={"help": "File of one text a line. Default: stdin."})
+    output_file: str | None = field(default=None, metadata={"help": "JSON Lines file. Default: stdout."})
+    all_probabilities: bool = field(default=False, metadata={"help": "Whether to write every class's probability."})
+    batch_size: int = field(default=64, metadata={"help": "Texts that go through the model together."})
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise ValueError(f"`--batch_size` must be at least 1, got {self.batch_size}.")
+        if self.text is not None and self.input_file is not None:
+            raise ValueError("`--text` cannot stand beside `--input_file`. Drop one of them.")
+
+
+def lines_of(stream: IO[bytes]) -> Iterator[str]:
+    """Yield the lines of a stream without their ends; bytes that are not UTF-8 become replacement characters."""
+    for line in stream:
+        yield line.decode("utf-8", errors="replace").rstrip("\r\n")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Classify texts and write one JSON object for each."""
+    started = time.perf_counter()
+    with ExitStack() as stack:
+        with user_errors("predict.py"):
+            parser = ScriptParser([PredictArguments], description=__doc__)
+            (args,), _ = parser.parse(sys.argv[1:] if argv is None else argv)
+            texts: Iterator[str]
+            if args.text is not None:
+                texts = iter(args.text)
+            elif args.input_file is not None:
+                texts = lines_of(stack.enter_context(Path(args.input_file).open("rb")))
+            else:
+                texts = lines_of(sys.stdin.buffer)
+            classifier = TextClassifier.from_pretrained(args.model_name_or_path)
+            output, beside = sys.stdout, None
+            if args.output_file is not None:
+                target = Path(args.output_file)
+                beside = target.with_name(f".{target.name}.tmp")
+                output = stack.enter_context(beside.open("w", encoding="utf-8"))
+
+        # a terminal that shows the answers needs no bar between them
+        is_quiet = beside is None and sys.stdout.isatty()
+        count = 0
+        for probabilities in tqdm(
+            classifier.predict_proba(texts, args.batch_size), unit="text", delay=2, disable=is_quiet
+        ):
+            best = int(probabilities.argmax())
+            answer = {"label": classifier.labels[best], "probability": round(float(probabilities[best]), 6)}
+            if args.all_probabilities:
+                named = zip(classifier.labels, probabilities.tolist(), strict=True)
+                answer["probabilities"] = {label: round(value, 6) for label, value in named}
+            output.write(json.dumps(answer, ensure_ascii=False) + "\n")
+            count += 1
+    if beside is not None:
+        beside.replace(target)
+        print(f"{count:,} texts in {time.perf_counter() - started:.1f} s, written to {target}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,521 @@
+"""Train a recurrent text classifier on one device, several processes, or several machines.
+
+    python scripts/train.py [RECIPE.yaml] --output_dir runs/ag-news [--flag value ...]
+    torchrun --nproc_per_node 2 scripts/train.py ... --use_cpu
+
+A recipe is a YAML file of the same flags; the command line wins over it. `--help` lists them all.
+"""
+
+import json
+import math
+import os
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+import transformers
+import yaml
+from accelerate import Accelerator, DataLoaderConfiguration
+from accelerate.utils import gather_object, set_seed, tqdm
+from datasets import DatasetDict
+from torch.optim.lr_scheduler import LRScheduler
+from torch.utils.data import DataLoader
+from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
+
+import rnn_hf
+from rnn_hf import RNNConfig, RNNForSequenceClassification
+from rnn_hf.data.batching import (
+    BatchSampler,
+    EncodedRows,
+    LengthGroupedBatchSampler,
+    PaddingCollator,
+    RandomBatchSampler,
+    SortedBatchSampler,
+)
+from rnn_hf.data.loading import DEFAULT_DATASET, encode_dataset, load_text_dataset
+from rnn_hf.data.tokenizer_training import train_tokenizer
+from rnn_hf.data.word_vectors import initialize_embeddings, read_word_vectors
+from rnn_hf.reporting.command_line import ScriptParser, user_errors
+from rnn_hf.reporting.model_card import render_model_card
+from rnn_hf.training.arguments import (
+    NOT_PART_OF_THE_RUN,
+    DataArguments,
+    ModelArguments,
+    TrainArguments,
+    as_recipe,
+)
+from rnn_hf.training.checkpoints import (
+    CHECKPOINTS,
+    Checkpoint,
+    RunState,
+    generator_states,
+    open_checkpoint,
+    publish,
+    save_checkpoint,
+    written_whole,
+)
+from rnn_hf.training.metrics import classification_metrics, predict_split
+from rnn_hf.training.optimization import create_optimizer, create_schedule
+
+# Settings that a checkpoint does not fix; all other fields of its configuration stay when training goes on from it
+CHANGEABLE = {"embedding_dropout", "hidden_dropout_prob", "classifier_dropout", "word_dropout"}
+
+# Batches between two looks at what the device has counted
+READ_EVERY = 50
+
+
+def start_accelerator(args: TrainArguments) -> Accelerator:
+    """Return the accelerator of this process, or stop where the launcher and it disagree."""
+    accelerator = Accelerator(
+        cpu=args.use_cpu,
+        mixed_precision="bf16" if args.bf16 else "no",
+        gradient_accumulation_steps=args.gradient_accumulation_steps,
+        log_with=None if args.report_to == "none" else args.report_to,
+        project_dir=args.output_dir,
+        # every batch is one of like lengths, shared out, so that no process waits for another's longer texts
+        dataloader_config=DataLoaderConfiguration(split_batches=True),
+    )
+    launched = int(os.environ.get("WORLD_SIZE", "1"))
+    if launched != accelerator.num_processes:
+        raise ValueError(
+            f"The launcher started {launched} processes, but Accelerate sees {accelerator.num_processes}: "
+            "they would train separately. Pass `--use_cpu` where there are not as many GPUs."
+        )
+    return accelerator
+
+
+def check_output_dir(args: TrainArguments) -> None:
+    """Refuse a folder that holds something else than the run to be resumed, unless told to overwrite it."""
+    folder = Path(args.output_dir)
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"`--output_dir` must be a folder, got the file {str(folder)!r}.")
+    goes_on = args.overwrite_output_dir or args.resume_from_checkpoint is not None
+    if not goes_on and folder.is_dir() and any(folder.iterdir()):
+        raise ValueError(
+            f"The folder {str(folder)!r} is not empty. Pass `--overwrite_output_dir`, "
+            "`--resume_from_checkpoint latest`, or another `--output_dir`."
+        )
+
+
+def load_data(data_args: DataArguments, args: TrainArguments, label_names: Sequence[str] | None) -> DatasetDict:
+    """Return the splits, with the classes of a checkpoint where the dataset has the same."""
+
+    def load(names: Sequence[str] | None) -> DatasetDict:
+        return load_text_dataset(
+            data_args.dataset_name,
+            data_args.dataset_config_name,
+            train_file=data_args.train_file,
+            validation_file=data_args.validation_file,
+            test_file=data_args.test_file,
+            text_column_names=data_args.text_column_names,
+            label_column_name=data_args.label_column_name,
+            label_names=names,
+            validation_size=data_args.validation_size,
+            seed=args.seed,
+            clean_text=data_args.clean_text,
+            max_train_samples=data_args.max_train_samples,
+        )
+
+    dataset = load(None)
+    names = dataset["train"].features["label"].names
+    if label_names is not None and names != label_names and sorted(names) == sorted(label_names):
+        return load(label_names)
+    return dataset
+
+
+def load_tokenizer(
+    dataset: DatasetDict, model_args: ModelArguments, data_args: DataArguments, args: TrainArguments
+) -> PreTrainedTokenizerBase:
+    """Return the checkpoint's tokenizer, the one that was named, or one trained on the training rows."""
+    name = data_args.tokenizer_name_or_path or args.model_name_or_path
+    if name is None:
+        return train_tokenizer(
+            (text for batch in dataset["train"].select_columns("text").iter(1000) for text in batch["text"]),
+            vocab_size=model_args.vocab_size,
+            min_frequency=data_args.min_frequency,
+            max_length=data_args.max_length,
+        )
+    tokenizer = AutoTokenizer.from_pretrained(name)
+    if tokenizer.pad_token_id is None:
+        raise ValueError(f"The tokenizer {name!r} has no padding token. Add one and save it.")
+    tokenizer.model_max_length = data_args.max_length
+    return tokenizer
+
+
+def create_model(
+    tokenizer: PreTrainedTokenizerBase,
+    label_names: list[str],
+    model_args: ModelArguments,
+    args: TrainArguments,
+    given: set[str],
+) -> RNNForSequenceClassification:
+    """Return a new model, or the checkpoint's with as many labels as the data has."""
+    labels: dict[str, Any] = {
+        "id2label": dict(enumerate(label_names)),
+        "label2id": {name: index for index, name in enumerate(label_names)},
+    }
+    settings = asdict(model_args)
+    if args.model_name_or_path is None:
+        settings["vocab_size"] = len(tokenizer)
+        return RNNForSequenceClassification(
+            RNNConfig(
+                **settings,
+                **labels,
+                pad_token_id=tokenizer.pad_token_id,
+                unk_token_id=tokenizer.unk_token_id,
+                problem_type="single_label_classification",
+            )
+        )
+    config = AutoConfig.from_pretrained(args.model_name_or_path)
+    if not isinstance(config, RNNConfig):
+        raise ValueError(f"{args.model_name_or_path!r} is a {config.model_type!r} model, not one of this family.")
+    for name in given & settings.keys() - {"vocab_size"}:
+        if name not in CHANGEABLE and getattr(config, name) != settings[name]:
+            raise ValueError(
+                f"`--{name} {settings[name]}` contradicts the checkpoint's {getattr(config, name)}. Leave it out."
+            )
+    model: RNNForSequenceClassification = RNNForSequenceClassification.from_pretrained(
+        args.model_name_or_path,
+        use_safetensors=True,
+        ignore_mismatched_sizes=config.num_labels != len(label_names),
+        **labels,
+        **{name: settings[name] for name in given & CHANGEABLE},
+    )
+    if len(tokenizer) > model.config.vocab_size:
+        raise ValueError(
+            f"The tokenizer has {len(tokenizer)} tokens but the checkpoint's `vocab_size` is "
+            f"{model.config.vocab_size}. Leave out `--tokenizer_name_or_path`."
+        )
+    return model
+
+
+def create_loaders(
+    dataset: DatasetDict, tokenizer: PreTrainedTokenizerBase, args: TrainArguments, accelerator: Accelerator
+) -> tuple[dict[str, DataLoader[Any]], BatchSampler]:
+    """Return the prepared batches of every split, and the sampler of the training batches."""
+    processes = accelerator.num_processes
+    sampler_type = {"group_by_length": LengthGroupedBatchSampler, "random": RandomBatchSampler}
+    loaders, train_sampler = {}, None
+    for split, rows in ((split, EncodedRows(dataset[split])) for split in dataset):
+        if split == "train":
+            sampler = train_sampler = sampler_type[args.train_sampling_strategy](
+                rows.lengths, args.per_device_train_batch_size * processes, args.seed
+            )
+        else:
+            sampler = SortedBatchSampler(rows.lengths, args.per_device_eval_batch_size * processes)
+        loader = DataLoader(
+            rows,
+            batch_sampler=sampler,
+            collate_fn=PaddingCollator(tokenizer.pad_token_id),
+            num_workers=args.dataloader_num_workers,
+            # making an iterator draws from a generator; the global one belongs to dropout
+            generator=torch.Generator(),
+        )
+        loaders[split] = accelerator.prepare(loader)
+    assert train_sampler is not None
+    return loaders, train_sampler
+
+
+def write_results(
+    model: RNNForSequenceClassification,
+    tokenizer: PreTrainedTokenizerBase,
+    results: dict[str, Any],
+    recipe: dict[str, Any],
+) -> None:
+    """Write the finished model and its papers; a file that stood there is replaced only by a whole one."""
+    folder = Path(recipe["output_dir"])
+    with written_whole(folder / "finished") as beside:
+        model.save_pretrained(beside)
+        tokenizer.save_pretrained(beside)
+        card = render_model_card(results, recipe, model.config.to_dict())
+        card.save(beside / "README.md")
+        (beside / "recipe.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True))
+        (beside / "all_results.json").write_text(json.dumps(results, indent=2) + "\n")
+    publish(folder / "finished", folder)
+
+
+@dataclass
+class Run:
+    """A model in training, and everything that training it touches."""
+
+    args: TrainArguments
+    recipe: dict[str, Any]
+    accelerator: Accelerator
+    model: torch.nn.Module
+    optimizer: torch.optim.Optimizer
+    schedule: LRScheduler
+    loaders: dict[str, DataLoader[Any]]
+    sampler: BatchSampler
+    label_names: list[str]
+    num_steps: int
+    state: RunState = field(default_factory=RunState)
+    best_weights: dict[str, torch.Tensor] | None = None
+
+    def __post_init__(self) -> None:
+        self.bare_model = self.accelerator.unwrap_model(self.model)
+        self.evaluates = "validation" in self.loaders and self.args.eval_strategy != "no"
+        self.progress: Any = None
+        # loss, right answers and texts since the last look at them; looking waits for the device
+        self.unread = torch.zeros(3, device=self.accelerator.device)
+
+    def train(self) -> None:
+        """Take the steps of the run, from where `state` stands."""
+        args, state = self.args, self.state
+        self.progress = tqdm(total=self.num_steps, initial=state.step, unit="step", desc="Training")
+        started, runtime_before = time.perf_counter(), state.train_runtime
+        self.model.train()
+        while state.step < self.num_steps and not self.is_out_of_patience():
+            self.sampler.start_batch = state.batch
+            # the loader's: it hands its own count on to the sampler
+            self.loaders["train"].set_epoch(state.epoch)  # type: ignore[attr-defined]  # Accelerate added it
+            for batch in self.loaders["train"]:
+                took_step = self.train_on(batch)
+                state.train_runtime = runtime_before + time.perf_counter() - started
+                if state.batch % args.logging_steps == 0:
+                    self.log_running_accuracy()
+                if not took_step:
+                    continue
+                if args.eval_strategy == "steps" and state.step % args.eval_steps == 0:
+                    self.evaluate()
+                if args.save_strategy == "steps" and state.step % args.save_steps == 0:
+                    self.save()
+                if state.step >= self.num_steps or self.is_out_of_patience():
+                    break
+            else:
+                state.epoch, state.batch = state.epoch + 1, 0
+            self.read_counts()
+            if args.eval_strategy == "epoch" or (args.eval_strategy == "steps" and state.step >= self.num_steps):
+                self.evaluate()
+            if args.save_strategy == "epoch":
+                self.save()
+            if state.batch == 0 and state.step < self.num_steps and not self.is_out_of_patience():
+                state.seen, state.correct, state.loss_sum = 0, 0, 0.0
+        state.train_runtime = runtime_before + time.perf_counter() - started
+        self.progress.close()
+        if self.best_weights is not None:
+            self.bare_model.load_state_dict(self.best_weights)
+
+    def train_on(self, batch: dict[str, torch.Tensor]) -> bool:
+        """Add the gradients of one batch; return whether the optimizer took a step."""
+        with self.accelerator.accumulate(self.model):
+            labels = batch["labels"]
+            logits = self.model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits.float()
+            loss = F.cross_entropy(logits, labels, label_smoothing=self.args.label_smoothing_factor)
+            self.accelerator.backward(loss)
+            took_step: bool = self.accelerator.sync_gradients
+            if took_step and self.args.max_grad_norm > 0:
+                self.accelerator.clip_grad_norm_(self.model.parameters(), self.args.max_grad_norm)
+            self.optimizer.step()
+            self.optimizer.zero_grad()
+        with torch.no_grad():
+            num_correct = (logits.argmax(dim=-1) == labels).sum()
+            self.unread += torch.stack([loss.detach() * len(labels), num_correct, torch.tensor(len(labels))])
+        self.state.batch += 1
+        if took_step:
+            self.schedule.step()
+            self.state.step += 1
+            self.progress.update()
+        if self.state.batch % READ_EVERY == 0:
+            self.read_counts()
+        return took_step
+
+    def read_counts(self) -> None:
+        """Add what was counted on all devices to the state, and show it."""
+        loss_sum, correct, seen = self.accelerator.reduce(self.unread, reduction="sum").tolist()
+        self.unread.zero_()
+        state = self.state
+        state.loss_sum, state.correct = state.loss_sum + loss_sum, state.correct + round(correct)
+        state.seen, state.num_texts = state.seen + round(seen), state.num_texts + round(seen)
+        if state.seen:
+            self.progress.set_postfix_str(
+                f"loss {state.loss_sum / state.seen:.3f}, accuracy {state.correct / state.seen:.3f}, "
+                f"{state.num_texts / max(state.train_runtime, 1e-9):,.0f} texts/s",
+                refresh=False,
+            )
+
+    def log_running_accuracy(self) -> None:
+        """Write a line with the loss and the accuracy of the epoch so far, as the lesson does."""
+        self.read_counts()
+        state, num_batches = self.state, len(self.sampler) + self.sampler.start_batch
+        loss, accuracy = state.loss_sum / state.seen, state.correct / state.seen
+        self.record({"loss": loss, "train_accuracy": accuracy, "learning_rate": float(self.schedule.get_last_lr()[0])})
+        self.progress.write(
+            f"epoch {state.epoch + 1} | {state.batch:>5}/{num_batches} batches | loss {loss:.3f} "
+            f"| accuracy {accuracy:.3f}"
+        )
+
+    def evaluate(self) -> None:
+        """Measure the validation split, and keep the weights if they are the best so far."""
+        if not self.evaluates:
+            return
+        state = self.state
+        logits, labels = predict_split(self.model, self.loaders["validation"], self.accelerator)
+        self.model.train()
+        metrics = classification_metrics(logits, labels, self.label_names)
+        self.record({"validation_accuracy": metrics["accuracy"], "validation_loss": metrics["loss"]})
+        self.progress.write(f"step {state.step} | validation accuracy {metrics['accuracy']:.4f}")
+        state.evaluations_without_gain += 1
+        if state.best_accuracy is None or metrics["accuracy"] > state.best_accuracy:
+            state.best_accuracy, state.best_step, state.evaluations_without_gain = metrics["accuracy"], state.step, 0
+            weights = self.bare_model.state_dict()
+            self.best_weights = {name: weight.detach().cpu().clone() for name, weight in weights.items()}
+
+    def is_out_of_patience(self) -> bool:
+        """Return whether the validation accuracy has stood still for too long."""
+        patience = self.args.early_stopping_patience
+        return patience is not None and self.state.evaluations_without_gain >= patience
+
+    def record(self, values: dict[str, float]) -> None:
+        """Keep values for `all_results.json`, and hand them to the experiment tracker if there is one."""
+        self.state.log.append({"step": self.state.step, "epoch": self.state.epoch, **values})
+        self.accelerator.log(values, step=self.state.step)
+
+    def save(self) -> None:
+        """Write a checkpoint from which all processes can go on."""
+        self.read_counts()
+        generators = gather_object([generator_states()])
+        if self.accelerator.is_main_process:
+            save_checkpoint(
+                Path(self.args.output_dir),
+                self.state,
+                model=self.bare_model,
+                optimizer=self.optimizer,
+                schedule=self.schedule,
+                generators=generators,
+                best_weights=self.best_weights,
+                arguments=self.recipe,
+                total_limit=self.args.save_total_limit,
+            )
+        self.accelerator.wait_for_everyone()
+
+    def resume(self, checkpoint: Checkpoint) -> None:
+        """Go on from a checkpoint as if nothing had happened."""
+        for name, value in checkpoint.arguments.items():
+            if name not in NOT_PART_OF_THE_RUN and self.recipe.get(name) != value:
+                raise ValueError(
+                    f"The checkpoint was made with `--{name} {value}`, this run has {self.recipe.get(name)}. "
+                    "Pass the same arguments to resume."
+                )
+        checkpoint.restore(self.bare_model, self.optimizer, self.schedule)
+        checkpoint.restore_generators(self.accelerator.process_index)
+        self.state, self.best_weights = checkpoint.state, checkpoint.best_weights
+        self.accelerator.print(f"Going on from {checkpoint.folder}.")
+
+    def results(self) -> dict[str, Any]:
+        """Evaluate the test split, and return what `all_results.json` holds."""
+        state, num_train_examples = self.state, len(self.loaders["train"].dataset)  # type: ignore[arg-type]  # sized
+        results: dict[str, Any] = {
+            "test_accuracy": None,
+            "test_macro_f1": None,
+            "validation_accuracy": state.best_accuracy,
+            "train_accuracy": state.correct / max(state.seen, 1),
+            "epoch": state.num_texts / num_train_examples,
+            "step": state.step,
+            "best_step": state.best_step if state.best_accuracy is not None else state.step,
+            "train_runtime": state.train_runtime,
+            "train_samples_per_second": state.num_texts / max(state.train_runtime, 1e-9),
+            "num_train_examples": num_train_examples,
+            "num_test_examples": 0,
+            "num_parameters": sum(weight.numel() for weight in self.bare_model.parameters()),
+            "num_processes": self.accelerator.num_processes,
+            "seed": self.args.seed,
+            "device": self.accelerator.device.type,
+            "num_threads": torch.get_num_threads(),
+            "torch_version": torch.__version__,
+            "transformers_version": transformers.__version__,
+            "rnn_hf_version": rnn_hf.__version__,
+        }
+        if "test" in self.loaders:
+            logits, labels = predict_split(self.model, self.loaders["test"], self.accelerator, "Testing")
+            metrics = classification_metrics(logits, labels, self.label_names)
+            results |= {f"test_{name}": value for name, value in metrics.items()}
+            results["num_test_examples"] = results.pop("test_num_examples")
+        return results | {"log": state.log}
+
+
+def print_summary(results: dict[str, Any], folder: str, seconds: float) -> None:
+    """Print what came out, where it lies and how to load it."""
+    test = "no test split"
+    if results["test_accuracy"] is not None:
+        test = (
+            f"{100 * results['test_accuracy']:.2f} % accuracy, {100 * results['test_macro_f1']:.2f} % macro F1 "
+            f"on {results['num_test_examples']:,} rows"
+        )
+    size = (Path(folder) / "model.safetensors").stat().st_size / 1e6
+    print(
+        f"""
+Test:     {test}
+Training: {results["train_runtime"]:.1f} s, {results["train_samples_per_second"]:,.0f} texts a second, \
+{results["epoch"]:g} epochs of {results["num_train_examples"]:,} rows
+Written:  {folder} ({size:.1f} MB of weights), {seconds:.1f} s in all
+
+Load it with
+    import rnn_hf
+    from transformers import pipeline
+    classify = pipeline("text-classification", model="{folder}")"""
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
+    """Train, evaluate and write a model; return what `all_results.json` holds."""
+    started = time.perf_counter()
+    with user_errors("train.py"):
+        parser = ScriptParser((ModelArguments, DataArguments, TrainArguments), description=__doc__)
+        (model_args, data_args, args), given = parser.parse(sys.argv[1:] if argv is None else argv)
+        if data_args.dataset_name is None and data_args.train_file is None:
+            data_args.dataset_name = DEFAULT_DATASET
+        check_output_dir(args)
+        accelerator = start_accelerator(args)
+        set_seed(args.seed)
+
+        known_labels = None
+        if args.model_name_or_path is not None:
+            known_labels = list(AutoConfig.from_pretrained(args.model_name_or_path).id2label.values())
+        with accelerator.main_process_first():  # the others read what it has cached
+            texts = load_data(data_args, args, known_labels)
+            tokenizer = load_tokenizer(texts, model_args, data_args, args)
+            dataset = encode_dataset(texts, tokenizer, data_args.max_length)
+        label_names = texts["train"].features["label"].names
+        model = create_model(tokenizer, label_names, model_args, args, given)
+        if data_args.word_vectors is not None:
+            vectors = read_word_vectors(data_args.word_vectors, tokenizer.get_vocab())
+            embeddings = model.model.embed_tokens
+            initialize_embeddings(embeddings.weight, vectors, padding_idx=embeddings.padding_idx)
+            accelerator.print(f"{data_args.word_vectors}: {vectors}")
+
+        # the recipe says what the model became: a checkpoint's sizes, the vocabulary that was found
+        model_args = ModelArguments(**{name: getattr(model.config, name) for name in asdict(model_args)})
+        recipe = as_recipe(model_args, data_args, args)
+        loaders, sampler = create_loaders(dataset, tokenizer, args, accelerator)
+        steps_per_epoch = math.ceil(len(loaders["train"]) / args.gradient_accumulation_steps)
+        num_steps = args.max_steps if args.max_steps > 0 else math.ceil(args.num_train_epochs * steps_per_epoch)
+        optimizer = create_optimizer(model.parameters(), args)
+        schedule = create_schedule(optimizer, args, num_steps)
+        prepared_model, optimizer = accelerator.prepare(model, optimizer)
+        run = Run(
+            args, recipe, accelerator, prepared_model, optimizer, schedule, loaders, sampler, label_names, num_steps
+        )
+        if args.resume_from_checkpoint is not None:
+            run.resume(open_checkpoint(Path(args.output_dir), args.resume_from_checkpoint, accelerator.print))
+        if args.report_to != "none":
+            accelerator.init_trackers("rnn_hf", config={name: str(value) for name, value in recipe.items()})
+        if args.overwrite_output_dir and accelerator.is_main_process:
+            shutil.rmtree(Path(args.output_dir) / CHECKPOINTS, ignore_errors=True)
+
+    run.train()
+    results = run.results()
+    if accelerator.is_main_process:
+        write_results(model, tokenizer, results, recipe)
+        print_summary(results, args.output_dir, time.perf_counter() - started)
+    accelerator.end_training()
+    return results
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,210 @@
+"""Word-level tokenizers: the rules, the vocabulary, and the way to disk and back."""
+
+import json
+import os
+import random
+import re
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+from transformers import PreTrainedTokenizerFast
+
+from rnn_hf.data.tokenizer_training import train_tokenizer
+
+TEXTS = ["b c a", "B, c", "b ."]
+# b 3, c 2, then "," "." "a" once each in the order of their code points
+VOCABULARY = {"[PAD]": 0, "[UNK]": 1, "b": 2, "c": 3, ",": 4, ".": 5, "a": 6}
+
+
+def reference_words(text: str) -> list[str]:
+    """The rules one by one, in their order."""
+    text = text.lower()
+    text = re.sub("(')", r" \1 ", text)
+    text = re.sub('"', "", text)
+    text = re.sub(r"(\.)", r" \1 ", text)
+    text = re.sub("<br />", " ", text)
+    text = re.sub("([,()!?])", r" \1 ", text)
+    text = re.sub("[;:]", " ", text)
+    return text.split()
+
+
+def words(text: str) -> list[str]:
+    """The words of a tokenizer that has seen the text, so that none is unknown."""
+    return train_tokenizer([text, "filler"]).tokenize(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("It's", ["it", "'", "s"]),
+        ('say "yes" to a"b', ["say", "yes", "to", "ab"]),
+        ("U.S. 3.5", ["u", ".", "s", ".", "3", ".", "5"]),
+        ("one<br />two<BR />three", ["one", "two", "three"]),
+        ('a<br "/>b', ["a", "b"]),
+        ("a<br/>b <br  />", ["a<br/>b", "<br", "/>"]),
+        ("a,b (c)! d?", ["a", ",", "b", "(", "c", ")", "!", "d", "?"]),
+        ("re: a;b 10:30", ["re", "a", "b", "10", "30"]),
+        ("a \t\n\x0b\x0c\r b\xa0c\u2003d\x85e\x1cf\x1fg", ["a", "b", "c", "d", "e", "f", "g"]),
+        ("start-up AT&T $5 #1 and/or x_y", ["start-up", "at&t", "$5", "#1", "and/or", "x_y"]),
+        ("a\u200bb e\u0301 \U0001f600!", ["a\u200bb", "e\u0301", "\U0001f600", "!"]),
+        ("\u0130X", ["i\u0307x"]),
+        ("ΟΔΟΣ ΣΑΣ' Σ", ["οδος", "σας", "'", "\u03c3"]),
+        ('"', []),
+        ("", []),
+    ],
+)
+def test_text_is_cut_by_the_rules(text: str, expected: list[str]) -> None:
+    assert words(text) == expected
+    assert reference_words(text) == expected
+
+
+def test_words_equal_those_of_plain_python_on_random_texts() -> None:
+    alphabet = [
+        *"aAbBrR09zé-$&#/_<>*[]\u2019",
+        *"''\"\"..,()!?;:",
+        *" \t\n\r\x0b\x0c\x1b\x1c\x1d\x1e\x1f\x85\xa0\u1680\u2003\u2028\u3000",
+        *"\u180e\u200b\u200d\u2060\ufeff\u00ad\u0301\u0307",
+        *"ΣΣσςΑ\u0130\u0131\u01c5ẞßK\u02b0\U0001f600",
+        *["<br />", "<BR />", '<br "/>', '"<b"r />', "<br/>", "<br  />", "<br\t/>", "<br '/>", "< br />", "[UNK]"],
+    ]
+    generator = random.Random(0)
+    texts = ["".join(generator.choices(alphabet, k=generator.randrange(16))) for _ in range(20_000)]
+    tokenizer = train_tokenizer(texts)
+    encodings = tokenizer.backend_tokenizer.encode_batch(texts)
+    assert [(text, encoding.tokens) for text, encoding in zip(texts, encodings, strict=True)] == [
+        (text, reference_words(text)) for text in texts
+    ]
+
+
+def test_lone_sigmas_cost_linear_time() -> None:
+    # with an unbounded look-behind this takes minutes
+    assert words(" Σ" * 50_000) == ["\u03c3"] * 50_000
+
+
+def test_ids_go_from_frequent_to_rare_and_ties_by_code_point() -> None:
+    assert train_tokenizer(TEXTS).get_vocab() == VOCABULARY
+    assert train_tokenizer(reversed(TEXTS)).get_vocab() == VOCABULARY
+
+
+@pytest.mark.parametrize("vocab_size", range(2, 10))
+def test_vocab_size_counts_the_special_tokens(vocab_size: int) -> None:
+    expected = {word: index for word, index in VOCABULARY.items() if index < vocab_size}
+    assert train_tokenizer(TEXTS, vocab_size=vocab_size).get_vocab() == expected
+
+
+def test_words_rarer_than_min_frequency_are_unknown() -> None:
+    tokenizer = train_tokenizer(TEXTS, min_frequency=2)
+    assert tokenizer.get_vocab() == {"[PAD]": 0, "[UNK]": 1, "b": 2, "c": 3}
+    assert tokenizer("A b c d").input_ids == [1, 2, 3, 1]
+
+
+def test_vocabulary_does_not_depend_on_threads_or_hash_seed() -> None:
+    code = (
+        "import json, random; from rnn_hf.data.tokenizer_training import train_tokenizer; r = random.Random(0)\n"
+        "texts = [' '.join(str(r.randrange(3000)) for _ in range(20)) for _ in range(500)]\n"
+        "print(json.dumps(train_tokenizer(texts, vocab_size=1000).get_vocab(), sort_keys=True))"
+    )
+    single, double = (
+        run_python(code, RAYON_NUM_THREADS=threads, TOKENIZERS_PARALLELISM="true", PYTHONHASHSEED=threads)
+        for threads in ("1", "2")
+    )
+    assert len(json.loads(single)) == 1000
+    assert single == double
+
+
+def test_special_tokens_cannot_be_injected_by_a_text(tmp_path: Path) -> None:
+    train_tokenizer(["a b"]).save_pretrained(tmp_path)
+    for tokenizer in (train_tokenizer(["a b"]), PreTrainedTokenizerFast.from_pretrained(tmp_path)):
+        assert tokenizer("a [PAD] b").input_ids == [2, 1, 3]
+    with_words = train_tokenizer(["[PAD] [UNK]"])
+    assert with_words.tokenize("[PAD] [UNK]") == ["[pad]", "[unk]"]
+
+
+def test_batch_is_padded_on_the_right_with_a_mask() -> None:
+    batch = train_tokenizer(TEXTS)(["b c", "", "a"], padding=True)
+    assert dict(batch) == {"input_ids": [[2, 3], [0, 0], [6, 0]], "attention_mask": [[1, 1], [0, 0], [1, 0]]}
+
+
+def test_max_length_limits_truncated_texts_only() -> None:
+    tokenizer = train_tokenizer(TEXTS, max_length=2)
+    assert tokenizer("b c a", truncation=True).input_ids == [2, 3]
+    assert tokenizer("b c a").input_ids == [2, 3, 6]
+
+
+def test_offsets_cut_the_words_out_of_the_text() -> None:
+    text = 'It\'s "Big"<br />news: É!'
+    tokenizer = train_tokenizer([text])
+    offsets = tokenizer(text, return_offsets_mapping=True).offset_mapping
+    assert [text[start:end] for start, end in offsets] == ["It", "'", "s", "Big", "news", "É", "!"]
+
+
+def test_saved_tokenizer_is_the_same_in_a_fresh_process(tmp_path: Path) -> None:
+    tokenizer = train_tokenizer([*TEXTS, "it's [UNK] <br />"], max_length=5)
+    tokenizer.save_pretrained(tmp_path)
+    texts = ["B c, a's [UNK] [PAD] zz", "", "c"]
+    # without this package: the folder alone must do
+    code = f"""
+import json, sys
+from transformers import AutoTokenizer
+tokenizer = AutoTokenizer.from_pretrained({str(tmp_path)!r})
+names = ("model_max_length", "model_input_names", "padding_side", "pad_token_id", "unk_token_id")
+print(json.dumps([
+    dict(tokenizer({texts!r}, padding=True, truncation=True)),
+    tokenizer.get_vocab(),
+    [getattr(tokenizer, name) for name in names],
+    any(name.startswith("rnn_hf") for name in sys.modules),
+]))
+"""
+    batch, vocabulary, attributes, imports_package = json.loads(run_python(code))
+    assert batch == dict(tokenizer(texts, padding=True, truncation=True))
+    assert vocabulary == tokenizer.get_vocab()
+    assert attributes == [5, ["input_ids", "attention_mask"], "right", 0, 1]
+    assert not imports_package
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"vocab_size": 1}, "`vocab_size` must be at least 2, got 1"),
+        ({"min_frequency": 0}, "`min_frequency` must be at least 1, got 0"),
+        ({"max_length": 0}, "`max_length` must be at least 1, got 0"),
+        ({"min_frequency": 4}, "occurs at least 4 times, got none"),
+    ],
+)
+def test_number_out_of_its_domain_is_refused(arguments: dict[str, int], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        train_tokenizer(TEXTS, **arguments)
+
+
+@pytest.mark.parametrize("texts", [[], iter(()), ["", ' "" ;']])
+def test_texts_without_a_word_are_refused(texts: Iterable[str]) -> None:
+    with pytest.raises(ValueError, match="`texts` must contain a word"):
+        train_tokenizer(texts)
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        ("one text", "`texts` must be an iterable of strings, got one string"),
+        (["a", ["b", "c"]], "`texts` must yield strings, got `list` at position 1"),
+        ([None], "`texts` must yield strings, got `NoneType` at position 0"),
+    ],
+)
+def test_texts_that_are_not_strings_are_refused(texts: Iterable[str], message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        train_tokenizer(texts)
+
+
+def run_python(code: str, **environment: str) -> str:
+    """What a fresh Python process prints."""
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), **environment},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return result.stdout

@@ -1,0 +1,86 @@
+"""The tests that every model inside transformers must pass, for every cell, with two layers or two directions.
+
+`test_transformers_common.py` copies this file into the unpacked tests of transformers and runs it there.
+"""
+
+import unittest
+from typing import Any, get_args
+
+from torch import Tensor
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
+    MODEL_MAPPING_NAMES,
+)
+
+from rnn_hf import RNNConfig, RNNForSequenceClassification, RNNModel
+from rnn_hf.configuration_rnn import CellType
+
+from .test_configuration_common import ConfigTester
+from .test_modeling_common import ModelTesterMixin, global_rng, ids_tensor, random_attention_mask
+
+# some tests ask these tables by name what a class is for, and pass over a class that they do not hold
+MODEL_MAPPING_NAMES[RNNConfig.model_type] = RNNModel.__name__
+MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES[RNNConfig.model_type] = RNNForSequenceClassification.__name__
+
+
+class RNNModelTester:
+    """Makes the configuration and the batch that the common tests ask for."""
+
+    is_training = True
+    batch_size = 7
+    seq_length = 6
+    hidden_size = 12
+    num_labels = 3
+
+    def __init__(self, cell_type: CellType, bidirectional: bool, num_hidden_layers: int) -> None:
+        self.num_hidden_layers = num_hidden_layers
+        self.config_arguments: dict[str, Any] = {
+            "vocab_size": 40,
+            "embedding_size": self.hidden_size,
+            "hidden_size": self.hidden_size // (2 if bidirectional else 1),
+            "num_hidden_layers": num_hidden_layers,
+            "cell_type": cell_type,
+            "bidirectional": bidirectional,
+            "classifier_pooling": "mean_max_last",
+            "concat_embedding_mean": True,
+        }
+
+    def get_config(self) -> RNNConfig:
+        return RNNConfig(**self.config_arguments, num_labels=self.num_labels)
+
+    def prepare_config_and_inputs_for_common(self) -> tuple[RNNConfig, dict[str, Tensor]]:
+        shape = [self.batch_size, self.seq_length]
+        inputs = {
+            "input_ids": ids_tensor(shape, self.config_arguments["vocab_size"]),
+            "attention_mask": random_attention_mask(shape),  # with holes
+        }
+        return self.get_config(), inputs
+
+
+class RNNCommonTests(ModelTesterMixin):
+    all_model_classes = (RNNModel, RNNForSequenceClassification)
+    has_attentions = False
+
+    cell_type: CellType
+    bidirectional: bool
+    num_hidden_layers: int
+
+    def setUp(self) -> None:
+        global_rng.seed(0)  # of the tokens and masks
+        self.model_tester = RNNModelTester(self.cell_type, self.bidirectional, self.num_hidden_layers)
+        self.config_tester = ConfigTester(
+            self,
+            config_class=RNNConfig,
+            common_properties=["hidden_size", "num_hidden_layers"],
+            **self.model_tester.config_arguments,
+        )
+
+    def test_config(self) -> None:
+        self.config_tester.run_common_tests()
+
+
+for cell in get_args(CellType):
+    for suffix, is_bidirectional, num_layers in (("TwoLayers", False, 2), ("Bidirectional", True, 1)):
+        name = f"{cell.upper()}{suffix}Test"
+        attributes = {"cell_type": cell, "bidirectional": is_bidirectional, "num_hidden_layers": num_layers}
+        globals()[name] = type(name, (RNNCommonTests, unittest.TestCase), attributes)
