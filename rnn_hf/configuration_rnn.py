@@ -34,6 +34,10 @@ class RNNConfig(PreTrainedConfig):
             Id of the token that fills a batch up to its longest text.
         unk_token_id (`int`, *optional*, defaults to 1):
             Id of the unknown word, which word dropout puts in the place of others.
+        bos_token_id (`int`, *optional*):
+            Id of a token that begins every text. The model itself does not use it.
+        eos_token_id (`int`, *optional*):
+            Id of a token that ends every text. The model itself does not use it.
         embedding_size (`int`, *optional*, defaults to 64):
             Width of the word vectors.
         hidden_size (`int`, *optional*, defaults to 64):
@@ -53,13 +57,13 @@ class RNNConfig(PreTrainedConfig):
         pack_padded_sequences (`bool`, *optional*, defaults to `True`):
             Whether padding is left out. With `False` the attention mask is ignored everywhere, and the padding token
             is a word like any other: the logits of a text then depend on the batch it came in.
-        embedding_dropout (`float`, *optional*, defaults to 0.0):
+        embedding_dropout (`float`, *optional*, defaults to 0.3):
             Dropout probability of the word vectors' entries.
         hidden_dropout_prob (`float`, *optional*, defaults to 0.0):
             Dropout probability of the states between two layers.
-        classifier_dropout (`float`, *optional*, defaults to 0.0):
+        classifier_dropout (`float`, *optional*, defaults to 0.3):
             Dropout probability of the pooled vector before the classifier.
-        word_dropout (`float`, *optional*, defaults to 0.0):
+        word_dropout (`float`, *optional*, defaults to 0.3):
             Share of the tokens that training replaces with the unknown word (Iyyer et al., 2015).
         embedding_initializer_mean (`float`, *optional*, defaults to 0.0):
             Mean of the normal distribution that the word vectors are drawn from.
@@ -84,6 +88,9 @@ class RNNConfig(PreTrainedConfig):
     vocab_size: int = 30_000
     pad_token_id: int | None = 0
     unk_token_id: int | None = 1
+    # transformers reads both wherever it warns of padding without a mask
+    bos_token_id: int | None = None
+    eos_token_id: int | None = None
     embedding_size: int = 64
     hidden_size: int = 64
     num_hidden_layers: int = 1
@@ -92,10 +99,10 @@ class RNNConfig(PreTrainedConfig):
     classifier_pooling: ClassifierPooling = "mean"
     concat_embedding_mean: bool = False
     pack_padded_sequences: bool = True
-    embedding_dropout: float | int = 0.0
+    embedding_dropout: float | int = 0.3
     hidden_dropout_prob: float | int = 0.0
-    classifier_dropout: float | int = 0.0
-    word_dropout: float | int = 0.0
+    classifier_dropout: float | int = 0.3
+    word_dropout: float | int = 0.3
     embedding_initializer_mean: float | int = 0.0
     embedding_initializer_range: float | int = 0.1
     recurrent_initializer: RecurrentInitializer = "orthogonal"

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from huggingface_hub.errors import HfHubHTTPError
+from safetensors import SafetensorError
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
@@ -54,7 +54,7 @@ class TextClassifier:
         try:
             model = AutoModelForSequenceClassification.from_pretrained(name, use_safetensors=True, **kwargs)
             tokenizer = AutoTokenizer.from_pretrained(name, **kwargs)
-        except (OSError, HfHubHTTPError, KeyError) as error:
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             raise ValueError(f"{name!r} is not a model that can be loaded: {error}") from error
         return cls(model, tokenizer)
 

@@ -81,6 +81,10 @@ def start_accelerator(args: TrainArguments) -> Accelerator:
         # every batch is one of like lengths, shared out, so that no process waits for another's longer texts
         dataloader_config=DataLoaderConfiguration(split_batches=True),
     )
+    if args.report_to != "none" and not accelerator.log_with:
+        raise ValueError(
+            f"`--report_to {args.report_to}` needs the package {args.report_to}. Install it, or leave it out."
+        )
     launched = int(os.environ.get("WORLD_SIZE", "1"))
     if launched != accelerator.num_processes:
         raise ValueError(
@@ -207,6 +211,7 @@ def create_loaders(
             sampler = train_sampler = sampler_type[args.train_sampling_strategy](
                 rows.lengths, args.per_device_train_batch_size * processes, args.seed
             )
+            sampler.fill_last_batch = processes > 1  # every process needs its part
         else:
             sampler = SortedBatchSampler(rows.lengths, args.per_device_eval_batch_size * processes)
         loader = DataLoader(
@@ -470,6 +475,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         (model_args, data_args, args), given = parser.parse(sys.argv[1:] if argv is None else argv)
         if data_args.dataset_name is None and data_args.train_file is None:
             data_args.dataset_name = DEFAULT_DATASET
+        RNNConfig(**asdict(model_args))  # a wrong value is told before any data is read
         check_output_dir(args)
         accelerator = start_accelerator(args)
         set_seed(args.seed)

@@ -26,7 +26,7 @@ CHANGED: dict[str, Any] = {
     "pack_padded_sequences": False,
     "embedding_dropout": 0.1,
     "hidden_dropout_prob": 0.2,
-    "classifier_dropout": 0.3,
+    "classifier_dropout": 0.5,
     "word_dropout": 0.4,
     "embedding_initializer_mean": -0.5,
     "embedding_initializer_range": 1,
@@ -46,10 +46,10 @@ DEFAULTS: dict[str, Any] = {
     "classifier_pooling": "mean",
     "concat_embedding_mean": False,
     "pack_padded_sequences": True,
-    "embedding_dropout": 0.0,
+    "embedding_dropout": 0.3,
     "hidden_dropout_prob": 0.0,
-    "classifier_dropout": 0.0,
-    "word_dropout": 0.0,
+    "classifier_dropout": 0.3,
+    "word_dropout": 0.3,
     "embedding_initializer_mean": 0.0,
     "embedding_initializer_range": 0.1,
     "recurrent_initializer": "orthogonal",
@@ -84,7 +84,7 @@ def test_output_size_counts_both_directions(bidirectional: bool, output_size: in
 @pytest.mark.parametrize("name", ["vocab_size", "embedding_size", "hidden_size", "num_hidden_layers"])
 def test_size_below_one_is_refused(name: str) -> None:
     with pytest.raises(StrictDataclassError, match=f"`{name}` must be at least 1, got 0"):
-        RNNConfig(**{"pad_token_id": None, "unk_token_id": None, name: 0})
+        RNNConfig(**{"pad_token_id": None, "unk_token_id": None, "word_dropout": 0, name: 0})
 
 
 @pytest.mark.parametrize("value", [-0.1, 1, float("nan")])
@@ -114,5 +114,5 @@ def test_token_id_outside_the_vocabulary_is_refused(name: str, value: int) -> No
 
 
 def test_word_dropout_without_an_unknown_word_is_refused() -> None:
-    with pytest.raises(StrictDataclassError, match="`word_dropout` needs an unknown word. Set `unk_token_id`"):
+    with pytest.raises(StrictDataclassError, match="`word_dropout` needs an unknown word"):
         RNNConfig(word_dropout=0.1, unk_token_id=None)

@@ -3,7 +3,6 @@
 import ast
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -15,22 +14,18 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import (
-    AutoModel,
-    AutoModelForSequenceClassification,
-    PreTrainedModel,
-    Trainer,
-    TrainingArguments,
-)
+from transformers import AutoModel, AutoModelForSequenceClassification, PreTrainedModel, Trainer, TrainingArguments
 
 import rnn_hf
 from rnn_hf import RNNConfig, RNNForSequenceClassification, RNNModel
 from rnn_hf.configuration_rnn import CellType, ClassifierPooling
 
 PACKAGE = Path(rnn_hf.__file__).parent
+TINY_CHECKPOINT = Path(__file__).parent / "fixtures" / "tiny_checkpoint"
 TORCH_LAYERS: dict[str, type[nn.RNNBase]] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
 GATES = {"rnn": 1, "lstm": 4, "gru": 3}
-TINY: dict[str, Any] = {"vocab_size": 20, "embedding_size": 5, "hidden_size": 4, "num_labels": 3}
+NO_DROPOUT: dict[str, Any] = {"word_dropout": 0, "embedding_dropout": 0, "classifier_dropout": 0}
+TINY: dict[str, Any] = {"vocab_size": 20, "embedding_size": 5, "hidden_size": 4, "num_labels": 3, **NO_DROPOUT}
 TEXTS = [[7, 8, 9, 3], [5], [6, 2, 11, 13, 4, 9, 9]]
 
 # where the tokens of a text stand in a batch of width 14
@@ -109,9 +104,6 @@ def run_python(code: str, *arguments: str | Path, cwd: Path, **environment: str)
     command = [sys.executable, "-c", code, *map(str, arguments)]
     process = subprocess.run(command, cwd=cwd, env=variables, capture_output=True, text=True, timeout=300)
     assert process.returncode == 0, process.stderr
-
-
-# --- what the models compute -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("concat_embedding_mean", [False, True], ids=["states", "states_and_embeddings"])
@@ -219,6 +211,16 @@ def test_logits_are_those_computed_by_hand(
     torch.testing.assert_close(model(text[None]).logits[0], expected)
 
 
+@every_pooling
+@torch.no_grad()
+def test_pooler_returns_zeros_for_a_text_without_tokens(pooling: str) -> None:
+    """Whatever the states hold there."""
+    pooler = make_model(classifier_pooling=pooling, bidirectional=True).pooler
+    pooled = pooler(torch.ones(2, 3, 8), torch.tensor([[False, False, False], [True, False, True]]))
+    assert not pooled[0].any()
+    torch.testing.assert_close(pooled[1], torch.ones(pooler.output_size))
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 @both_directions
 @every_cell
@@ -255,7 +257,7 @@ def test_each_entry_of_hidden_states_is_one_layer_of_torch() -> None:
 
 def test_final_states_of_a_head_come_on_request_only() -> None:
     """They are batch first, but as many as the layers: what a prediction loop joins must not hold them."""
-    model = make_model(num_hidden_layers=2, bidirectional=True)
+    model = make_model(num_hidden_layers=2, bidirectional=True, concat_embedding_mean=True)
     input_ids, attention_mask = make_batch("padded on the right")
     assert set(model(input_ids, attention_mask=attention_mask).keys()) == {"logits"}
     outputs = model(input_ids, attention_mask=attention_mask, output_final_states=True)
@@ -280,9 +282,6 @@ def test_states_are_the_same_whether_final_states_are_asked_for_or_not(
     outputs = model.model(input_ids, attention_mask=attention_mask, output_final_states=output_final_states)
     torch.testing.assert_close(outputs.last_hidden_state, expected * attention_mask.unsqueeze(-1))
     assert (outputs.final_hidden_state is not None) == output_final_states
-
-
-# --- texts without tokens, very short and very long texts --------------------------------------------------------
 
 
 @pytest.mark.parametrize("dtype", [torch.long, torch.float], ids=["ids", "floats_of_a_tokenizer"])
@@ -330,9 +329,11 @@ def test_row_of_padding_pools_to_zeros(
         input_ids,
         attention_mask=attention_mask,
         labels=torch.zeros(len(input_ids), dtype=torch.long),
+        output_hidden_states=True,
         output_final_states=True,
     )
     torch.testing.assert_close(outputs.logits[0], model.classifier.bias)
+    assert not any(states[0].any() for states in outputs.hidden_states[1:])
     assert not outputs.final_hidden_state[0].any()
     if cell_type == "lstm":
         assert not outputs.final_cell_state[0].any()
@@ -351,9 +352,6 @@ def test_text_of_100_000_words_is_read(cell_type: str) -> None:
     # a state forgets: the end of a long text reads as the text
     end = model.model(text[:, -1000:])
     torch.testing.assert_close(outputs.final_hidden_state[:, 0], end.final_hidden_state[:, 0])
-
-
-# --- the recurrence of old, over the padding ---------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("pooling", ["mean", "last"])
@@ -397,9 +395,6 @@ def test_padding_row_is_drawn_and_trained_only_without_packing(pack_padded_seque
     else:
         assert (weight[0] > 4).all()
         assert weight.grad[0].any()
-
-
-# --- losses and training -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -490,8 +485,8 @@ def test_gradient_checkpointing_leaves_the_gradients_as_they_are(cell_type: str)
     for is_checkpointed in (False, True):
         model = make_model(cell_type=cell_type, num_hidden_layers=2, bidirectional=True).train()
         if is_checkpointed:
-            model.gradient_checkpointing_enable()
-            assert model.is_gradient_checkpointing
+            model.activation_checkpointing_enable()
+            assert model.is_activation_checkpointing
         model(*make_batch("with holes"), labels=torch.tensor([0, 1, 2])).loss.backward()
         gradients.append([parameter.grad for parameter in model.parameters()])
     torch.testing.assert_close(gradients[0], gradients[1])
@@ -501,7 +496,7 @@ def test_gradient_checkpointing_leaves_the_gradients_as_they_are(cell_type: str)
 def test_trainer_reports_the_mean_loss_of_the_texts(num_steps: int, tmp_path: Path) -> None:
     """Not multiplied by the number of batches whose gradients are accumulated."""
     model = make_model()
-    dataset = [{"input_ids": [3, 4, 5, label], "labels": label} for label in (0, 1, 2, 1)]
+    dataset = [{"input_ids": [3, 4, 5, 6 + label], "labels": label} for label in (0, 1, 2, 1)]
     expected = model(
         torch.tensor([row["input_ids"] for row in dataset]), labels=torch.tensor([row["labels"] for row in dataset])
     ).loss
@@ -538,9 +533,6 @@ def test_trainer_predicts_the_logits(tmp_path: Path) -> None:
     trainer = Trainer(model=model, args=arguments, data_collator=collate)
     predictions = trainer.predict(cast(Any, dataset))
     torch.testing.assert_close(torch.from_numpy(predictions.predictions), logits_alone(model).detach())
-
-
-# --- how weights are drawn ---------------------------------------------------------------------------------------
 
 
 @every_cell
@@ -626,9 +618,6 @@ def test_weights_missing_in_a_checkpoint_are_drawn_and_the_others_left_alone(
         else:
             assert tensor.any()
             assert tensor.abs().max() < 1
-
-
-# --- saving and loading ------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -719,6 +708,31 @@ for batch in sorted(folder.glob("*.safetensors")):
     assert list(modules.rglob("modeling_rnn.py"))
 
 
+@torch.no_grad()
+def test_checkpoint_of_the_first_version_gives_the_logits_it_gave_then() -> None:
+    """Names of weights, defaults of fields and the arithmetic stay as checkpoints rely on them.
+
+    Made in the folder `tests`, after which the copied `*.py` files were deleted, by:
+
+        import json, torch
+        from test_modeling_rnn import TINY_CHECKPOINT, make_batch, make_model
+        model = make_model(
+            vocab_size=50, embedding_size=8, hidden_size=8, num_hidden_layers=2, bidirectional=True,
+            classifier_pooling="attention", concat_embedding_mean=True,
+        )
+        model.save_pretrained(TINY_CHECKPOINT)
+        input_ids, attention_mask = make_batch("with holes")
+        expected = {"input_ids": input_ids, "attention_mask": attention_mask}
+        expected["logits"] = model(**expected).logits
+        text = json.dumps({name: tensor.tolist() for name, tensor in expected.items()})
+        (TINY_CHECKPOINT / "expected_logits.json").write_text(text + "\\n")
+    """
+    expected = json.loads((TINY_CHECKPOINT / "expected_logits.json").read_text())
+    model = AutoModelForSequenceClassification.from_pretrained(TINY_CHECKPOINT)
+    outputs = model(torch.tensor(expected["input_ids"]), attention_mask=torch.tensor(expected["attention_mask"]))
+    torch.testing.assert_close(outputs.logits, torch.tensor(expected["logits"]), rtol=0, atol=1e-6)
+
+
 @pytest.mark.parametrize("model_class", [RNNModel, RNNForSequenceClassification])
 def test_saved_folder_holds_all_that_the_auto_classes_need(model_class: type[PreTrainedModel], tmp_path: Path) -> None:
     """Weights as safetensors, never a pickle; the two files that `trust_remote_code` runs; every Auto class."""
@@ -772,9 +786,6 @@ def test_resizing_the_vocabulary_keeps_the_vectors_of_old_words(new_size: int) -
     torch.testing.assert_close(model(torch.tensor([[3, 4, 5]])).logits, logits)
 
 
-# --- errors, types and compilation -------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("model_class", [RNNModel, RNNForSequenceClassification])
 def test_ids_and_word_vectors_exclude_each_other(model_class: Callable[[RNNConfig], PreTrainedModel]) -> None:
     model = model_class(RNNConfig(**TINY))
@@ -806,9 +817,9 @@ def test_bfloat16_model_agrees_with_the_float32_model(cell_type: str, bidirectio
     torch.testing.assert_close(logits.float(), expected, rtol=0, atol=0.05)
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_compiled_model_agrees() -> None:
     model = make_model(bidirectional=True, classifier_pooling="mean_max_last")
-    compiled = torch.compile(model)
-    for layout in LAYOUTS:
-        torch.testing.assert_close(compiled(*make_batch(layout)).logits, logits_alone(model))
+    expected = logits_alone(model)
+    torch.testing.assert_close(torch.compile(model)(*make_batch("with holes")).logits, expected)

@@ -1,4 +1,6 @@
-"""Runs the tests that every model inside transformers must pass: `pytest -m slow -s tests/test_transformers_common.py`.
+"""Runs the tests that every model inside transformers must pass, and prints how many ran.
+
+    pytest -m slow -s tests/test_transformers_common.py
 
 They are in the source distribution of transformers, not in what pip installs. It is fetched once, in the version that
 is installed, and kept in pytest's cache (`pytest --cache-clear` removes it).
@@ -106,8 +108,8 @@ def test_every_configuration_passes_the_common_tests_of_transformers(common_test
     print()
     for configuration, total in num_tests.items():
         passed = num_passed[configuration]
-        print(f"{configuration}: {passed} passed, {total - passed} not applicable, 0 failed")
+        print(f"{configuration}: {passed} passed, {total - passed} skipped, 0 failed")
     for reason, names in sorted(skipped.items()):
-        print(f"not applicable: {reason} ({len(names)} tests)")
+        print(f"skipped {len(names)}: {reason}")
     assert len(num_tests) == 6
     assert min(num_passed.values()) > 60

@@ -1,5 +1,6 @@
 """From encoded rows to padded batches, with as little padding as the order of the batches allows."""
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 
 import datasets
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-MAX_POOL_BATCHES = 100
+MAX_POOL_BATCHES = 200
 
 
 class EncodedRows(Dataset[pa.Table]):
@@ -96,6 +97,9 @@ class BatchSampler(Sampler[list[int]]):
         epoch: Epoch whose order is drawn next.
         start_batch: Batches of the epoch to leave out at its beginning: those a resumed run has seen. The others are
             the same as without it. Set it back to 0 for the next epoch.
+        fill_last_batch: Whether the last batch is made as long as the others with the first rows of the epoch. On
+            several processes Accelerate does so in any case, but with the first rows it is given: without this, the
+            last batch of a resumed epoch is another one.
     """
 
     drop_last = False  # Accelerate asks for it
@@ -110,6 +114,7 @@ class BatchSampler(Sampler[list[int]]):
         self.seed = seed
         self.epoch = 0
         self.start_batch = 0
+        self.fill_last_batch = False
 
     @property
     def sampler(self) -> "BatchSampler":
@@ -121,10 +126,12 @@ class BatchSampler(Sampler[list[int]]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return max(0, -(-len(self.lengths) // self.batch_size) - self.start_batch)
+        return max(0, math.ceil(len(self.lengths) / self.batch_size) - self.start_batch)
 
     def __iter__(self) -> Iterator[list[int]]:
         order = self.draw_order(np.random.default_rng([self.seed, self.epoch]))
+        if self.fill_last_batch:
+            order = np.resize(order, math.ceil(len(order) / self.batch_size) * self.batch_size)
         for start in range(self.start_batch * self.batch_size, len(order), self.batch_size):
             yield order[start : start + self.batch_size].tolist()
 
@@ -152,7 +159,7 @@ class LengthGroupedBatchSampler(BatchSampler):
     def draw_order(self, generator: np.random.Generator) -> np.ndarray:
         """Return the rows grouped by length, the batches shuffled."""
         num_batches = len(self.lengths) // self.batch_size
-        num_pools = max(2, -(-num_batches // MAX_POOL_BATCHES))
+        num_pools = max(2, math.ceil(num_batches / MAX_POOL_BATCHES))
         rows, rest = np.split(generator.permutation(len(self.lengths)), [num_batches * self.batch_size])
         pools = np.arange(num_batches).repeat(self.batch_size) * num_pools // max(1, num_batches)
         batches = rows[np.lexsort((self.lengths[rows], pools))].reshape(num_batches, self.batch_size)

@@ -285,15 +285,16 @@ def _load_named(name: str, config: str | None) -> DatasetDict:
     try:
         with _offline(unreachable is not None):
             return load_dataset(name, config)
-    except ConnectionError as error:
-        raise ConnectionError(
-            f'The Hugging Face Hub must be reachable for "{name}", which is no local folder, but it is not '
-            f"({_reason(unreachable or error)}). Pass a local folder, or `--dataset_name {DEMO_DATASET}`."
-        ) from error
     except DatasetNotFoundError as error:
         raise FileNotFoundError(f'{expected}, got "{name}" ({_reason(error)}). Check the name.') from error
     except Exception as error:
-        configs = [] if unreachable else _configs_to_choose_from(name, config)
+        if unreachable or isinstance(error, ConnectionError):
+            raise ConnectionError(
+                f'The Hugging Face Hub must be reachable for "{name}", which is neither a local folder nor cached, '
+                f"but it is not ({_reason(unreachable or error)}). Pass a local folder, or "
+                f"`--dataset_name {DEMO_DATASET}`."
+            ) from error
+        configs = _configs_to_choose_from(name, config)
         if configs:
             raise ValueError(
                 f'`--dataset_config_name` must be one of {_listed(configs)} for "{name}", got {config}. Choose one.'

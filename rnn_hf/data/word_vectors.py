@@ -1,6 +1,7 @@
 """From a file of pretrained word vectors to the rows of an embedding."""
 
 import gzip
+import re
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
+
+_HEADER = re.compile(r"[0-9]+ [0-9]+")
 
 
 @dataclass(frozen=True)
@@ -43,10 +46,10 @@ class WordVectors:
 def read_word_vectors(path: str | PathLike[str], vocabulary: Mapping[str, int]) -> WordVectors:
     """Read the vectors of the words in a vocabulary from a file in GloVe's text format (Pennington et al., 2014).
 
-    A line holds a word and its numbers, separated by single blanks. The file is read line by line and numbers are
-    parsed only where the word is wanted, so memory follows the vocabulary and not the file. A first line
-    `count width`, as word2vec writes it, is passed over; of a word that comes twice the first vector counts; a word may
-    hold blanks itself.
+    A line holds a word, which may hold blanks itself, and its numbers, separated by single blanks. The file is read
+    line by line and numbers are parsed only where the word is wanted, so memory follows the vocabulary and not the
+    file. A first line `count width`, as word2vec writes it, is passed over; of a word that comes twice the first
+    vector counts.
 
     Args:
         path: The file, plain or gzipped.
@@ -62,8 +65,7 @@ def read_word_vectors(path: str | PathLike[str], vocabulary: Mapping[str, int]) 
     found: dict[int, np.ndarray] = {}
     width = 0
     for number, line in _numbered_lines(path):
-        line = line.rstrip(" \r\n")
-        if not line or (number == 1 and _is_header(line)):
+        if not line or (number == 1 and _HEADER.fullmatch(line)):
             continue
         width = width or _count_numbers(line)
         surplus = line.count(" ") - width
@@ -78,6 +80,8 @@ def read_word_vectors(path: str | PathLike[str], vocabulary: Mapping[str, int]) 
             found[word_id] = _parse(numbers, path, number)
             if len(found) == len(vocabulary):
                 break
+    if not width:
+        raise ValueError(f"{path} must have a word and its numbers on each line, got no such line. Pass another file.")
     if not found:
         raise ValueError(
             f"None of the {len(vocabulary):,} words of the vocabulary is in {path}. Pass vectors of the same language "
@@ -128,7 +132,7 @@ def initialize_embeddings(
 
 
 def _numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield the lines of a text file, counted from 1."""
+    """Yield the lines of a text file, plain or gzipped, counted from 1."""
     if path.is_dir():
         raise ValueError(f"`--word_vectors` must be a file, got the directory {path}. Pass a file in it.")
     if not path.exists():
@@ -141,19 +145,14 @@ def _numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
             raise ValueError(f"{path} must be text, got binary data. Convert it to GloVe's text format.")
         # Only "\n" ends a line: a word may be one of the characters that Unicode counts as line ends.
         with open_text(path, "rt", encoding="utf-8", newline="\n") as lines:
-            yield from enumerate(lines, start=1)
+            for number, line in enumerate(lines, start=1):
+                yield number, line.rstrip(" \r\n")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} must be UTF-8 text, got other bytes ({error}). Convert the file.") from error
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise ValueError(f"{path} must be a whole gzip file, got a damaged one ({error}). Fetch it again.") from error
     except OSError as error:
         raise ValueError(f"{path} must be readable, got an error ({error}). Check its permissions.") from error
-
-
-def _is_header(line: str) -> bool:
-    """Return whether a first line is word2vec's: the number of words and the width of a vector."""
-    pieces = line.split(" ")
-    return len(pieces) == 2 and all(piece.isascii() and piece.isdigit() for piece in pieces)
 
 
 def _count_numbers(line: str) -> int:

@@ -1,6 +1,7 @@
 """The facts of a run become the card that stands beside the weights."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
@@ -20,7 +21,7 @@ trained on {{ num_train_examples }} rows.
 import rnn_hf
 from transformers import pipeline
 
-classify = pipeline("text-classification", model="{{ path }}")
+classify = pipeline("text-classification", model="{{ model_name }}")
 ```
 
 ## Results on the test split
@@ -43,13 +44,15 @@ def render_model_card(results: Mapping[str, Any], recipe: Mapping[str, Any], con
         recipe: What `recipe.yaml` holds.
         config: What `config.json` holds.
     """
-    dataset = recipe["dataset_name"] or recipe["train_file"]
-    name = str(recipe["output_dir"]).rstrip("/").rsplit("/", maxsplit=1)[-1]
+    # a folder's name says enough, and its path would be one of this machine
+    dataset = str(recipe["dataset_name"] or recipe["train_file"])
+    dataset = Path(dataset).name if Path(dataset).exists() else dataset
+    name = Path(recipe["output_dir"]).name
     evaluations = [
         EvalResult(
             task_type="text-classification",
-            dataset_type=str(dataset),
-            dataset_name=str(dataset),
+            dataset_type=dataset,
+            dataset_name=dataset,
             dataset_split="test",
             metric_type=metric,
             metric_value=results[key],
@@ -69,7 +72,7 @@ def render_model_card(results: Mapping[str, Any], recipe: Mapping[str, Any], con
     card: ModelCard = ModelCard.from_template(
         data,
         template_str=TEMPLATE,
-        path=recipe["output_dir"],
+        model_name=name,
         description=f"{config['cell_type'].upper()}, {config['num_hidden_layers']} layer(s), {directions}, "
         f"hidden size {config['hidden_size']}, pooling {config['classifier_pooling']}",
         num_train_examples=f"{results['num_train_examples']:,}",

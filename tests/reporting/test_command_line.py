@@ -1,0 +1,65 @@
+from dataclasses import dataclass, field
+
+import pytest
+from huggingface_hub.errors import StrictDataclassError
+
+from rnn_hf import RNNConfig
+from rnn_hf.reporting.command_line import ScriptParser, one_line, user_errors
+
+
+@dataclass
+class Flags:
+    names: list[str] = field(default_factory=list)
+    size: int = 3
+    is_loud: bool = False
+
+
+def test_flags_are_read_and_those_given_are_told() -> None:
+    (flags,), given = ScriptParser([Flags]).parse(["--names", "a", "b", "--is_loud", "--size=4"])
+    assert flags == Flags(["a", "b"], 4, True)
+    assert given == {"names", "is_loud", "size"}
+
+
+def test_flags_are_not_guessed_from_their_beginning() -> None:
+    with pytest.raises(ValueError, match=r"Unknown argument '--siz'. Did you mean `--size`\?"):
+        ScriptParser([Flags]).parse(["--siz", "4"])
+
+
+def test_a_flag_like_no_other_is_refused_with_the_way_to_the_list() -> None:
+    with pytest.raises(ValueError, match="`--help` lists the flags"):
+        ScriptParser([Flags]).parse(["--zzzzzz"])
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (ValueError("`size` must be\n at least 1, got 0."), "`size` must be at least 1, got 0."),
+        (FileNotFoundError("No such folder: 'x'."), "No such folder: 'x'."),
+        (FileNotFoundError(2, "No such file or directory", "x.yaml"), "No such file or directory: 'x.yaml'."),
+        (ValueError(), "ValueError"),
+    ],
+)
+def test_a_mistake_ends_in_one_line_and_status_2(
+    error: Exception, line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"), user_errors("script.py"):
+        raise error
+    assert capsys.readouterr().err == f"script.py: error: {line}\n"
+
+
+def test_a_configurations_error_is_its_own_message() -> None:
+    with pytest.raises(StrictDataclassError) as caught:
+        RNNConfig(hidden_size=0)
+    assert one_line(caught.value) == "`hidden_size` must be at least 1, got 0."
+
+
+def test_a_defect_keeps_its_traceback() -> None:
+    with pytest.raises(ZeroDivisionError), user_errors("script.py"):
+        1 / 0  # noqa: B018  # the error is the point
+
+
+def test_only_the_first_process_prints(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("RANK", "1")
+    with pytest.raises(SystemExit, match="2"), user_errors("script.py"):
+        raise ValueError("seen once")
+    assert capsys.readouterr().err == ""

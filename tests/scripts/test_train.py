@@ -1,0 +1,379 @@
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+from transformers import AutoTokenizer
+
+from rnn_hf import RNNForSequenceClassification
+from rnn_hf.data.demo_news import load_demo_news
+from rnn_hf.data.loading import DEFAULT_DATASET
+from scripts import evaluate, predict
+from scripts import train as script
+from tests import local_hub
+from tests.conftest import TINY_RUN
+
+ROOT = Path(__file__).parents[2]
+Train = Callable[..., tuple[dict[str, Any], Path]]
+
+PROMISED_FILES = {
+    "README.md", "all_results.json", "config.json", "configuration_rnn.py", "model.safetensors", "modeling_rnn.py",
+    "recipe.yaml", "tokenizer.json", "tokenizer_config.json",
+}  # fmt: skip
+PROMISED_RESULTS = {
+    "test_accuracy", "test_macro_f1", "validation_accuracy", "epoch", "train_runtime", "train_samples_per_second",
+    "num_train_examples", "num_test_examples", "num_processes", "seed", "torch_version", "transformers_version",
+}  # fmt: skip
+
+TORCHRUN = ("torch.distributed.run", "--standalone", "--nproc_per_node", "2")
+
+
+def free_port() -> str:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return str(listener.getsockname()[1])
+
+
+def weights(folder: Path) -> bytes:
+    return (folder / "model.safetensors").read_bytes()
+
+
+def run_script(
+    *argv: str, launcher: tuple[str, ...] = (sys.executable,), **env: str
+) -> subprocess.CompletedProcess[str]:
+    """Run the training script in a process of its own."""
+    return subprocess.run(
+        [*launcher, str(ROOT / "scripts" / "train.py"), *argv],
+        env=os.environ | env,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def last_line(text: str) -> str:
+    """Return the last line a person sees; a progress bar rewrites its own."""
+    return text.strip().splitlines()[-1].split("\r")[-1]
+
+
+def test_a_run_writes_what_is_promised(train: Train) -> None:
+    results, folder = train("run")
+    assert {path.name for path in folder.iterdir()} == PROMISED_FILES
+    assert json.loads((folder / "all_results.json").read_text()) == results
+    assert results.keys() >= PROMISED_RESULTS
+    assert (results["num_train_examples"], results["num_test_examples"], results["num_processes"]) == (400, 1000, 1)
+    assert (results["epoch"], results["step"]) == (1, 7)
+    assert results["train_samples_per_second"] == pytest.approx(400 / results["train_runtime"])
+
+
+def test_the_same_seed_and_the_written_recipe_give_the_same_weights(train: Train) -> None:
+    _, first = train("first", "--classifier_dropout", "0.5", "--word_dropout", "0.2")
+    _, other_seed = train("other", "--classifier_dropout", "0.5", "--word_dropout", "0.2", "--seed", "1")
+    again = first.parent / "again"
+    script.main([str(first / "recipe.yaml"), "--output_dir", str(again)])
+    assert weights(first) == weights(again)
+    assert weights(first) != weights(other_seed)
+
+
+def test_a_fresh_process_computes_the_trained_models_logits(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained: list[RNNForSequenceClassification] = []
+    write_results = script.write_results
+    monkeypatch.setattr(
+        script, "write_results", lambda model, *rest: [trained.append(model), write_results(model, *rest)]
+    )
+    _, folder = train("run")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    batch = tokenizer(["A minister met voters.", "", "The club won!"], padding=True, return_tensors="pt")
+    with torch.no_grad():
+        expected = trained[0].eval()(**batch).logits
+    torch.save(dict(batch), folder / "batch.pt")
+    code = (
+        "import sys, torch, rnn_hf\n"
+        "from transformers import AutoModelForSequenceClassification\n"
+        "model = AutoModelForSequenceClassification.from_pretrained(sys.argv[1]).eval()\n"
+        "with torch.no_grad():\n"
+        "    torch.save(model(**torch.load(sys.argv[1] + '/batch.pt')).logits, sys.argv[1] + '/logits.pt')\n"
+    )
+    subprocess.run([sys.executable, "-c", code, str(folder)], check=True, capture_output=True, timeout=120)
+    assert torch.equal(torch.load(folder / "logits.pt"), expected)
+
+
+def test_evaluating_the_written_model_gives_the_results_of_the_run(train: Train) -> None:
+    results, folder = train("run", "--num_train_epochs", "2")
+    metrics = evaluate.main(["--model_name_or_path", str(folder), "--dataset_name", "demo", "--use_cpu"])
+    assert metrics["accuracy"] == results["test_accuracy"]
+    assert metrics["confusion_matrix"] == results["test_confusion_matrix"]
+    on_validation = evaluate.main(
+        ["--model_name_or_path", str(folder), "--dataset_name", "demo", "--split", "validation", "--use_cpu"]
+    )
+    assert on_validation["accuracy"] == results["validation_accuracy"]
+
+
+def test_the_best_weights_are_kept(train: Train) -> None:
+    """At such a rate the first evaluation is the best one."""
+    results, folder = train("run", "--num_train_epochs", "4", "--learning_rate", "0.5", "--max_grad_norm", "0")
+    accuracies = [entry["validation_accuracy"] for entry in results["log"] if "validation_accuracy" in entry]
+    assert len(accuracies) == 4
+    assert results["validation_accuracy"] == max(accuracies)
+    assert results["best_step"] == 7 * (1 + accuracies.index(max(accuracies)))
+    metrics = evaluate.main(
+        ["--model_name_or_path", str(folder), "--dataset_name", "demo", "--split", "validation", "--use_cpu"]
+    )
+    assert metrics["accuracy"] == max(accuracies)
+
+
+def test_training_stops_where_nothing_is_gained(train: Train) -> None:
+    results, _ = train("run", "--num_train_epochs", "9", "--learning_rate", "1e-12", "--early_stopping_patience", "2")
+    assert (results["epoch"], results["best_step"]) == (3, 7)
+
+
+def test_a_killed_and_resumed_run_ends_like_an_undisturbed_one(train: Train, tmp_path: Path) -> None:
+    """Killed with SIGKILL in the middle of an epoch, with dropout and with an optimizer that remembers."""
+    settings = [
+        "--num_train_epochs", "6", "--hidden_dropout_prob", "0.3", "--num_hidden_layers", "2",
+        "--save_strategy", "steps", "--save_steps", "5", "--max_train_samples", "2000", "--gradient_accumulation_steps", "2",
+    ]  # fmt: skip
+    undisturbed, whole = train("whole", *settings)
+    folder = tmp_path / "killed"
+    command = [sys.executable, str(ROOT / "scripts" / "train.py"), *TINY_RUN, "--output_dir", str(folder), *settings]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not list(folder.glob("checkpoints/step-0000002*")):
+        assert process.poll() is None, "the run ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (folder / "all_results.json").exists()
+    newest = max(folder.glob("checkpoints/step-*"))
+    assert json.loads((newest / "state.json").read_text())["run"]["batch"] > 0, "not in the middle of an epoch"
+
+    done = run_script(*TINY_RUN, "--output_dir", str(folder), *settings, "--resume_from_checkpoint", "latest")
+    assert done.returncode == 0, done.stderr
+    assert f"Going on from {newest}" in done.stdout
+    assert weights(folder) == weights(whole)
+    resumed = json.loads((folder / "all_results.json").read_text())
+    for name in ("log", "epoch", "step", "best_step", "train_accuracy", "test_confusion_matrix"):
+        assert resumed[name] == undisturbed[name], name
+
+
+def test_a_finished_run_resumes_to_its_own_end(train: Train) -> None:
+    results, folder = train("run", "--save_strategy", "epoch", "--num_train_epochs", "2")
+    before = weights(folder)
+    again, _ = train(
+        "run", "--save_strategy", "epoch", "--num_train_epochs", "2", "--resume_from_checkpoint", "latest"
+    )
+    assert weights(folder) == before
+    assert again["test_confusion_matrix"] == results["test_confusion_matrix"]
+
+
+def test_accumulated_batches_are_one_batch(train: Train) -> None:
+    no_dropout = ["--word_dropout", "0", "--embedding_dropout", "0", "--classifier_dropout", "0"]
+    common = [*no_dropout, "--max_steps", "3", "--optim", "sgd", "--train_sampling_strategy", "random"]
+    _, large = train("large", *common, "--per_device_train_batch_size", "32")
+    _, small = train("small", *common, "--per_device_train_batch_size", "8", "--gradient_accumulation_steps", "4")
+    ours, theirs = (load_file(folder / "model.safetensors") for folder in (small, large))
+    for name, weight in theirs.items():
+        torch.testing.assert_close(ours[name], weight, msg=lambda text, name=name: f"{name}: {text}")
+
+
+@pytest.mark.parametrize("launcher", ["torchrun", "accelerate"])
+def test_two_processes_count_every_row_once(tmp_path: Path, launcher: str) -> None:
+    module = {
+        "torchrun": TORCHRUN,
+        "accelerate": (
+            "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--main_process_port", free_port(),
+            "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no",
+        ),
+    }[launcher]  # fmt: skip
+    folder = tmp_path / "run"
+    done = run_script(
+        *TINY_RUN, "--output_dir", str(folder), launcher=(sys.executable, "-m", *module), OMP_NUM_THREADS="1"
+    )
+    assert done.returncode == 0, done.stderr
+    results = json.loads((folder / "all_results.json").read_text())
+    assert (results["num_processes"], results["num_test_examples"], results["step"]) == (2, 1000, 4)
+    metrics = evaluate.main(["--model_name_or_path", str(folder), "--dataset_name", "demo", "--use_cpu"])
+    assert metrics["confusion_matrix"] == results["test_confusion_matrix"]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there are GPUs for both processes")
+def test_processes_that_would_train_separately_are_stopped(tmp_path: Path) -> None:
+    argv = [word for word in TINY_RUN if word != "--use_cpu"]
+    launcher = (sys.executable, "-m", *TORCHRUN)
+    done = run_script(*argv, "--output_dir", str(tmp_path / "run"), launcher=launcher)
+    assert done.returncode != 0
+    assert "The launcher started 2 processes, but Accelerate sees 1" in done.stderr
+    assert "Pass `--use_cpu`" in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_training_goes_on_from_a_checkpoint_with_other_labels(train: Train, tmp_path: Path) -> None:
+    _, first = train("first", "--hidden_dropout_prob", "0.1")
+    rows = tmp_path / "rows.csv"
+    rows.write_text("text,label\n" + "\n".join(f"a {word} film,{word}" for word in ("good", "bad") * 40))
+    settings = ["--train_file", str(rows), "--model_name_or_path", str(first), "--use_cpu", "--max_steps", "1"]
+    folder = tmp_path / "second"
+    script.main([*settings, "--output_dir", str(folder), "--learning_rate", "1e-30", "--classifier_dropout", "0.5"])
+    config = json.loads((folder / "config.json").read_text())
+    assert config["id2label"] == {"0": "bad", "1": "good"}
+    assert (config["hidden_size"], config["hidden_dropout_prob"], config["classifier_dropout"]) == (8, 0.1, 0.5)
+    before, after = (load_file(path / "model.safetensors") for path in (first, folder))
+    assert torch.equal(before["model.embed_tokens.weight"], after["model.embed_tokens.weight"])
+    assert after["classifier.weight"].shape[0] == 2
+    recipe = yaml.safe_load((folder / "recipe.yaml").read_text())
+    assert (recipe["hidden_size"], recipe["vocab_size"]) == (8, config["vocab_size"])
+    with pytest.raises(SystemExit, match="2"):
+        script.main([*settings, "--output_dir", str(tmp_path / "third"), "--hidden_size", "99"])
+
+
+def test_classes_keep_their_ids_when_training_goes_on(train: Train, tmp_path: Path) -> None:
+    """Labels that are strings are sorted; a checkpoint may have them in another order."""
+    _, first = train("first")
+    rows = tmp_path / "rows.csv"
+    rows.write_text(
+        "text,label\n" + "\n".join(f"some news,{name}" for name in ("Sci/Tech", "Sports", "World", "Business") * 30)
+    )
+    folder = tmp_path / "second"
+    script.main(
+        ["--train_file", str(rows), "--model_name_or_path", str(first), "--use_cpu", "--max_steps", "1",
+         "--learning_rate", "1e-30", "--output_dir", str(folder)]
+    )  # fmt: skip
+    assert json.loads((folder / "config.json").read_text())["id2label"]["0"] == "World"
+    assert weights(first) == weights(folder)
+
+
+def test_pretrained_vectors_are_read_and_saved(train: Train, tmp_path: Path) -> None:
+    vectors = tmp_path / "vectors.txt"
+    vectors.write_text("the " + " ".join(["0.25"] * 16) + "\nzzz " + " ".join(["9"] * 16) + "\n")
+    _, folder = train("run", "--word_vectors", str(vectors), "--max_steps", "1", "--learning_rate", "1e-30")
+    row = AutoTokenizer.from_pretrained(folder).get_vocab()["the"]
+    model = RNNForSequenceClassification.from_pretrained(folder)
+    assert torch.equal(model.get_input_embeddings().weight[row], torch.full((16,), 0.25))
+
+
+def test_texts_of_every_length_go_through(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows, folder = tmp_path / "rows.jsonl", tmp_path / "run"
+    texts = ["", " ", "word", "two words", "word " * 100_000]
+    rows.write_text("\n".join(json.dumps({"text": text, "label": row % 2}) for row, text in enumerate(texts * 12)))
+    argv = ["--train_file", str(rows), "--test_file", str(rows), "--output_dir", str(folder), "--use_cpu"]
+    results = script.main([*argv, "--embedding_size", "4", "--hidden_size", "4", "--num_train_epochs", "1"])
+    assert (results["num_train_examples"], results["num_test_examples"]) == (57, 60)
+    metrics = evaluate.main(["--model_name_or_path", str(folder), "--test_file", str(rows), "--use_cpu"])
+    assert metrics["confusion_matrix"] == results["test_confusion_matrix"]
+    capsys.readouterr()
+    predict.main(["--model_name_or_path", str(folder), "--text", *texts])
+    answers = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert len(answers) == 5
+    assert all(0.5 <= answer["probability"] <= 1 for answer in answers)
+
+
+def test_the_default_dataset_comes_from_the_hub(tmp_path: Path) -> None:
+    demo = load_demo_news(num_train=200, num_test=40)
+    for split, rows in demo.items():
+        rows.to_parquet(tmp_path / "hub" / "datasets" / DEFAULT_DATASET / "data" / f"{split}-00000-of-00001.parquet")
+    argv = [word for word in TINY_RUN if word not in ("--dataset_name", "demo")]
+    with local_hub.serve(tmp_path / "hub") as address:
+        home = {"HF_ENDPOINT": address, "HF_HOME": str(tmp_path / "home")}
+        done = run_script(*argv, "--output_dir", str(tmp_path / "run"), **home)
+    assert done.returncode == 0, done.stderr
+    results = json.loads((tmp_path / "run" / "all_results.json").read_text())
+    assert (results["num_train_examples"], results["num_test_examples"]) == (190, 40)
+    assert yaml.safe_load((tmp_path / "run" / "recipe.yaml").read_text())["dataset_name"] == DEFAULT_DATASET
+
+
+@pytest.mark.parametrize("env", [{"HF_ENDPOINT": "http://127.0.0.1:9"}, {"HF_HUB_OFFLINE": "1"}])
+def test_a_hub_out_of_reach_is_one_line_with_the_ways_out(tmp_path: Path, env: dict[str, str]) -> None:
+    argv = [word for word in TINY_RUN if word not in ("--dataset_name", "demo")]
+    done = run_script(*argv, "--output_dir", str(tmp_path / "run"), **env, HF_HOME=str(tmp_path / "home"))
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert last_line(done.stderr).startswith("train.py: error: ")
+    assert "`--dataset_name demo`" in last_line(done.stderr)
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--dataset_name", "./nowhere"], "./nowhere"),
+        (["--text_column_names", "title"], "(columns: text, label)"),
+        (["--label_column_name", "topic"], "(columns: text, label)"),
+        (["--hiden_size", "3"], "Did you mean `--hidden_size`?"),
+        (["--learning_rate", "fast"], "invalid float value: 'fast'"),
+        (["--learning_rate", "0"], "`--learning_rate` must be above 0, got 0.0."),
+        (["--hidden_size", "0"], "`hidden_size` must be at least 1, got 0."),
+        (["--word_dropout", "1"], "`word_dropout` must be at least 0 and below 1, got 1.0."),
+        (["--cell_type", "transformer"], "invalid choice: 'transformer'"),
+        (["--word_vectors", "nowhere.txt"], "nowhere.txt"),
+        (["--resume_from_checkpoint", "latest"], "No whole checkpoint is in"),
+        (["--model_name_or_path", "./nowhere"], "./nowhere"),
+        (["--report_to", "tracker-of-nobody"], "tracker-of-nobody"),
+        (["--save_strategy", "sometimes"], "invalid choice: 'sometimes'"),
+    ],
+)
+def test_a_mistake_of_the_user_is_one_line(
+    train: Train, capsys: pytest.CaptureFixture[str], argv: list[str], message: str
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        train("run", *argv)
+    line = last_line(capsys.readouterr().err)
+    assert line.startswith("train.py: error: ")
+    assert message in line
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ("text,label\na,x\nb,y\n", "z"),
+        ("text,label\n", "empty"),
+        ("words\na\n", "(columns: words)"),
+    ],
+)
+def test_a_wrong_test_file_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], rows: str, message: str
+) -> None:
+    """A label outside the classes, no rows, no label column."""
+    train_rows, test_rows = tmp_path / "train.csv", tmp_path / "test.csv"
+    train_rows.write_text("text,label\n" + "a,x\nb,y\n" * 30)
+    test_rows.write_text(rows.replace("b,y", "b,z"))
+    with pytest.raises(SystemExit, match="2"):
+        script.main(
+            ["--train_file", str(train_rows), "--test_file", str(test_rows), "--output_dir", str(tmp_path / "run")]
+        )
+    line = last_line(capsys.readouterr().err)
+    assert line.startswith("train.py: error: ")
+    assert message in line
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_that_holds_a_run_is_kept_unless_told_otherwise(
+    train: Train, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, folder = train("run", "--save_strategy", "epoch")
+    before = weights(folder)
+    for argv in (["--seed", "1"], ["--seed", "1", "--overwrite_output_dir", "--dataset_name", "./nowhere"]):
+        with pytest.raises(SystemExit, match="2"):
+            train("run", *argv)
+        assert "train.py: error: " in capsys.readouterr().err
+        assert weights(folder) == before
+        assert list(folder.glob("checkpoints/step-*"))
+    train("run", "--seed", "1", "--overwrite_output_dir")
+    assert weights(folder) != before
+    assert not list(folder.glob("checkpoints/step-*"))
+
+
+def test_a_run_is_not_resumed_with_other_arguments(train: Train, capsys: pytest.CaptureFixture[str]) -> None:
+    train("run", "--save_strategy", "epoch")
+    with pytest.raises(SystemExit, match="2"):
+        train("run", "--learning_rate", "0.5", "--resume_from_checkpoint", "latest")
+    assert "The checkpoint was made with `--learning_rate 0.004`, this run has 0.5." in capsys.readouterr().err

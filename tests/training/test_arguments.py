@@ -1,0 +1,109 @@
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+import yaml
+from transformers import TrainingArguments
+
+from rnn_hf import RNNConfig
+from rnn_hf.reporting.command_line import ScriptParser
+from rnn_hf.training.arguments import DataArguments, ModelArguments, TrainArguments, as_recipe
+
+CARDS = Path(__file__).parents[2] / "model_cards"
+RECIPES = sorted(CARDS.glob("*/recipe.yaml"))
+LESSON = {
+    "embedding_size": 64, "hidden_size": 32, "per_device_train_batch_size": 16, "num_train_epochs": 1,
+    "learning_rate": 1e-3, "optim": "adam", "lr_scheduler_type": "constant", "max_grad_norm": 0, "weight_decay": 0,
+    "recurrent_initializer": "uniform", "embedding_initializer_range": 1,
+    "embedding_dropout": 0, "word_dropout": 0, "classifier_dropout": 0, "hidden_dropout_prob": 0,
+}  # fmt: skip
+# What `TrainingArguments` has no name for
+OURS = {"model_name_or_path", "early_stopping_patience", "overwrite_output_dir"}
+
+
+def parse(*argv: str) -> dict[str, object]:
+    (model, data, train), _ = ScriptParser((ModelArguments, DataArguments, TrainArguments)).parse(argv)
+    return as_recipe(model, data, train)
+
+
+def test_model_flags_have_the_names_and_defaults_of_the_configuration() -> None:
+    config = RNNConfig()
+    own = {name for name in RNNConfig.__annotations__ if name in config.to_dict() and not name.endswith("_token_id")}
+    assert {field.name for field in fields(ModelArguments)} == own - {"model_type"}
+    for field in fields(ModelArguments):
+        assert field.default == getattr(config, field.name), field.name
+
+
+def test_training_flags_have_the_names_of_training_arguments() -> None:
+    theirs = {field.name for field in fields(TrainingArguments)}
+    assert {field.name for field in fields(TrainArguments)} - theirs == OURS
+
+
+def test_the_default_recipe_is_the_default() -> None:
+    recipe = parse(str(CARDS / "ag-news" / "recipe.yaml"), "--output_dir", "x")
+    assert recipe.pop("dataset_name") == "fancyzhx/ag_news"
+    default = parse("--output_dir", "x")
+    assert default.pop("dataset_name") is None
+    assert recipe == default
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.parent.name)
+def test_every_recipe_is_read(path: Path) -> None:
+    written = yaml.safe_load(path.read_text())
+    recipe = parse(str(path), "--output_dir", "x")
+    assert {name: recipe[name] for name in written} == written
+
+
+@pytest.mark.parametrize("name", ["lesson-rnn", "lesson-lstm", "lesson-lstm-packed", "gru", "bilstm", "lstm-2-layers"])
+def test_the_lessons_recipes_have_its_settings(name: str) -> None:
+    recipe = parse(str(CARDS / name / "recipe.yaml"), "--output_dir", "x")
+    assert {key: recipe[key] for key in LESSON} == LESSON
+    is_padded = name in ("lesson-rnn", "lesson-lstm")
+    assert recipe["pack_padded_sequences"] is not is_padded
+    assert recipe["train_sampling_strategy"] == ("random" if is_padded else "group_by_length")
+
+
+def test_the_command_line_wins_over_the_recipe(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text("learning_rate: 1e-2\nbidirectional: true\ntext_column_names: [title, body]\nword_vectors: null\n")
+    recipe = parse(str(path), "--output_dir", "x", "--learning_rate", "0.5")
+    assert recipe["learning_rate"] == 0.5
+    assert recipe["bidirectional"] is True
+    assert recipe["text_column_names"] == ["title", "body"]
+
+
+def test_a_number_that_yaml_reads_as_text_is_a_number(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text("learning_rate: 1e-2\n")
+    assert yaml.safe_load(path.read_text())["learning_rate"] == "1e-2"
+    assert parse(str(path), "--output_dir", "x")["learning_rate"] == 0.01
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("hiden_size: 3", r"hiden_size.*Did you mean `--hidden_size`"),
+        ("hidden_size: wide", "hidden_size.*invalid int value: 'wide'"),
+        ("hidden_size: {a: 1}", "`hidden_size` in the recipe .* must be one value or a list"),
+        ("hidden_size: [1, 2]", "2"),
+        ("bidirectional: maybe", "Truthy value expected"),
+        ("cell_type: transformer", "invalid choice: 'transformer'"),
+        ("num_train_epochs: -1", "`--num_train_epochs` must be above 0, got -1"),
+        ("validation_size: 1", "`--validation_size` must be at least 0 and below 1, got 1"),
+        ("max_steps: 0", "`--max_steps` must be -1 or at least 1"),
+        ("- a list", "must be a mapping"),
+        ("a: [", "is not YAML"),
+        ("{eval_strategy: 'no', early_stopping_patience: 2}", "`--early_stopping_patience` needs evaluations"),
+        ("{dataset_name: demo, train_file: x.csv}", "`--dataset_name` cannot stand beside"),
+    ],
+)
+def test_a_wrong_recipe_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(text)
+    with pytest.raises((ValueError, TypeError), match=message):
+        parse(str(path), "--output_dir", "x")
+
+
+def test_a_recipe_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(FileNotFoundError):
+        parse("nowhere.yaml", "--output_dir", "x")

@@ -1,0 +1,159 @@
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from rnn_hf.training.arguments import TrainArguments
+from rnn_hf.training.checkpoints import (
+    RunState,
+    generator_states,
+    open_checkpoint,
+    publish,
+    restore_generators,
+    save_checkpoint,
+    written_whole,
+)
+from rnn_hf.training.optimization import create_optimizer, create_schedule
+
+
+class Trained:
+    """A layer, its optimizer and its schedule after some steps."""
+
+    def __init__(self, num_steps: int, optim: str = "adamw_torch") -> None:
+        args = TrainArguments(output_dir="x", optim=optim, learning_rate=0.1, weight_decay=0.1)  # type: ignore[arg-type]
+        torch.manual_seed(0)
+        self.model = nn.Linear(3, 2)
+        self.optimizer = create_optimizer(self.model.parameters(), args)
+        self.schedule = create_schedule(self.optimizer, args, 20)
+        for step in range(num_steps):
+            self.step(step)
+
+    def step(self, step: int) -> None:
+        self.optimizer.zero_grad()
+        self.model(torch.full((4, 3), float(step + 1))).square().sum().backward()
+        self.optimizer.step()
+        self.schedule.step()
+
+    def save(self, folder: Path, step: int, best: dict[str, Tensor] | None = None, limit: int | None = None) -> Path:
+        return save_checkpoint(
+            folder,
+            RunState(step=step, best_accuracy=0.5, log=[{"loss": 0.1}]),
+            model=self.model,
+            optimizer=self.optimizer,
+            schedule=self.schedule,
+            generators=[generator_states(), {"cpu": torch.get_rng_state()}],
+            best_weights=best,
+            arguments={"seed": 3},
+            total_limit=limit,
+        )
+
+
+@pytest.mark.parametrize("optim", ["adam", "adamw_torch", "adamw_torch_fused", "adagrad", "rmsprop", "sgd"])
+def test_a_restored_run_goes_on_as_if_nothing_had_happened(tmp_path: Path, optim: str) -> None:
+    undisturbed = Trained(5, optim)
+    path = Trained(3, optim).save(tmp_path, 3)
+    resumed = Trained(0, optim)
+    checkpoint = open_checkpoint(tmp_path, str(path), print)
+    checkpoint.restore(resumed.model, resumed.optimizer, resumed.schedule)
+    for step in (3, 4):
+        resumed.step(step)
+    assert torch.equal(resumed.model.weight, undisturbed.model.weight)
+    assert resumed.schedule.get_last_lr() == undisturbed.schedule.get_last_lr()
+    assert checkpoint.state == RunState(step=3, best_accuracy=0.5, log=[{"loss": 0.1}])
+    assert checkpoint.arguments == {"seed": 3}
+
+
+def test_generators_go_on_where_they_stood(tmp_path: Path) -> None:
+    path = Trained(1).save(tmp_path, 1)
+    expected = torch.rand(3)
+    torch.rand(100)
+    open_checkpoint(tmp_path, str(path), print).restore_generators(rank=0)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_a_process_without_a_saved_generator_keeps_its_own(tmp_path: Path) -> None:
+    path = Trained(1).save(tmp_path, 1)
+    torch.manual_seed(7)
+    before = torch.get_rng_state()
+    open_checkpoint(tmp_path, str(path), print).restore_generators(rank=5)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_the_best_weights_come_back(tmp_path: Path) -> None:
+    best = {"weight": torch.ones(2)}
+    path = Trained(1).save(tmp_path, 1, best)
+    loaded = open_checkpoint(tmp_path, str(path), print).best_weights
+    assert loaded is not None and torch.equal(loaded["weight"], best["weight"])
+    assert open_checkpoint(tmp_path, str(Trained(1).save(tmp_path, 2)), print).best_weights is None
+
+
+def test_no_file_of_a_checkpoint_is_a_pickle(tmp_path: Path) -> None:
+    path = Trained(1).save(tmp_path, 1)
+    assert {file.suffix for file in path.iterdir()} == {".safetensors", ".json"}
+
+
+def test_only_the_newest_checkpoints_are_kept(tmp_path: Path) -> None:
+    trained = Trained(1)
+    for step in (9, 10, 11):
+        trained.save(tmp_path, step, limit=2)
+    assert [path.name for path in sorted((tmp_path / "checkpoints").iterdir())] == ["step-00000010", "step-00000011"]
+
+
+@pytest.mark.parametrize("damage", ["cut", "flip", "remove", "state"])
+def test_a_damaged_checkpoint_is_passed_over_and_refused_by_name(tmp_path: Path, damage: str) -> None:
+    trained = Trained(1)
+    trained.save(tmp_path, 1)
+    newest = trained.save(tmp_path, 2)
+    file = newest / ("state.json" if damage == "state" else "optimizer.safetensors")
+    content = bytearray(file.read_bytes())
+    if damage == "remove":
+        file.unlink()
+    elif damage == "flip":
+        content[-1] ^= 1
+        file.write_bytes(content)
+    else:
+        file.write_bytes(content[: len(content) // 2])
+    warnings: list[str] = []
+    assert open_checkpoint(tmp_path, "latest", warnings.append).state.step == 1
+    assert len(warnings) == 1 and "step-00000002" in warnings[0]
+    with pytest.raises(ValueError, match="Pass another one"):
+        open_checkpoint(tmp_path, str(newest), print)
+
+
+def test_where_there_is_no_checkpoint_the_line_says_so(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="Start anew without"):
+        open_checkpoint(tmp_path, "latest", print)
+    with pytest.raises(FileNotFoundError, match="does not exist"):
+        open_checkpoint(tmp_path, str(tmp_path / "step-00000001"), print)
+
+
+def test_an_interrupted_write_leaves_what_stood_there(tmp_path: Path) -> None:
+    folder = tmp_path / "result"
+    with written_whole(folder) as beside:
+        (beside / "file").write_text("old")
+    with pytest.raises(RuntimeError), written_whole(folder) as beside:
+        (beside / "file").write_text("new, but not finished")
+        raise RuntimeError
+    assert (folder / "file").read_text() == "old"
+    shutil.rmtree(tmp_path / ".result.tmp")
+
+
+def test_publishing_replaces_namesakes_and_leaves_the_rest(tmp_path: Path) -> None:
+    files, folder = tmp_path / "files", tmp_path / "folder"
+    for path in (files, folder):
+        path.mkdir()
+    (files / "a").write_text("new")
+    (folder / "a").write_text("old")
+    (folder / "b").write_text("kept")
+    publish(files, folder)
+    assert {path.name: path.read_text() for path in folder.iterdir()} == {"a": "new", "b": "kept"}
+    assert not files.exists()
+
+
+def test_generator_states_are_restored() -> None:
+    states = generator_states()
+    expected = torch.rand(2)
+    restore_generators(states)
+    assert torch.equal(torch.rand(2), expected)
