@@ -15,7 +15,8 @@ from accelerate import Accelerator
 from torch.utils.data import DataLoader
 
 from rnn_hf.data.batching import EncodedRows, PaddingCollator, SortedBatchSampler
-from rnn_hf.data.loading import encode_dataset, load_text_dataset
+from rnn_hf.data.encoding import encode_dataset
+from rnn_hf.data.loading import load_text_dataset
 from rnn_hf.reporting.command_line import ScriptParser, user_errors
 from rnn_hf.text_classifier import TextClassifier
 from rnn_hf.training.arguments import check_domains, flag

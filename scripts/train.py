@@ -38,7 +38,8 @@ from rnn_hf.data.batching import (
     RandomBatchSampler,
     SortedBatchSampler,
 )
-from rnn_hf.data.loading import DEFAULT_DATASET, encode_dataset, load_text_dataset
+from rnn_hf.data.encoding import encode_dataset
+from rnn_hf.data.loading import DEFAULT_DATASET, load_text_dataset
 from rnn_hf.data.tokenizer_training import train_tokenizer
 from rnn_hf.data.word_vectors import initialize_embeddings, read_word_vectors
 from rnn_hf.reporting.command_line import ScriptParser, user_errors

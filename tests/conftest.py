@@ -1,8 +1,11 @@
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pytest
 from accelerate.state import AcceleratorState, GradientState
 
@@ -21,10 +24,24 @@ def fresh_accelerator() -> Iterator[None]:
     os.environ.pop("ACCELERATE_USE_CPU", None)
 
 
+def in_new_process(code: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run Python code in a fresh process."""
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
 @pytest.fixture(autouse=True, scope="session")
-def no_network() -> Iterator[None]:
-    """What asks for the Hub in a test asks a closed port, unless the test starts a Hub of its own."""
+def own_surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Nothing is cached in the user's folders, and what asks for the Hub asks a closed port."""
+    cache = tmp_path_factory.mktemp("datasets")
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(datasets.config, "HF_DATASETS_CACHE", cache)
+        patch.setenv("HF_DATASETS_CACHE", str(cache))
         patch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
         patch.setenv("HF_HUB_DISABLE_TELEMETRY", "1")
         yield

@@ -141,7 +141,8 @@ def test_a_killed_and_resumed_run_ends_like_an_undisturbed_one(train: Train, tmp
     """Killed with SIGKILL in the middle of an epoch, with dropout and with an optimizer that remembers."""
     settings = [
         "--num_train_epochs", "6", "--hidden_dropout_prob", "0.3", "--num_hidden_layers", "2",
-        "--save_strategy", "steps", "--save_steps", "5", "--max_train_samples", "2000", "--gradient_accumulation_steps", "2",
+        "--save_strategy", "steps", "--save_steps", "5", "--max_train_samples", "2000",
+        "--gradient_accumulation_steps", "2",
     ]  # fmt: skip
     undisturbed, whole = train("whole", *settings)
     folder = tmp_path / "killed"

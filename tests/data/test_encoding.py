@@ -1,0 +1,93 @@
+from pathlib import Path
+
+import pytest
+from datasets import Dataset, DatasetDict, List, Value
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import PreTrainedTokenizerFast
+
+from rnn_hf.data.encoding import _encoder, encode_dataset
+from rnn_hf.data.tokenizer_training import train_tokenizer
+from tests.conftest import in_new_process
+
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "one", "two", "three", "four"]
+
+
+def make_tokenizer() -> PreTrainedTokenizerFast:
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer.post_processor = processors.TemplateProcessing(single="[CLS] $A", special_tokens=[("[CLS]", 2)])
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]")
+
+
+def test_tokens_are_those_of_the_tokenizer() -> None:
+    tokenizer = make_tokenizer()
+    texts = ["one two three four", "", "five four"]
+    rows = DatasetDict(test=Dataset.from_dict({"text": texts, "label": [1, 0, 1]}))
+    for max_length in (None, 3):
+        encoded = encode_dataset(rows, tokenizer, max_length)["test"]
+        expected = tokenizer(texts, truncation=max_length is not None, max_length=max_length)["input_ids"]
+        assert encoded["input_ids"][:] == expected
+        assert encoded["length"][:] == [len(ids) for ids in expected]
+    assert encoded["labels"][:] == [1, 0, 1]
+    assert encoded["row"][:] == [0, 1, 2]
+    assert encoded.features["input_ids"] == List(Value("int32"))
+
+
+def test_a_tokenizer_without_a_backend_works() -> None:
+    class Slow:
+        def __call__(self, texts: list[str], **_: object) -> dict[str, list[list[int]]]:
+            return {"input_ids": [[len(word) for word in text.split()] for text in texts]}
+
+    rows = DatasetDict(test=Dataset.from_dict({"text": ["a bb", ""], "label": [0, 0]}))
+    assert encode_dataset(rows, Slow(), None)["test"]["input_ids"][:] == [[1, 2], []]  # type: ignore[arg-type]
+
+
+def test_the_tokenizer_is_left_as_it_was() -> None:
+    tokenizer = make_tokenizer()
+    before = tokenizer.backend_tokenizer.to_str()
+    encode_dataset(DatasetDict(test=Dataset.from_dict({"text": ["one"], "label": [0]})), tokenizer, 2)
+    assert tokenizer.backend_tokenizer.to_str() == before
+
+
+def test_max_length_must_be_positive() -> None:
+    with pytest.raises(ValueError, match="`max_length` must be at least 1, got 0"):
+        encode_dataset(DatasetDict(), make_tokenizer(), 0)
+
+
+def test_a_second_process_tokenizes_nothing(tmp_path: Path) -> None:
+    make_tokenizer().save_pretrained(tmp_path / "tokenizer")
+    path = tmp_path / "a.csv"
+    path.write_text("text,label\n" + "one two,x\none two,y\n" * 50)
+    code = (
+        "import sys; from transformers import PreTrainedTokenizerFast; from rnn_hf.data import encoding, loading\n"
+        "tokenizer = PreTrainedTokenizerFast.from_pretrained(sys.argv[1])\n"
+        # use changes a tokenizer's settings, but not what it is
+        "if sys.argv[3] == 'used': tokenizer('one', truncation=True, max_length=2, padding='max_length')\n"
+        "calls, build = [], encoding._encoder\n"
+        "def watched(*arguments):\n"
+        "    encode, content = build(*arguments)\n"
+        "    return (lambda texts: calls.append(1) or encode(texts)), content\n"
+        "encoding._encoder = watched\n"
+        "dataset = loading.load_text_dataset(train_file=sys.argv[2])\n"
+        "encoded = encoding.encode_dataset(dataset, tokenizer, int(sys.argv[4]))\n"
+        "print(len(calls), len(encoded['train'].cache_files))"
+    )
+    runs = [("new", "9"), ("used", "9"), ("new", "2")]
+    results = [
+        in_new_process(code, str(tmp_path / "tokenizer"), str(path), *run, HF_DATASETS_CACHE=str(tmp_path / "c"))
+        for run in runs
+    ]
+    assert [result.stdout.split() for result in results] == [["2", "1"], ["0", "1"], ["2", "1"]], results[0].stderr
+
+
+def test_a_text_cannot_smuggle_padding_in() -> None:
+    tokenizer = train_tokenizer(["one two"])
+    rows = DatasetDict(test=Dataset.from_dict({"text": ["[PAD] one"], "label": [0]}))
+    assert (
+        encode_dataset(rows, tokenizer, None)["test"]["input_ids"][:] == tokenizer(["[PAD] one"]).input_ids == [[1, 2]]
+    )
+
+
+def test_half_a_surrogate_pair_is_encoded() -> None:
+    encode, _ = _encoder(train_tokenizer(["one ?"]), None)
+    assert encode(["one \ud800"]) == encode(["one ?"])
