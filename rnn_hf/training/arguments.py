@@ -107,7 +107,7 @@ class TrainArguments:
     learning_rate: float = flag(4e-3, "Highest learning rate.", above=0)
     num_train_epochs: float = flag(3.0, "How often the training rows are read.", above=0)
     max_steps: int = flag(-1, "Number of optimizer steps; -1: as `--num_train_epochs` says.", at_least=-1)
-    warmup_steps: float = flag(0, "Steps of rising learning rate; below 1, a share of all steps.", at_least=0)
+    warmup_steps: float = flag(0.1, "Steps of rising learning rate; below 1, a share of all steps.", at_least=0)
     lr_scheduler_type: SchedulerName = flag("linear", "How the learning rate falls.")
     optim: OptimizerName = flag("adamw_torch_fused", "The optimizer.")
     weight_decay: float = flag(0.0, "Weight decay of every matrix; biases have none.", at_least=0)

@@ -1,0 +1,86 @@
+"""Print the README's tables of results, from the files beside the recipes in `model_cards/`.
+
+python scripts/results_table.py
+"""
+
+import json
+from pathlib import Path
+from statistics import mean, median, stdev
+from typing import Any
+
+import yaml
+
+CARDS = Path(__file__).parents[1] / "model_cards"
+RECIPES = {
+    "ag-news": "LSTM 64, mean of states, dropout (the default)",
+    "lesson-rnn": "lesson: plain RNN, mean of all outputs",
+    "lesson-lstm": "lesson: LSTM, state after the padding",
+    "lesson-lstm-packed": "lesson: LSTM, packed",
+    "gru": "GRU, packed",
+    "bilstm": "bidirectional LSTM, packed",
+    "lstm-2-layers": "two LSTM layers, packed",
+}
+# Running accuracy that the lesson prints, trained on 120,000 rows
+PUBLISHED = {"lesson-rnn": 80.6, "lesson-lstm": 77.3, "lesson-lstm-packed": 81.4}
+
+
+def load_results(name: str) -> list[dict[str, Any]]:
+    """Return the results of every seed of a recipe."""
+    return [json.loads(path.read_text()) for path in sorted((CARDS / name).glob("all_results*.json"))]
+
+
+def percent(values: list[float]) -> str:
+    """Return the mean of shares in percent, with the standard deviation where there are several.
+
+    Example:
+        >>> percent([0.5, 0.7]), percent([0.5])
+        ('60.0 ± 14.1', '50.0')
+    """
+    spread = f" ± {100 * stdev(values):.1f}" if len(values) > 1 else ""
+    return f"{100 * mean(values):.1f}{spread}"
+
+
+def results_table() -> str:
+    """Return one row for each recipe: accuracy, size and training time."""
+    lines = [
+        "| recipe | model | test accuracy, % | macro F1, % | parameters | training, s |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, model in RECIPES.items():
+        results = load_results(name)
+        accuracy, macro_f1 = (percent([run[key] for run in results]) for key in ("test_accuracy", "test_macro_f1"))
+        parameters = f"{results[0]['num_parameters'] / 1e6:.2f} M"
+        seconds = f"{median(run['train_runtime'] for run in results):.0f}"
+        lines.append(f"| `{name}` | {model} | {accuracy} | {macro_f1} | {parameters} | {seconds} |")
+    return "\n".join(lines)
+
+
+def lesson_table() -> str:
+    """Return the lesson's running training accuracies beside ours."""
+    lines = [
+        "| recipe | running accuracy, % (74,430 rows) | the lesson's (120,000 rows) | test accuracy, % |",
+        "|---|---|---|---|",
+    ]
+    for name, published in PUBLISHED.items():
+        results = load_results(name)
+        running, test = (percent([run[key] for run in results]) for key in ("train_accuracy", "test_accuracy"))
+        lines.append(f"| `{name}` | {running} | {published} | {test} |")
+    return "\n".join(lines)
+
+
+def check_recipes() -> None:
+    """Check that every recipe has a row, and that all were trained on the same rows."""
+    recipes = {path.parent.name for path in CARDS.glob("*/recipe.yaml")}
+    if recipes != RECIPES.keys():
+        raise ValueError(f"The table has the recipes {sorted(RECIPES)}, the folder has {sorted(recipes)}.")
+    for name in recipes:
+        recipe = yaml.safe_load((CARDS / name / "recipe.yaml").read_text())
+        expected = 74_430 if recipe.get("validation_size") == 0 else 70_709
+        for run in load_results(name):
+            if run["num_train_examples"] != expected:
+                raise ValueError(f"`{name}` was trained on {run['num_train_examples']} rows, expected {expected}.")
+
+
+if __name__ == "__main__":
+    check_recipes()
+    print(results_table(), lesson_table(), sep="\n\n")
