@@ -128,6 +128,10 @@ def load_data(data_args: DataArguments, args: TrainArguments, label_names: Seque
         )
 
     dataset = load(None)
+    if "train" not in dataset:
+        raise ValueError(f"The dataset has no training split (splits: {', '.join(dataset)}). Pass `--train_file`.")
+    if "validation" not in dataset and args.early_stopping_patience is not None:
+        raise ValueError("`--early_stopping_patience` needs a validation split. Pass `--validation_size 0.05`.")
     names = dataset["train"].features["label"].names
     if label_names is not None and names != label_names and sorted(names) == sorted(label_names):
         return load(label_names)
@@ -296,7 +300,8 @@ class Run:
             else:
                 state.epoch, state.batch = state.epoch + 1, 0
             self.read_counts()
-            if args.eval_strategy == "epoch" or (args.eval_strategy == "steps" and state.step >= self.num_steps):
+            is_last_unmeasured = args.eval_strategy == "steps" and state.step % args.eval_steps != 0
+            if args.eval_strategy == "epoch" or (is_last_unmeasured and state.step >= self.num_steps):
                 self.evaluate()
             if args.save_strategy == "epoch":
                 self.save()
@@ -474,7 +479,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     with user_errors("train.py"):
         parser = ScriptParser((ModelArguments, DataArguments, TrainArguments), description=__doc__)
         (model_args, data_args, args), given = parser.parse(sys.argv[1:] if argv is None else argv)
-        if data_args.dataset_name is None and data_args.train_file is None:
+        if data_args.dataset_name is None and not data_args.has_files:
             data_args.dataset_name = DEFAULT_DATASET
         RNNConfig(**asdict(model_args))  # a wrong value is told before any data is read
         check_output_dir(args)

@@ -189,6 +189,8 @@ def _read_file(split: str, path: Path) -> Dataset:
     try:
         return load_dataset(reader, data_files={split: glob.escape(str(path.absolute()))}, **options)[split]
     except Exception as error:
+        if "corresponds to no data" in _reason(error):
+            raise ValueError(f"{flag} must have rows, got none in {path}. Pass another file.") from error
         raise ValueError(
             f"{flag} must hold rows in the format {path.suffix}, got {path} ({_reason(error)}). Mend the file."
         ) from error

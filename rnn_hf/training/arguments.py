@@ -89,9 +89,14 @@ class DataArguments:
     max_length: int = flag(512, "Tokens after which a text is cut off.", at_least=1)
     word_vectors: str | None = flag(None, "File of pretrained word vectors in GloVe's text format, plain or gzipped.")
 
+    @property
+    def has_files(self) -> bool:
+        """Whether the rows come from files rather than from a dataset."""
+        return any((self.train_file, self.validation_file, self.test_file))
+
     def __post_init__(self) -> None:
         check_domains(self)
-        if self.dataset_name is not None and (self.train_file or self.validation_file or self.test_file):
+        if self.dataset_name is not None and self.has_files:
             raise ValueError("`--dataset_name` cannot stand beside `--train_file` and its like. Drop one of them.")
 
 

@@ -269,7 +269,7 @@ def test_texts_of_every_length_go_through(tmp_path: Path, capsys: pytest.Capture
     rows.write_text("\n".join(json.dumps({"text": text, "label": row % 2}) for row, text in enumerate(texts * 12)))
     argv = ["--train_file", str(rows), "--test_file", str(rows), "--output_dir", str(folder), "--use_cpu"]
     results = script.main([*argv, "--embedding_size", "4", "--hidden_size", "4", "--num_train_epochs", "1"])
-    assert (results["num_train_examples"], results["num_test_examples"]) == (57, 60)
+    assert (results["num_train_examples"], results["num_test_examples"]) == (56, 60)
     metrics = evaluate.main(["--model_name_or_path", str(folder), "--test_file", str(rows), "--use_cpu"])
     assert metrics["confusion_matrix"] == results["test_confusion_matrix"]
     capsys.readouterr()
@@ -289,14 +289,15 @@ def test_the_default_dataset_comes_from_the_hub(tmp_path: Path) -> None:
         done = run_script(*argv, "--output_dir", str(tmp_path / "run"), **home)
     assert done.returncode == 0, done.stderr
     results = json.loads((tmp_path / "run" / "all_results.json").read_text())
-    assert (results["num_train_examples"], results["num_test_examples"]) == (190, 40)
+    assert (results["num_train_examples"], results["num_test_examples"]) == (192, 40)
     assert yaml.safe_load((tmp_path / "run" / "recipe.yaml").read_text())["dataset_name"] == DEFAULT_DATASET
 
 
 @pytest.mark.parametrize("env", [{"HF_ENDPOINT": "http://127.0.0.1:9"}, {"HF_HUB_OFFLINE": "1"}])
 def test_a_hub_out_of_reach_is_one_line_with_the_ways_out(tmp_path: Path, env: dict[str, str]) -> None:
     argv = [word for word in TINY_RUN if word not in ("--dataset_name", "demo")]
-    done = run_script(*argv, "--output_dir", str(tmp_path / "run"), **env, HF_HOME=str(tmp_path / "home"))
+    nothing_cached = {"HF_HOME": str(tmp_path / "home"), "HF_DATASETS_CACHE": str(tmp_path / "datasets")}
+    done = run_script(*argv, "--output_dir", str(tmp_path / "run"), **env, **nothing_cached)
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert last_line(done.stderr).startswith("train.py: error: ")
@@ -319,6 +320,7 @@ def test_a_hub_out_of_reach_is_one_line_with_the_ways_out(tmp_path: Path, env: d
         (["--resume_from_checkpoint", "latest"], "No whole checkpoint is in"),
         (["--model_name_or_path", "./nowhere"], "./nowhere"),
         (["--report_to", "tracker-of-nobody"], "tracker-of-nobody"),
+        (["--validation_size", "0", "--early_stopping_patience", "1"], "needs a validation split"),
         (["--save_strategy", "sometimes"], "invalid choice: 'sometimes'"),
     ],
 )
@@ -336,7 +338,7 @@ def test_a_mistake_of_the_user_is_one_line(
     ("rows", "message"),
     [
         ("text,label\na,x\nb,y\n", "z"),
-        ("text,label\n", "empty"),
+        ("text,label\n", "must have rows, got none"),
         ("words\na\n", "(columns: words)"),
     ],
 )
@@ -355,6 +357,30 @@ def test_a_wrong_test_file_is_one_line(
     assert line.startswith("train.py: error: ")
     assert message in line
     assert not (tmp_path / "run").exists()
+
+
+def test_a_dataset_without_a_training_split_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = tmp_path / "rows.csv"
+    rows.write_text("text,label\na,x\nb,y\n")
+    with pytest.raises(SystemExit, match="2"):
+        script.main(["--test_file", str(rows), "--output_dir", str(tmp_path / "run")])
+    assert "The dataset has no training split (splits: test)." in last_line(capsys.readouterr().err)
+
+
+def test_evaluation_by_steps_measures_the_last_one_once(train: Train) -> None:
+    results, _ = train("run", "--eval_strategy", "steps", "--eval_steps", "3", "--logging_steps", "2")
+    steps = [entry["step"] for entry in results["log"] if "validation_accuracy" in entry]
+    assert steps == [3, 6, 7]
+    logged = [entry for entry in results["log"] if "train_accuracy" in entry]
+    assert [entry["step"] for entry in logged] == [2, 4, 6]
+    again, _ = train("again", "--eval_strategy", "steps", "--eval_steps", "7")
+    assert [entry["step"] for entry in again["log"]] == [7]
+
+
+def test_a_run_in_bfloat16_learns_and_saves_float32(train: Train) -> None:
+    results, folder = train("run", "--bf16", "--num_train_epochs", "10", "--max_train_samples", "2000")
+    assert results["test_accuracy"] > 0.6
+    assert {weight.dtype for weight in load_file(folder / "model.safetensors").values()} == {torch.float32}
 
 
 def test_a_folder_that_holds_a_run_is_kept_unless_told_otherwise(
