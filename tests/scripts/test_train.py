@@ -61,6 +61,11 @@ def run_script(
     )
 
 
+def own_home(folder: Path) -> dict[str, str]:
+    """Return the environment of somebody who has downloaded nothing yet."""
+    return {"HF_HOME": str(folder / "home"), "HF_DATASETS_CACHE": str(folder / "datasets")}
+
+
 def last_line(text: str) -> str:
     """Return the last line a person sees; a progress bar rewrites its own."""
     return text.strip().splitlines()[-1].split("\r")[-1]
@@ -285,8 +290,7 @@ def test_the_default_dataset_comes_from_the_hub(tmp_path: Path) -> None:
         rows.to_parquet(tmp_path / "hub" / "datasets" / DEFAULT_DATASET / "data" / f"{split}-00000-of-00001.parquet")
     argv = [word for word in TINY_RUN if word not in ("--dataset_name", "demo")]
     with local_hub.serve(tmp_path / "hub") as address:
-        home = {"HF_ENDPOINT": address, "HF_HOME": str(tmp_path / "home")}
-        done = run_script(*argv, "--output_dir", str(tmp_path / "run"), **home)
+        done = run_script(*argv, "--output_dir", str(tmp_path / "run"), HF_ENDPOINT=address, **own_home(tmp_path))
     assert done.returncode == 0, done.stderr
     results = json.loads((tmp_path / "run" / "all_results.json").read_text())
     assert (results["num_train_examples"], results["num_test_examples"]) == (192, 40)
@@ -296,8 +300,7 @@ def test_the_default_dataset_comes_from_the_hub(tmp_path: Path) -> None:
 @pytest.mark.parametrize("env", [{"HF_ENDPOINT": "http://127.0.0.1:9"}, {"HF_HUB_OFFLINE": "1"}])
 def test_a_hub_out_of_reach_is_one_line_with_the_ways_out(tmp_path: Path, env: dict[str, str]) -> None:
     argv = [word for word in TINY_RUN if word not in ("--dataset_name", "demo")]
-    nothing_cached = {"HF_HOME": str(tmp_path / "home"), "HF_DATASETS_CACHE": str(tmp_path / "datasets")}
-    done = run_script(*argv, "--output_dir", str(tmp_path / "run"), **env, **nothing_cached)
+    done = run_script(*argv, "--output_dir", str(tmp_path / "run"), **env, **own_home(tmp_path))
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert last_line(done.stderr).startswith("train.py: error: ")
