@@ -6,8 +6,10 @@ python scripts/evaluate.py --model_name_or_path runs/ag-news [--dataset_name NAM
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,8 @@ from rnn_hf.reporting.command_line import ScriptParser, user_errors
 from rnn_hf.text_classifier import TextClassifier
 from rnn_hf.training.arguments import check_domains, flag
 from rnn_hf.training.metrics import classification_metrics, predict_split
+
+FIGURE_FORMATS = (".png", ".svg", ".pdf")
 
 
 @dataclass
@@ -41,10 +45,27 @@ class EvaluateArguments:
     clean_text: bool = flag(False, "Whether to decode HTML entities and drop tags and stray backslashes.")
     per_device_eval_batch_size: int = flag(256, "Texts per batch.", at_least=1)
     output_file: str | None = flag(None, "JSON file for the results.")
+    figure_file: str | None = flag(None, "Picture of the confusion matrix (.png, .svg or .pdf); needs matplotlib.")
     use_cpu: bool = flag(False, "Whether to stay on the CPU.")
 
     def __post_init__(self) -> None:
         check_domains(self)
+
+
+def check_figure_file(path: Path) -> None:
+    """Refuse a picture that could not be drawn at the end."""
+    if path.suffix not in FIGURE_FORMATS:
+        raise ValueError(f"`--figure_file` must end in {', '.join(FIGURE_FORMATS)}, got {str(path)!r}.")
+    if find_spec("matplotlib") is None:
+        raise ValueError('`--figure_file` needs matplotlib. Install it with `pip install -e ".[plots]"`.')
+
+
+@contextmanager
+def replaced_whole(path: Path) -> Iterator[Path]:
+    """Give a file to write beside `path`, and rename it once it is written."""
+    beside = path.with_name(f".{path.stem}.tmp{path.suffix}")
+    yield beside
+    beside.replace(path)
 
 
 def as_table(metrics: dict[str, Any]) -> str:
@@ -78,9 +99,12 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     with user_errors("evaluate.py"):
         parser = ScriptParser([EvaluateArguments], description=__doc__)
         (args,), _ = parser.parse(sys.argv[1:] if argv is None else argv)
-        output_file = None if args.output_file is None else Path(args.output_file)
-        if output_file is not None and not output_file.parent.is_dir():
-            raise FileNotFoundError(f"The folder of `--output_file` does not exist: '{output_file.parent}'. Make it.")
+        for name in ("output_file", "figure_file"):
+            file = getattr(args, name)
+            if file is not None and not Path(file).parent.is_dir():
+                raise FileNotFoundError(f"The folder of `--{name}` does not exist: '{Path(file).parent}'. Make it.")
+        if args.figure_file is not None:
+            check_figure_file(Path(args.figure_file))
         classifier = TextClassifier.from_pretrained(args.model_name_or_path)
         dataset = load_text_dataset(
             args.dataset_name,
@@ -108,11 +132,16 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     if accelerator.is_main_process:
         print(as_table(metrics))
         print(f"\n{len(labels):,} texts in {time.perf_counter() - started:.1f} s")
-        if output_file is not None:
-            beside = output_file.with_name(f".{output_file.name}.tmp")
-            beside.write_text(json.dumps(metrics, indent=2) + "\n")
-            beside.replace(output_file)
-            print(f"Written: {output_file}")
+        if args.output_file is not None:
+            with replaced_whole(Path(args.output_file)) as beside:
+                beside.write_text(json.dumps(metrics, indent=2) + "\n")
+            print(f"Written: {args.output_file}")
+        if args.figure_file is not None:
+            from rnn_hf.reporting.figures import plot_confusion_matrix  # matplotlib is an extra
+
+            with replaced_whole(Path(args.figure_file)) as beside:
+                plot_confusion_matrix(metrics["confusion_matrix"], classifier.labels).savefig(beside, dpi=150)
+            print(f"Written: {args.figure_file}")
     accelerator.end_training()
     return metrics
 

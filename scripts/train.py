@@ -37,6 +37,7 @@ from rnn_hf.data.batching import (
     PaddingCollator,
     RandomBatchSampler,
     SortedBatchSampler,
+    padding_share,
 )
 from rnn_hf.data.encoding import encode_dataset
 from rnn_hf.data.loading import DEFAULT_DATASET, load_text_dataset
@@ -505,6 +506,10 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         model_args = ModelArguments(**{name: getattr(model.config, name) for name in asdict(model_args)})
         recipe = as_recipe(model_args, data_args, args)
         loaders, sampler = create_loaders(dataset, tokenizer, args, accelerator)
+        accelerator.print(
+            f"{len(sampler.lengths):,} training texts in {len(sampler):,} batches, {len(tokenizer):,} words; "
+            f"{100 * padding_share(sampler.lengths, list(sampler)):.1f} % of the positions are padding"
+        )
         steps_per_epoch = math.ceil(len(loaders["train"]) / args.gradient_accumulation_steps)
         num_steps = args.max_steps if args.max_steps > 0 else math.ceil(args.num_train_epochs * steps_per_epoch)
         optimizer = create_optimizer(model.parameters(), args)

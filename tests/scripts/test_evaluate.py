@@ -30,6 +30,15 @@ def test_the_table_and_the_file_hold_the_metrics(
         assert lines == [[*shares, str(figures["support"])], [str(count) for count in row]]
 
 
+def test_a_picture_of_the_confusion_matrix_is_written(train: Train, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="the extra [plots] is not installed")
+    _, folder = train("model")
+    argv = ["--model_name_or_path", str(folder), "--dataset_name", "demo", "--use_cpu"]
+    evaluate.main([*argv, "--figure_file", str(tmp_path / "matrix.svg")])
+    assert "</svg>" in (tmp_path / "matrix.svg").read_text()
+    assert not list(tmp_path.glob(".matrix*"))
+
+
 def test_names_of_labels_are_matched_whatever_their_order(train: Train, tmp_path: Path) -> None:
     _, folder = train("model")
     rows = tmp_path / "rows.csv"
@@ -44,6 +53,7 @@ def test_names_of_labels_are_matched_whatever_their_order(train: Train, tmp_path
         (["--dataset_name", "demo", "--split", "dev"], "dev"),
         (["--dataset_name", "./nowhere"], "./nowhere"),
         (["--dataset_name", "demo", "--output_file", "nowhere/metrics.json"], "nowhere"),
+        (["--dataset_name", "demo", "--figure_file", "figure.jpg"], "must end in .png, .svg, .pdf"),
         (["--dataset_name", "demo", "--per_device_eval_batch_size", "0"], "must be at least 1, got 0"),
     ],
 )
