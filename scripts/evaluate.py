@@ -126,8 +126,8 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         batch_sampler=SortedBatchSampler(encoded.lengths, args.per_device_eval_batch_size),
         collate_fn=PaddingCollator(classifier.pad_token_id),
     )
-    model, loader = accelerator.prepare(classifier.model, loader)
-    logits, labels = predict_split(model, loader, accelerator)
+    model = classifier.model.to(accelerator.device)
+    logits, labels = predict_split(model, accelerator.prepare(loader), accelerator)
     metrics = classification_metrics(logits, labels, classifier.labels)
     if accelerator.is_main_process:
         print(as_table(metrics))

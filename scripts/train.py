@@ -269,7 +269,8 @@ class Run:
     best_weights: dict[str, torch.Tensor] | None = None
 
     def __post_init__(self) -> None:
-        self.bare_model = self.accelerator.unwrap_model(self.model)
+        self.bare_model = self.model
+        self.model, self.optimizer = self.accelerator.prepare(self.model, self.optimizer)
         self.evaluates = "validation" in self.loaders and self.args.eval_strategy != "no"
         self.progress: Any = None
         # loss, right answers and texts since the last look at them; looking waits for the device
@@ -450,6 +451,16 @@ class Run:
             results["num_test_examples"] = results.pop("test_num_examples")
         return results | {"log": state.log}
 
+    def end(self) -> None:
+        """Let go of the other processes.
+
+        The wrapped model goes first: if it were the last to hold the process group, torch would wait for a thread of
+        the group while that thread waits for Python's lock.
+        """
+        self.model = self.bare_model
+        self.accelerator.free_memory()
+        self.accelerator.end_training()
+
 
 def print_summary(results: dict[str, Any], folder: str, seconds: float) -> None:
     """Print what came out, where it lies and how to load it."""
@@ -514,9 +525,17 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         num_steps = args.max_steps if args.max_steps > 0 else math.ceil(args.num_train_epochs * steps_per_epoch)
         optimizer = create_optimizer(model.parameters(), args)
         schedule = create_schedule(optimizer, args, num_steps)
-        prepared_model, optimizer = accelerator.prepare(model, optimizer)
         run = Run(
-            args, recipe, accelerator, prepared_model, optimizer, schedule, loaders, sampler, label_names, num_steps
+            args=args,
+            recipe=recipe,
+            accelerator=accelerator,
+            model=model,
+            optimizer=optimizer,
+            schedule=schedule,
+            loaders=loaders,
+            sampler=sampler,
+            label_names=label_names,
+            num_steps=num_steps,
         )
         if args.resume_from_checkpoint is not None:
             run.resume(open_checkpoint(Path(args.output_dir), args.resume_from_checkpoint, accelerator.print))
@@ -530,7 +549,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     if accelerator.is_main_process:
         write_results(model, tokenizer, results, recipe)
         print_summary(results, args.output_dir, time.perf_counter() - started)
-    accelerator.end_training()
+    run.end()
     return results
 
 

@@ -18,6 +18,7 @@ from transformers import AutoTokenizer
 from rnn_hf import RNNForSequenceClassification
 from rnn_hf.data.demo_news import load_demo_news
 from rnn_hf.data.loading import DEFAULT_DATASET
+from rnn_hf.training.metrics import classification_metrics
 from scripts import evaluate, predict
 from scripts import train as script
 from tests import local_hub
@@ -124,19 +125,21 @@ def test_evaluating_the_written_model_gives_the_results_of_the_run(train: Train)
     assert on_validation["accuracy"] == results["validation_accuracy"]
 
 
-def test_the_best_weights_are_kept(train: Train) -> None:
-    """At such a rate the accuracy goes up and down, and the last one is not the best."""
-    settings = ["--eval_strategy", "steps", "--eval_steps", "1", "--learning_rate", "0.1", "--num_train_epochs", "4"]
-    results, folder = train("run", *settings, "--lr_scheduler_type", "constant")
-    accuracies = [entry["validation_accuracy"] for entry in results["log"] if "validation_accuracy" in entry]
-    assert len(accuracies) == 28
-    assert accuracies[-1] < max(accuracies)
-    assert results["validation_accuracy"] == max(accuracies)
-    assert results["best_step"] == 1 + accuracies.index(max(accuracies))
-    metrics = evaluate.main(
-        ["--model_name_or_path", str(folder), "--dataset_name", "demo", "--split", "validation", "--use_cpu"]
-    )
-    assert metrics["accuracy"] == max(accuracies)
+def test_the_best_weights_are_kept(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second of three evaluations is declared the best."""
+    measured = []
+
+    def declare(*args: Any) -> dict[str, Any]:
+        measured.append(classification_metrics(*args))
+        return measured[-1] | {"accuracy": [0.3, 0.9, 0.5, 0.1][len(measured) - 1]}
+
+    monkeypatch.setattr(script, "classification_metrics", declare)
+    results, folder = train("run", "--num_train_epochs", "3", "--learning_rate", "0.03")
+    assert (results["validation_accuracy"], results["best_step"], results["step"]) == (0.9, 14, 21)
+    argv = ["--model_name_or_path", str(folder), "--dataset_name", "demo", "--split", "validation", "--use_cpu"]
+    kept = evaluate.main(argv)["loss"]
+    assert kept == pytest.approx(measured[1]["loss"])
+    assert kept != pytest.approx(measured[2]["loss"])
 
 
 def test_training_stops_where_nothing_is_gained(train: Train) -> None:
