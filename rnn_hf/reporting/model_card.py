@@ -12,7 +12,7 @@ TEMPLATE = """---
 
 # {{ model_name }}
 
-A recurrent text classifier ({{ description }}) of the [`rnn_hf`](https://pypi.org/project/rnn-hf/) family,
+A recurrent text classifier ({{ description }}) of the `rnn_hf` family,
 trained on {{ num_train_examples }} rows.
 
 ## Use
