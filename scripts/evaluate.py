@@ -6,8 +6,7 @@ python scripts/evaluate.py --model_name_or_path runs/ag-news [--dataset_name NAM
 import json
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,7 +18,7 @@ from torch.utils.data import DataLoader
 from rnn_hf.data.batching import EncodedRows, PaddingCollator, SortedBatchSampler
 from rnn_hf.data.encoding import encode_dataset
 from rnn_hf.data.loading import load_text_dataset
-from rnn_hf.reporting.command_line import ScriptParser, user_errors
+from rnn_hf.reporting.command_line import ScriptParser, user_errors, written_beside
 from rnn_hf.text_classifier import TextClassifier
 from rnn_hf.training.arguments import check_domains, flag
 from rnn_hf.training.metrics import classification_metrics, predict_split
@@ -58,14 +57,6 @@ def check_figure_file(path: Path) -> None:
         raise ValueError(f"`--figure_file` must end in {', '.join(FIGURE_FORMATS)}, got {str(path)!r}.")
     if find_spec("matplotlib") is None:
         raise ValueError('`--figure_file` needs matplotlib. Install it with `pip install -e ".[plots]"`.')
-
-
-@contextmanager
-def replaced_whole(path: Path) -> Iterator[Path]:
-    """Give a file to write beside `path`, and rename it once it is written."""
-    beside = path.with_name(f".{path.stem}.tmp{path.suffix}")
-    yield beside
-    beside.replace(path)
 
 
 def as_table(metrics: dict[str, Any]) -> str:
@@ -133,13 +124,13 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         print(as_table(metrics))
         print(f"\n{len(labels):,} texts in {time.perf_counter() - started:.1f} s")
         if args.output_file is not None:
-            with replaced_whole(Path(args.output_file)) as beside:
+            with written_beside(Path(args.output_file)) as beside:
                 beside.write_text(json.dumps(metrics, indent=2) + "\n")
             print(f"Written: {args.output_file}")
         if args.figure_file is not None:
             from rnn_hf.reporting.figures import plot_confusion_matrix  # matplotlib is an extra
 
-            with replaced_whole(Path(args.figure_file)) as beside:
+            with written_beside(Path(args.figure_file)) as beside:
                 plot_confusion_matrix(metrics["confusion_matrix"], classifier.labels).savefig(beside, dpi=150)
             print(f"Written: {args.figure_file}")
     accelerator.end_training()

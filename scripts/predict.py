@@ -16,7 +16,7 @@ from typing import IO
 
 from accelerate.utils import tqdm
 
-from rnn_hf.reporting.command_line import ScriptParser, user_errors
+from rnn_hf.reporting.command_line import ScriptParser, user_errors, written_beside
 from rnn_hf.text_classifier import TextClassifier
 
 
@@ -59,14 +59,13 @@ def main(argv: Sequence[str] | None = None) -> None:
             else:
                 texts = lines_of(sys.stdin.buffer)
             classifier = TextClassifier.from_pretrained(args.model_name_or_path)
-            output, beside = sys.stdout, None
+            output = sys.stdout
             if args.output_file is not None:
-                target = Path(args.output_file)
-                beside = target.with_name(f".{target.name}.tmp")
+                beside = stack.enter_context(written_beside(Path(args.output_file)))
                 output = stack.enter_context(beside.open("w", encoding="utf-8"))
 
         # a terminal that shows the answers needs no bar between them
-        is_quiet = beside is None and sys.stdout.isatty()
+        is_quiet = args.output_file is None and sys.stdout.isatty()
         count = 0
         for probabilities in tqdm(
             classifier.predict_proba(texts, args.batch_size), unit="text", delay=2, disable=is_quiet
@@ -78,9 +77,10 @@ def main(argv: Sequence[str] | None = None) -> None:
                 answer["probabilities"] = {label: round(value, 6) for label, value in named}
             output.write(json.dumps(answer, ensure_ascii=False) + "\n")
             count += 1
-    if beside is not None:
-        beside.replace(target)
-        print(f"{count:,} texts in {time.perf_counter() - started:.1f} s, written to {target}", file=sys.stderr)
+    if args.output_file is not None:
+        print(
+            f"{count:,} texts in {time.perf_counter() - started:.1f} s, written to {args.output_file}", file=sys.stderr
+        )
 
 
 if __name__ == "__main__":

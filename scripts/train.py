@@ -519,7 +519,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         loaders, sampler = create_loaders(dataset, tokenizer, args, accelerator)
         accelerator.print(
             f"{len(sampler.lengths):,} training texts in {len(sampler):,} batches, {len(tokenizer):,} words; "
-            f"{100 * padding_share(sampler.lengths, list(sampler)):.1f} % of the positions are padding"
+            f"{100 * padding_share(sampler.lengths, sampler):.1f} % of the positions are padding"
         )
         steps_per_epoch = math.ceil(len(loaders["train"]) / args.gradient_accumulation_steps)
         num_steps = args.max_steps if args.max_steps > 0 else math.ceil(args.num_train_epochs * steps_per_epoch)

@@ -188,6 +188,10 @@ def padding_share(lengths: Sequence[int] | np.ndarray, batches: Iterable[Sequenc
         >>> padding_share([1, 3, 2], [[0, 1], [2]])
         0.25
     """
-    of_batches = [np.asarray(lengths)[batch] for batch in batches]
-    num_positions = sum(len(of_batch) * max(1, int(of_batch.max())) for of_batch in of_batches)
-    return 1 - sum(int(of_batch.sum()) for of_batch in of_batches) / num_positions
+    lengths = np.asarray(lengths)
+    num_tokens = num_positions = 0
+    for batch in batches:
+        of_batch = lengths[batch]
+        num_tokens += int(of_batch.sum())
+        num_positions += len(of_batch) * max(1, int(of_batch.max()))
+    return 1 - num_tokens / num_positions

@@ -115,6 +115,22 @@ def user_errors(script: str) -> Iterator[None]:
         sys.exit(USER_ERROR_STATUS)
 
 
+@contextmanager
+def written_beside(path: Path) -> Iterator[Path]:
+    """Give a file to write, and rename it to `path` once it is written; an error leaves what stood there.
+
+    Args:
+        path: Where the file stands at the end.
+    """
+    beside = path.with_name(f".{path.stem}.tmp{path.suffix}")
+    try:
+        yield beside
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+    beside.replace(path)
+
+
 def one_line(error: BaseException) -> str:
     r"""Return what an error says, on one line.
 

@@ -1,10 +1,11 @@
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 from huggingface_hub.errors import StrictDataclassError
 
 from rnn_hf import RNNConfig
-from rnn_hf.reporting.command_line import ScriptParser, one_line, user_errors
+from rnn_hf.reporting.command_line import ScriptParser, one_line, user_errors, written_beside
 
 
 @dataclass
@@ -63,3 +64,13 @@ def test_only_the_first_process_prints(monkeypatch: pytest.MonkeyPatch, capsys: 
     with pytest.raises(SystemExit, match="2"), user_errors("script.py"):
         raise ValueError("seen once")
     assert capsys.readouterr().err == ""
+
+
+def test_a_file_is_replaced_only_by_a_whole_one(tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    with written_beside(path) as beside:
+        beside.write_text("old")
+    with pytest.raises(KeyboardInterrupt), written_beside(path) as beside:
+        beside.write_text("half")
+        raise KeyboardInterrupt
+    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("results.json", "old")]
