@@ -19,6 +19,7 @@ from transformers import AutoModel, AutoModelForSequenceClassification, PreTrain
 import rnn_hf
 from rnn_hf import RNNConfig, RNNForSequenceClassification, RNNModel
 from rnn_hf.configuration_rnn import CellType, ClassifierPooling
+from rnn_hf.modeling_rnn import ElmanRecurrence, GRURecurrence, RNNDropout, RNNLayer
 
 PACKAGE = Path(rnn_hf.__file__).parent
 TINY_CHECKPOINT = Path(__file__).parent / "fixtures" / "tiny_checkpoint"
@@ -246,6 +247,62 @@ def test_states_are_zero_where_the_mask_is_zero(cell_type: str, bidirectional: b
             assert states[attention_mask == 1].all()
 
 
+@pytest.mark.parametrize("length", [1, 5])
+@pytest.mark.parametrize(("recurrence", "num_gates"), [(ElmanRecurrence, 1), (GRURecurrence, 3)])
+def test_own_backward_passes_are_those_of_the_forward_passes(
+    recurrence: type[torch.autograd.Function], num_gates: int, length: int
+) -> None:
+    torch.manual_seed(0)
+    shapes = [(length, 3, 4), (num_gates * 2, 4), (num_gates * 2, 2), (num_gates * 2,), (num_gates * 2,)]
+    arguments = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
+    assert torch.autograd.gradcheck(recurrence.apply, arguments)
+
+
+@pytest.mark.parametrize("is_padded", [False, True], ids=["full", "padded"])
+@both_directions
+@every_cell
+def test_states_and_gradients_of_training_are_those_of_torch_over_packed_texts(
+    cell_type: str, bidirectional: bool, is_padded: bool
+) -> None:
+    """Whatever form the recurrence takes in training, on one thread and on two."""
+    torch.manual_seed(0)
+    layer = RNNLayer(RNNConfig(cell_type=cell_type, hidden_size=6, bidirectional=bidirectional), 5).train()
+    lengths = torch.tensor([4, 9, 1, 7]) if is_padded else torch.tensor([9, 9, 9, 9])
+    mask = torch.arange(9) < lengths.unsqueeze(1)
+    inputs = torch.randn(4, 9, 5, requires_grad=True)
+    weights = torch.randn(4, 9, layer.recurrent.hidden_size * (2 if bidirectional else 1))
+
+    def states_and_gradients(states: Tensor) -> list[Tensor]:
+        sources = [inputs, *layer.parameters()]
+        return [states.detach(), *torch.autograd.grad((states * weights).sum(), sources)]
+
+    packed = nn.utils.rnn.pack_padded_sequence(inputs, lengths, batch_first=True, enforce_sorted=False)
+    expected = states_and_gradients(nn.utils.rnn.pad_packed_sequence(layer.recurrent(packed)[0], batch_first=True)[0])
+    for num_threads in (1, 2):
+        torch.set_num_threads(num_threads)
+        actual = states_and_gradients(layer(inputs, mask if is_padded else None)[0])
+        torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5)
+    torch.set_num_threads(1)
+
+
+@pytest.mark.parametrize(("cell_type", "loop"), [("rnn", "ElmanRecurrenceBackward"), ("gru", "GRURecurrenceBackward")])
+def test_cells_that_torch_does_not_fuse_run_as_loops_of_our_own(cell_type: str, loop: str) -> None:
+    layer = RNNLayer(RNNConfig(cell_type=cell_type), 5)
+    states, _ = layer(torch.randn(2, 3, 5))
+    assert loop in str(states.grad_fn.next_functions)  # type: ignore[union-attr]
+    states, _ = layer.bfloat16()(torch.randn(2, 3, 5, dtype=torch.bfloat16))
+    assert loop not in str(states.grad_fn.next_functions)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("layout", [None, *LAYOUTS])
+@pytest.mark.parametrize("concat_embedding_mean", [False, True])
+def test_scores_are_the_logits_of_evaluation(concat_embedding_mean: bool, layout: str | None) -> None:
+    model = make_model(bidirectional=True, num_hidden_layers=2, concat_embedding_mean=concat_embedding_mean)
+    batch = (torch.tensor([[7, 8, 9], [3, 5, 2]]), None) if layout is None else make_batch(layout)
+    with torch.no_grad():
+        torch.testing.assert_close(model.score(*batch), model(*batch).logits)
+
+
 @torch.no_grad()
 def test_each_entry_of_hidden_states_is_one_layer_of_torch() -> None:
     model = make_model(bidirectional=True, num_hidden_layers=2)
@@ -451,6 +508,24 @@ def test_embedding_dropout_acts_on_word_vectors_in_training_only() -> None:
     torch.testing.assert_close(read[~is_dropped], 2 * words[~is_dropped])
 
 
+@pytest.mark.parametrize("probability", [0.3, 0.5, 0.999999])
+def test_dropout_sets_its_share_to_zero_and_keeps_the_mean(probability: float) -> None:
+    torch.manual_seed(0)
+    dropout = RNNDropout(probability)
+    inputs = torch.ones(999, 1001, requires_grad=True)
+    outputs = dropout(inputs)
+    assert (outputs == 0).float().mean().item() == pytest.approx(probability, abs=2e-3)
+    (kept,) = outputs[outputs != 0].unique().tolist()
+    assert kept == pytest.approx(1 / (1 - probability), rel=1e-4) or probability > 0.9999
+    outputs.sum().backward()
+    assert torch.equal(inputs.grad, outputs.detach())  # type: ignore[arg-type]
+    # neighbours share a number drawn, but not what becomes of them
+    is_zero = (outputs.flatten()[: 4 * 249_000].view(-1, 4) == 0).float()
+    if probability < 0.9:
+        assert is_zero.T.corrcoef().fill_diagonal_(0).abs().max() < 0.01
+    assert torch.equal(dropout.eval()(inputs), inputs)
+
+
 def test_hidden_dropout_acts_between_layers_in_training_only() -> None:
     model = make_model(hidden_dropout_prob=0.5, num_hidden_layers=2)
     input_ids = torch.tensor([TEXTS[2]])
@@ -631,12 +706,13 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
         )
         model.save_pretrained(folder / cell_type)
         with torch.no_grad():
-            outputs = model(input_ids, attention_mask=attention_mask, output_hidden_states=True)
+            logits = model(input_ids, attention_mask=attention_mask).logits
+            states = model.model(input_ids, attention_mask=attention_mask).last_hidden_state
         tensors = {
             "input_ids": input_ids,
             "attention_mask": attention_mask,
-            "logits": outputs.logits,
-            "last_hidden_state": outputs.hidden_states[-1],
+            "logits": logits,
+            "last_hidden_state": states,
         }
         save_file(tensors, folder / f"{cell_type}.safetensors")
     return folder
@@ -673,9 +749,10 @@ def test_loaded_models_compute_the_same_bit_for_bit(cell_type: str, checkpoints:
     encoder = AutoModel.from_pretrained(checkpoints / cell_type)
     assert type(classifier) is RNNForSequenceClassification
     assert type(encoder) is RNNModel
-    assert torch.equal(classifier(batch["input_ids"], batch["attention_mask"]).logits, batch["logits"])
-    states = encoder(batch["input_ids"], batch["attention_mask"]).last_hidden_state
-    assert torch.equal(states, batch["last_hidden_state"])
+    with torch.no_grad():
+        assert torch.equal(classifier(batch["input_ids"], batch["attention_mask"]).logits, batch["logits"])
+        states = encoder(batch["input_ids"], batch["attention_mask"]).last_hidden_state
+        assert torch.equal(states, batch["last_hidden_state"])
 
 
 def test_fresh_process_with_the_package_computes_the_same(checkpoints: Path, tmp_path: Path) -> None:
