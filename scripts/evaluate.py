@@ -115,7 +115,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     loader: DataLoader[Any] = DataLoader(
         encoded,
         batch_sampler=SortedBatchSampler(encoded.lengths, args.per_device_eval_batch_size),
-        collate_fn=PaddingCollator(classifier.pad_token_id),
+        collate_fn=PaddingCollator(classifier.pad_token_id),  # type: ignore[arg-type]  # of a batch, not of a list
     )
     model = classifier.model.to(accelerator.device)
     logits, labels = predict_split(model, accelerator.prepare(loader), accelerator)

@@ -2,22 +2,41 @@
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import datasets
 import numpy as np
-import pyarrow as pa
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
+from .memory import MappedPages
+from .tokens import pad
+
 MAX_POOL_BATCHES = 200
 
+# A row read at random maps up to 64 KiB around it: this many rows at most 64 MiB
+ROWS_BETWEEN_RELEASES = 1024
 
-class EncodedRows(Dataset[pa.Table]):
-    """Rows of an encoded dataset, of which a `DataLoader` fetches a whole batch as one Arrow table.
 
-    Tokens stay in the (memory-mapped) Arrow buffers until `PaddingCollator` copies them: no Python object is made
-    for a token, and a batch costs microseconds.
+class TokenBatch(NamedTuple):
+    """Some rows, their tokens in one flat array."""
+
+    tokens: np.ndarray
+    """Tokens of all rows, one row after the other. Shape `(num_tokens,)`."""
+    lengths: np.ndarray
+    """Number of tokens of each row. Shape `(batch_size,)`."""
+    labels: np.ndarray
+    """Shape `(batch_size,)`."""
+    row: np.ndarray
+    """Where in its split each row stands. Shape `(batch_size,)`."""
+
+
+class EncodedRows(Dataset[TokenBatch]):
+    """Rows of an encoded dataset, of which a `DataLoader` fetches a whole batch at once.
+
+    Tokens stay in the (memory-mapped) Arrow buffers until a batch copies them: no Python object is made for a token,
+    and memory does not grow with the texts.
 
     Args:
         dataset: Rows with the columns `input_ids`, `labels`, `length` and `row`, as `encode_dataset` makes them.
@@ -27,58 +46,68 @@ class EncodedRows(Dataset[pa.Table]):
     """
 
     def __init__(self, dataset: datasets.Dataset) -> None:
-        self._rows = dataset.with_format("arrow")
-        column = dataset.select_columns("length").with_format("arrow")[:]["length"]
-        self.lengths: np.ndarray = column.to_numpy().astype(np.int32)
+        if dataset._indices is not None:
+            dataset = dataset.flatten_indices()
+        self._dataset = dataset
+        table = dataset.with_format("arrow")[:]
+        self.lengths: np.ndarray = table["length"].to_numpy().astype(np.int32)
+        self._labels = table["labels"].to_numpy()
+        self._row = table["row"].to_numpy()
+        texts = [chunk for chunk in table["input_ids"].chunks if len(chunk)]
+        self._tokens = [chunk.values.to_numpy() for chunk in texts]
+        self._starts = np.concatenate([np.empty(0, np.int32), *(chunk.offsets.to_numpy()[:-1] for chunk in texts)])
+        self._chunk_ends = np.cumsum([len(chunk) for chunk in texts])
+        self._pages, self._fetched = MappedPages(dataset), 0
+        self._pages.release()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # another process maps the files anew rather than being sent what is in them
+        return EncodedRows, (self._dataset,)
 
     def __len__(self) -> int:
         return len(self.lengths)
 
-    def __getitem__(self, index: int) -> pa.Table:
-        return self._rows[index]
+    def __getitem__(self, index: int) -> TokenBatch:
+        return self.__getitems__([index])
 
-    def __getitems__(self, indices: list[int]) -> pa.Table:
+    def __getitems__(self, indices: list[int]) -> TokenBatch:
         """Return the rows at `indices`, in that order; a `DataLoader` looks for this method."""
-        return self._rows[indices]
+        rows = np.asarray(indices)
+        lengths, starts = self.lengths[rows], self._starts[rows]
+        chunks = np.searchsorted(self._chunk_ends, rows, side="right")
+        places = zip(chunks.tolist(), starts.tolist(), (starts + lengths).tolist(), strict=True)
+        tokens = np.concatenate([self._tokens[chunk][start:end] for chunk, start, end in places])
+        self._fetched += len(rows)
+        if self._fetched >= ROWS_BETWEEN_RELEASES:
+            self._pages.release()
+            self._fetched = 0
+        return TokenBatch(tokens, lengths, self._labels[rows], self._row[rows])
 
 
 class PaddingCollator:
-    """Turns rows of `EncodedRows` into tensors, padded on the right to the longest text of the batch.
-
-    A batch of empty texts is one position wide, because a recurrent layer needs at least one step.
+    """Turns rows of `EncodedRows` into tensors, padded on the right as `pad` does.
 
     Args:
         pad_token_id: Id written where a text has ended.
-
-    Example:
-        >>> rows = {"input_ids": [[5, 6, 7], [8]], "labels": [1, 0], "row": [3, 9]}
-        >>> PaddingCollator(pad_token_id=0)(pa.table(rows))["input_ids"]
-        tensor([[5, 6, 7],
-                [8, 0, 0]])
     """
 
     def __init__(self, pad_token_id: int) -> None:
         self.pad_token_id = pad_token_id
 
-    def __call__(self, rows: pa.Table) -> dict[str, Tensor]:
+    def __call__(self, rows: TokenBatch) -> dict[str, Tensor]:
         """Return the batch, all int64.
 
         Returns:
             `input_ids` and `attention_mask` (1 for tokens, 0 for padding), shape `(batch_size, longest)`, `labels` and
             `row` (where in its split the text stands), shape `(batch_size,)`.
         """
-        texts = rows["input_ids"].combine_chunks()
-        lengths = np.diff(texts.offsets.to_numpy())
-        mask = np.arange(max(1, lengths.max())) < lengths[:, None]  # (batch, longest)
-        input_ids = np.full(mask.shape, self.pad_token_id, dtype=np.int64)
-        input_ids[mask] = texts.flatten().to_numpy()
-        arrays = {
+        input_ids, mask = pad(rows.tokens, rows.lengths, self.pad_token_id)
+        return {
             "input_ids": input_ids,
-            "attention_mask": mask,
-            "labels": rows["labels"].to_numpy(),
-            "row": rows["row"].to_numpy(),
+            "attention_mask": mask.long(),
+            "labels": torch.from_numpy(rows.labels),
+            "row": torch.from_numpy(rows.row.astype(np.int64)),
         }
-        return {name: torch.from_numpy(array.astype(np.int64)) for name, array in arrays.items()}
 
 
 class BatchSampler(Sampler[list[int]]):

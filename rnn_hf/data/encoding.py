@@ -1,14 +1,13 @@
 """From texts to rows of tokens, in Arrow files that are memory mapped."""
 
-from collections.abc import Callable
-from typing import Any
-
+import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from datasets import DatasetDict, Features, List, Value
 from datasets.fingerprint import Hasher
-from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase
+
+from .memory import MappedPages
+from .tokens import fast_encoder
 
 
 def encode_dataset(dataset: DatasetDict, tokenizer: PreTrainedTokenizerBase, max_length: int | None) -> DatasetDict:
@@ -32,11 +31,19 @@ def encode_dataset(dataset: DatasetDict, tokenizer: PreTrainedTokenizerBase, max
     """
     if max_length is not None and max_length < 1:
         raise ValueError(f"`max_length` must be at least 1, got {max_length}.")
-    encode, content = _encoder(tokenizer, max_length)
+    encode, content = fast_encoder(tokenizer, max_length)
+    content = content or Hasher.hash(tokenizer)
 
-    def encode_rows(texts: list[str], labels: list[int], rows: list[int]) -> pa.Table:
-        input_ids = pa.array(encode(texts), type=pa.list_(pa.int32()))
-        columns = [input_ids, pa.array(labels), pc.list_value_length(input_ids), pa.array(rows, type=pa.int32())]
+    def encode_rows(texts: list[str], labels: list[int], rows: list[int], pages: MappedPages) -> pa.Table:
+        tokens, lengths = encode(texts)
+        pages.release()
+        offsets = pa.array(np.append(0, lengths.cumsum()), type=pa.int32())
+        columns = [
+            pa.ListArray.from_arrays(offsets, pa.array(tokens)),
+            pa.array(labels),
+            pa.array(lengths, type=pa.int32()),
+            pa.array(rows, type=pa.int32()),
+        ]
         return pa.Table.from_arrays(columns, names=list(features))
 
     features = Features(
@@ -48,6 +55,7 @@ def encode_dataset(dataset: DatasetDict, tokenizer: PreTrainedTokenizerBase, max
                 encode_rows,
                 input_columns=["text", "label"],
                 with_indices=True,
+                fn_kwargs={"pages": MappedPages(rows)},
                 batched=True,
                 remove_columns=rows.column_names,
                 features=features,
@@ -57,27 +65,3 @@ def encode_dataset(dataset: DatasetDict, tokenizer: PreTrainedTokenizerBase, max
             for split, rows in dataset.items()
         }
     )
-
-
-def _encoder(tokenizer: PreTrainedTokenizerBase, max_length: int | None) -> tuple[Callable[[list[str]], Any], str]:
-    """Return the fastest function from texts to lists of ids, and what identifies it in another process."""
-    if not isinstance(getattr(tokenizer, "backend_tokenizer", None), Tokenizer):
-        limit = {} if max_length is None else {"truncation": True, "max_length": max_length}
-        return lambda texts: tokenizer(texts, padding=False, **limit)["input_ids"], Hasher.hash(tokenizer)
-    # A copy, because the settings of truncation and padding belong to the backend.
-    backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
-    backend.encode_special_tokens = tokenizer.split_special_tokens
-    backend.no_padding()
-    backend.no_truncation()
-    if max_length is not None:
-        backend.enable_truncation(max_length, direction=tokenizer.truncation_side)
-
-    def encode(texts: list[str]) -> list[list[int]]:
-        try:
-            encodings = backend.encode_batch_fast(texts)
-        except TypeError:
-            # A lone surrogate, which has no UTF-8 form.
-            encodings = backend.encode_batch_fast([text.encode("utf-8", "replace").decode() for text in texts])
-        return [encoding.ids for encoding in encodings]
-
-    return encode, f"{backend.to_str()} {backend.encode_special_tokens}"

@@ -17,9 +17,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value, load_dataset
 from datasets.exceptions import DatasetNotFoundError
+from datasets.fingerprint import Hasher
 from huggingface_hub import constants, get_session
 
 from .demo_news import load_demo_news
+from .memory import MappedPages
 
 DEFAULT_DATASET = "fancyzhx/ag_news"
 DEMO_DATASET = "demo"
@@ -354,6 +356,7 @@ def _text_and_label(
     as_they_are = len(text_columns) == 1 and not clean and dataset.features[first] == features["text"]
     if as_they_are and dataset.features[label_column] == features["label"] and not _column(dataset, first).null_count:
         return dataset.select_columns([first, label_column]).rename_columns({first: "text", label_column: "label"})
+    settings = {"text_columns": text_columns, "label_column": label_column, "ids": ids, "clean": clean}
     return (
         dataset.with_format("arrow")
         .map(
@@ -361,7 +364,9 @@ def _text_and_label(
             batched=True,
             remove_columns=dataset.column_names,
             features=features,
-            fn_kwargs={"text_columns": text_columns, "label_column": label_column, "ids": ids, "clean": clean},
+            fn_kwargs={**settings, "pages": MappedPages(dataset)},
+            # where the pages lie is nothing that the texts depend on
+            new_fingerprint=Hasher.hash([dataset._fingerprint, _convert, clean_text, settings, classes]),
             desc="Preparing texts",
         )
         .with_format(None)
@@ -369,15 +374,22 @@ def _text_and_label(
 
 
 def _convert(
-    table: pa.Table, text_columns: list[str], label_column: str, ids: dict[Any, int], clean: bool
+    table: pa.Table,
+    text_columns: list[str],
+    label_column: str,
+    ids: dict[Any, int],
+    clean: bool,
+    pages: MappedPages,
 ) -> pa.Table:
-    """Return `text` and `label` of a batch of rows."""
+    """Return `text` and `label` of a batch of rows, copies that need the pages of the batch no longer."""
     texts = [pc.fill_null(pc.cast(table[name], pa.string()), "") for name in text_columns]
     text = pc.binary_join_element_wise(*texts, " ")
     if clean:
         text = pa.array([clean_text(text) for text in text.to_pylist()], type=pa.string())
     positions = pc.index_in(table[label_column], pa.array(list(ids), type=table[label_column].type))
-    return pa.table({"text": text, "label": pc.take(pa.array(list(ids.values()), type=pa.int64()), positions)})
+    label = pc.take(pa.array(list(ids.values()), type=pa.int64()), positions)
+    pages.release()
+    return pa.table({"text": text, "label": label})
 
 
 def _cut_validation(dataset: Dataset, share: float, seed: int) -> tuple[Dataset, Dataset]:

@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pytest
 import torch
 from accelerate import Accelerator
@@ -79,13 +78,6 @@ def test_a_batch_of_empty_texts_is_one_position_wide() -> None:
     batch = PaddingCollator(pad_token_id=9)(EncodedRows(make_dataset([0, 0])).__getitems__([0, 1]))
     assert batch["input_ids"].tolist() == [[9], [9]]
     assert batch["attention_mask"].tolist() == [[0], [0]]
-
-
-def test_a_slice_of_a_table_and_a_table_of_chunks_are_padded_right() -> None:
-    table = pa.table({"input_ids": [[1], [2, 3], [4], [5, 6, 7]], "labels": [0, 1, 2, 3], "row": [0, 1, 2, 3]})
-    chunked = pa.concat_tables([table.slice(1, 1), table.slice(3, 1)])
-    for part, expected in ((table.slice(1, 2), [[2, 3], [4, 0]]), (chunked, [[2, 3, 0], [5, 6, 7]])):
-        assert PaddingCollator(0)(part)["input_ids"].tolist() == expected
 
 
 def test_rows_and_collator_survive_pickling() -> None:

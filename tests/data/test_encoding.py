@@ -5,7 +5,7 @@ from datasets import Dataset, DatasetDict, List, Value
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from rnn_hf.data.encoding import _encoder, encode_dataset
+from rnn_hf.data.encoding import encode_dataset
 from rnn_hf.data.tokenizer_training import train_tokenizer
 from tests.conftest import in_new_process
 
@@ -63,11 +63,11 @@ def test_a_second_process_tokenizes_nothing(tmp_path: Path) -> None:
         "tokenizer = PreTrainedTokenizerFast.from_pretrained(sys.argv[1])\n"
         # use changes a tokenizer's settings, but not what it is
         "if sys.argv[3] == 'used': tokenizer('one', truncation=True, max_length=2, padding='max_length')\n"
-        "calls, build = [], encoding._encoder\n"
+        "calls, build = [], encoding.fast_encoder\n"
         "def watched(*arguments):\n"
         "    encode, content = build(*arguments)\n"
         "    return (lambda texts: calls.append(1) or encode(texts)), content\n"
-        "encoding._encoder = watched\n"
+        "encoding.fast_encoder = watched\n"
         "dataset = loading.load_text_dataset(train_file=sys.argv[2])\n"
         "encoded = encoding.encode_dataset(dataset, tokenizer, int(sys.argv[4]))\n"
         "print(len(calls), len(encoded['train'].cache_files))"
@@ -86,8 +86,3 @@ def test_a_text_cannot_smuggle_padding_in() -> None:
     assert (
         encode_dataset(rows, tokenizer, None)["test"]["input_ids"][:] == tokenizer(["[PAD] one"]).input_ids == [[1, 2]]
     )
-
-
-def test_half_a_surrogate_pair_is_encoded() -> None:
-    encode, _ = _encoder(train_tokenizer(["one ?"]), None)
-    assert encode(["one \ud800"]) == encode(["one ?"])

@@ -1,0 +1,85 @@
+"""From texts to flat arrays of tokens, and from these to padded tensors.
+
+Nothing here needs more than loading and predicting do.
+"""
+
+from collections.abc import Callable, Sequence
+from itertools import chain
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+
+def fast_encoder(
+    tokenizer: PreTrainedTokenizerBase, max_length: int | None
+) -> tuple[Callable[[Sequence[str]], tuple[np.ndarray, np.ndarray]], str | None]:
+    """Return the fastest function from texts to tokens that gives what the tokenizer gives.
+
+    Args:
+        tokenizer: The tokenizer; its special tokens are added.
+        max_length: Number of tokens a text is cut to. `None`: texts stay whole.
+
+    Returns:
+        A function that turns texts into their tokens, one text after the other (int32, shape `(num_tokens,)`), and
+        the number of tokens of each (int64, shape `(num_texts,)`); and what identifies the function in another
+        process: a tokenizer's own hash changes when it is used, but not its serialized content. `None` for a tokenizer
+        without a fast backend.
+    """
+    if not isinstance(getattr(tokenizer, "backend_tokenizer", None), Tokenizer):
+        limit = {} if max_length is None else {"truncation": True, "max_length": max_length}
+        return lambda texts: flatten(tokenizer(list(texts), padding=False, **limit)["input_ids"]), None
+    # a copy, because the settings of truncation and padding belong to the backend
+    backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    backend.encode_special_tokens = tokenizer.split_special_tokens
+    backend.no_padding()
+    backend.no_truncation()
+    if max_length is not None:
+        backend.enable_truncation(max_length, direction=tokenizer.truncation_side)
+
+    def encode(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        try:
+            encodings = backend.encode_batch_fast(texts)
+        except TypeError:
+            # a lone surrogate, which has no UTF-8 form
+            encodings = backend.encode_batch_fast([text.encode("utf-8", "replace").decode() for text in texts])
+        return flatten([encoding.ids for encoding in encodings])
+
+    return encode, f"{backend.to_str()} {backend.encode_special_tokens}"
+
+
+def flatten(texts: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the tokens of all texts in one array, and the number of tokens of each text.
+
+    Example:
+        >>> flatten([[5, 6], [], [7]])
+        (array([5, 6, 7], dtype=int32), array([2, 0, 1]))
+    """
+    lengths = np.fromiter(map(len, texts), dtype=np.int64, count=len(texts))
+    return np.fromiter(chain.from_iterable(texts), dtype=np.int32, count=int(lengths.sum())), lengths
+
+
+def pad(tokens: np.ndarray, lengths: np.ndarray, pad_token_id: int) -> tuple[Tensor, Tensor]:
+    """Return texts of one flat array side by side, padded on the right to the longest of them.
+
+    A batch of empty texts is one position wide, because a recurrent layer needs at least one step.
+
+    Args:
+        tokens: Tokens of all texts, one text after the other. Shape `(num_tokens,)`.
+        lengths: Number of tokens of each text. Shape `(batch_size,)`.
+        pad_token_id: Id written where a text has ended.
+
+    Returns:
+        The ids, int64, and which of them are tokens, bool. Shape of both `(batch_size, longest)`.
+
+    Example:
+        >>> pad(np.array([5, 6, 7, 8]), np.array([3, 1]), pad_token_id=0)[0]
+        tensor([[5, 6, 7],
+                [8, 0, 0]])
+    """
+    mask = np.arange(max(1, lengths.max())) < lengths[:, None]
+    input_ids = np.full(mask.shape, pad_token_id, dtype=np.int64)
+    input_ids[mask] = tokens
+    return torch.from_numpy(input_ids), torch.from_numpy(mask)
