@@ -41,6 +41,7 @@ from rnn_hf.data.batching import (
 )
 from rnn_hf.data.encoding import encode_dataset
 from rnn_hf.data.loading import DEFAULT_DATASET, load_text_dataset
+from rnn_hf.data.memory import iterate_texts
 from rnn_hf.data.tokenizer_training import train_tokenizer
 from rnn_hf.data.word_vectors import initialize_embeddings, read_word_vectors
 from rnn_hf.reporting.command_line import ScriptParser, user_errors
@@ -63,10 +64,13 @@ from rnn_hf.training.checkpoints import (
     written_whole,
 )
 from rnn_hf.training.metrics import classification_metrics, predict_split
-from rnn_hf.training.optimization import create_optimizer, create_schedule
+from rnn_hf.training.optimization import LazyAdam, clip_grad_norm, create_optimizer, create_schedule
 
 # Settings that a checkpoint does not fix; all other fields of its configuration stay when training goes on from it
 CHANGEABLE = {"embedding_dropout", "hidden_dropout_prob", "classifier_dropout", "word_dropout"}
+
+# Up to this batch, sharing out the work of a step among threads costs more time than it saves on a CPU
+ONE_THREAD_BATCH = 32
 
 # Batches between two looks at what the device has counted
 READ_EVERY = 50
@@ -146,7 +150,7 @@ def load_tokenizer(
     name = data_args.tokenizer_name_or_path or args.model_name_or_path
     if name is None:
         return train_tokenizer(
-            (text for batch in dataset["train"].select_columns("text").iter(1000) for text in batch["text"]),
+            iterate_texts(dataset["train"]),
             vocab_size=model_args.vocab_size,
             min_frequency=data_args.min_frequency,
             max_length=data_args.max_length,
@@ -223,14 +227,22 @@ def create_loaders(
         loader = DataLoader(
             rows,
             batch_sampler=sampler,
-            collate_fn=PaddingCollator(tokenizer.pad_token_id),
+            collate_fn=PaddingCollator(tokenizer.pad_token_id),  # type: ignore[arg-type]  # of a batch, not of a list
             num_workers=args.dataloader_num_workers,
             # making an iterator draws from a generator; the global one belongs to dropout
             generator=torch.Generator(),
         )
-        loaders[split] = accelerator.prepare(loader)
+        # batches are on the CPU as they are
+        loaders[split] = accelerator.prepare(loader, device_placement=[accelerator.device.type != "cpu"])
     assert train_sampler is not None
     return loaders, train_sampler
+
+
+@torch.no_grad()
+def round_weights(model: torch.nn.Module, dtype: torch.dtype) -> None:
+    """Round weights to a type they will be saved in, so that what is tested is what is saved."""
+    for weight in model.state_dict().values():
+        weight.copy_(weight.to(dtype))
 
 
 def write_results(
@@ -242,7 +254,11 @@ def write_results(
     """Write the finished model and its papers; a file that stood there is replaced only by a whole one."""
     folder = Path(recipe["output_dir"])
     with written_whole(folder / "finished") as beside:
-        model.save_pretrained(beside)
+        # the configuration keeps float32, so that whoever loads the model computes in it
+        dtype = getattr(torch, recipe["save_dtype"])
+        model.save_pretrained(
+            beside, state_dict={name: weight.to(dtype) for name, weight in model.state_dict().items()}
+        )
         tokenizer.save_pretrained(beside)
         card = render_model_card(results, recipe, model.config.to_dict())
         card.save(beside / "README.md")
@@ -269,15 +285,26 @@ class Run:
     best_weights: dict[str, torch.Tensor] | None = None
 
     def __post_init__(self) -> None:
-        self.bare_model = self.model
+        self.bare_model, self.bare_optimizer = self.model, self.optimizer
         self.model, self.optimizer = self.accelerator.prepare(self.model, self.optimizer)
         self.evaluates = "validation" in self.loaders and self.args.eval_strategy != "no"
         self.progress: Any = None
-        # loss, right answers and texts since the last look at them; looking waits for the device
-        self.unread = torch.zeros(3, device=self.accelerator.device)
+        # losses, logits and labels since the last look at them; looking waits for the device
+        self.unread: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
 
     def train(self) -> None:
-        """Take the steps of the run, from where `state` stands."""
+        """Take the steps of the run, from where `state` stands, on as many threads as are worth their while."""
+        self.num_threads = threads = torch.get_num_threads()
+        if self.accelerator.device.type == "cpu" and self.args.per_device_train_batch_size <= ONE_THREAD_BATCH:
+            self.num_threads = 1
+        torch.set_num_threads(self.num_threads)
+        try:
+            self.take_steps()
+        finally:
+            torch.set_num_threads(threads)
+
+    def take_steps(self) -> None:
+        """Read the batches and step, evaluate and save in between, and end with the best weights."""
         args, state = self.args, self.state
         self.progress = tqdm(total=self.num_steps, initial=state.step, unit="step", desc="Training")
         started, runtime_before = time.perf_counter(), state.train_runtime
@@ -311,6 +338,8 @@ class Run:
                 state.seen, state.correct, state.loss_sum = 0, 0, 0.0
         state.train_runtime = runtime_before + time.perf_counter() - started
         self.progress.close()
+        if isinstance(self.bare_optimizer, LazyAdam):
+            self.bare_optimizer.catch_up()
         if self.best_weights is not None:
             self.bare_model.load_state_dict(self.best_weights)
 
@@ -323,12 +352,11 @@ class Run:
             self.accelerator.backward(loss)
             took_step: bool = self.accelerator.sync_gradients
             if took_step and self.args.max_grad_norm > 0:
-                self.accelerator.clip_grad_norm_(self.model.parameters(), self.args.max_grad_norm)
+                clip_grad_norm(self.model.parameters(), self.args.max_grad_norm)
             self.optimizer.step()
-            self.optimizer.zero_grad()
-        with torch.no_grad():
-            num_correct = (logits.argmax(dim=-1) == labels).sum()
-            self.unread += torch.stack([loss.detach() * len(labels), num_correct, torch.tensor(len(labels))])
+            if took_step:
+                self.bare_model.zero_grad()  # Accelerate's own looks at signatures in every step
+        self.unread.append((loss.detach(), logits.detach(), labels))
         self.state.batch += 1
         if took_step:
             self.schedule.step()
@@ -340,8 +368,14 @@ class Run:
 
     def read_counts(self) -> None:
         """Add what was counted on all devices to the state, and show it."""
-        loss_sum, correct, seen = self.accelerator.reduce(self.unread, reduction="sum").tolist()
-        self.unread.zero_()
+        counts = torch.zeros(3, device=self.accelerator.device)
+        if self.unread:
+            losses, logits, labels = zip(*self.unread, strict=True)
+            sizes = torch.tensor([len(batch) for batch in labels], device=counts.device)
+            num_correct = (torch.cat(logits).argmax(dim=-1) == torch.cat(labels)).sum()
+            counts = torch.stack([(torch.stack(losses) * sizes).sum(), num_correct, sizes.sum()])
+        self.unread.clear()
+        loss_sum, correct, seen = self.accelerator.reduce(counts, reduction="sum").tolist()
         state = self.state
         state.loss_sum, state.correct = state.loss_sum + loss_sum, state.correct + round(correct)
         state.seen, state.num_texts = state.seen + round(seen), state.num_texts + round(seen)
@@ -439,7 +473,7 @@ class Run:
             "num_processes": self.accelerator.num_processes,
             "seed": self.args.seed,
             "device": self.accelerator.device.type,
-            "num_threads": torch.get_num_threads(),
+            "num_threads": self.num_threads,
             "torch_version": torch.__version__,
             "transformers_version": transformers.__version__,
             "rnn_hf_version": rnn_hf.__version__,
@@ -523,7 +557,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         )
         steps_per_epoch = math.ceil(len(loaders["train"]) / args.gradient_accumulation_steps)
         num_steps = args.max_steps if args.max_steps > 0 else math.ceil(args.num_train_epochs * steps_per_epoch)
-        optimizer = create_optimizer(model.parameters(), args)
+        optimizer = create_optimizer(model, args, accelerator.device)
         schedule = create_schedule(optimizer, args, num_steps)
         run = Run(
             args=args,
@@ -545,6 +579,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
             shutil.rmtree(Path(args.output_dir) / CHECKPOINTS, ignore_errors=True)
 
     run.train()
+    round_weights(model, getattr(torch, args.save_dtype))
     results = run.results()
     if accelerator.is_main_process:
         write_results(model, tokenizer, results, recipe)

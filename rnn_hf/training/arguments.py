@@ -10,9 +10,12 @@ from typing import Any, Literal
 
 from rnn_hf.configuration_rnn import CellType, ClassifierPooling, RecurrentInitializer
 
-OptimizerName = Literal["adam", "adamw_torch", "adamw_torch_fused", "adagrad", "rmsprop", "sgd"]
+OptimizerName = Literal[
+    "adam", "adamw_torch", "adamw_torch_fused", "lazy_adam", "lazy_adamw", "adagrad", "rmsprop", "sgd"
+]
 SchedulerName = Literal["constant", "constant_with_warmup", "linear", "cosine", "polynomial"]
 IntervalStrategy = Literal["no", "steps", "epoch"]
+SaveDtype = Literal["float32", "float16", "bfloat16"]
 SamplingStrategy = Literal["group_by_length", "random"]
 
 COMPARISONS: dict[str, tuple[Callable[[float, float], bool], str]] = {
@@ -114,7 +117,9 @@ class TrainArguments:
     max_steps: int = flag(-1, "Number of optimizer steps; -1: as `--num_train_epochs` says.", at_least=-1)
     warmup_steps: float = flag(0.1, "Steps of rising learning rate; below 1, a share of all steps.", at_least=0)
     lr_scheduler_type: SchedulerName = flag("linear", "How the learning rate falls.")
-    optim: OptimizerName = flag("adamw_torch_fused", "The optimizer.")
+    optim: OptimizerName = flag(
+        "lazy_adamw", "The optimizer; the `lazy` ones spare the word vectors that are not in the batch."
+    )
     weight_decay: float = flag(0.0, "Weight decay of every matrix; biases have none.", at_least=0)
     adam_beta1: float = flag(0.9, "Adam's first decay rate.", at_least=0, below=1)
     adam_beta2: float = flag(0.999, "Adam's second decay rate.", at_least=0, below=1)
@@ -135,6 +140,7 @@ class TrainArguments:
     )
     save_strategy: IntervalStrategy = flag("no", "When the state of the run is saved.")
     save_steps: int = flag(500, 'Steps between two checkpoints with `--save_strategy "steps"`.', at_least=1)
+    save_dtype: SaveDtype = flag("float32", "Type the finished weights are rounded to, tested and saved in.")
     save_total_limit: int | None = flag(2, "Checkpoints kept, the newest ones.", at_least=1)
     resume_from_checkpoint: str | None = flag(None, "Folder of a checkpoint to go on from, or `latest`.")
     logging_steps: int = flag(500, "Batches between two lines of loss and running accuracy.", at_least=1)

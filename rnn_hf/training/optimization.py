@@ -1,42 +1,275 @@
 """Optimizers and learning rate schedules by name."""
 
+import math
 from collections.abc import Callable, Iterable
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.optim.adam import adam
 from torch.optim.lr_scheduler import LRScheduler
 from transformers import get_scheduler
 
 from .arguments import TrainArguments
 
+CPU = torch.device("cpu")
+DENSE_COUNTERPARTS = {"lazy_adam": "adam", "lazy_adamw": "adamw_torch_fused"}
 
-def create_optimizer(parameters: Iterable[nn.Parameter], args: TrainArguments) -> torch.optim.Optimizer:
+# A missed update this much smaller than the first one is left out
+NEGLIGIBLE = 1e-9
+
+
+class LazyAdam(torch.optim.Optimizer):
+    """Adam (Kingma and Ba, 2015) in time that does not grow with the vocabulary.
+
+    A batch holds a few hundred of a vocabulary's words, but Adam moves every word vector in every step, because its
+    momentum goes on where the gradient is zero. Here the rows of a table that have no gradient are left alone, and the
+    steps a row has missed are made up for in one when its word comes again: with gradients of zero their sum is known,
+    `m / (sqrt(v) + eps) * tail`, where `tail` depends only on how many they are. (Optimizers that drop those steps, as
+    `torch.optim.SparseAdam` does, move a rare word about ten times less far, and learn less.)
+
+    So it computes what `torch.optim.Adam`, or with `decoupled_weight_decay` `torch.optim.AdamW`, computes, up to the
+    place of `eps` in the missed steps. Only `weight_decay` without decoupling reaches rows with a gradient alone.
+
+    A gradient is taken row by row if it is sparse, as `nn.Embedding` gives it with `sparse=True`. `follow` arranges
+    that and has the embedding's rows made up for before they are read; call `catch_up` before weights are saved.
+
+    Args:
+        params: Parameters, or groups of them.
+        lr: Learning rate.
+        betas: Decay rates of the two moments; the first one must lie below the root of the second.
+        eps: Added to the root of the second moment.
+        weight_decay: Weight decay.
+        decoupled_weight_decay: Whether the weights themselves decay (Loshchilov and Hutter, 2019), rather than their
+            share being added to the gradient.
+
+    Raises:
+        ValueError: If the momentum would outlast the second moment.
+    """
+
+    def __init__(
+        self,
+        params: Any,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        decoupled_weight_decay: bool = False,
+    ) -> None:
+        if betas[0] ** 2 >= betas[1]:
+            raise ValueError(f"The first of `betas` must be below the root of the second, got {betas}. Lower it.")
+        defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
+        super().__init__(params, defaults)
+        self.decoupled_weight_decay = decoupled_weight_decay
+        self._followed: set[Tensor] = set()
+
+    def follow(self, embedding: nn.Embedding) -> None:
+        """Let an embedding give sparse gradients, and make up for what its rows have missed before they are read.
+
+        In training those of the batch, in evaluation all.
+        """
+
+        def before_reading(module: nn.Embedding, args: tuple[Any, ...]) -> None:
+            self._catch_up(module.weight, torch.unique(args[0]) if module.training else None)
+
+        self._followed.add(embedding.weight)
+        embedding.sparse = True  # before the model is wrapped: torch's DDP asks once
+        embedding.register_forward_pre_hook(before_reading)
+
+    def catch_up(self) -> None:
+        """Make up for all missed steps of all rows."""
+        for parameter in self.state:
+            self._catch_up(parameter)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Take one step; return what `closure`, which computes the gradients anew, returns."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            self._step_group(group)
+        return loss
+
+    def _step_group(self, group: dict[str, Any]) -> None:
+        # weights, gradients, both moments, steps: whole tensors, or copies of some of their rows
+        columns: tuple[list[Tensor], ...] = ([], [], [], [], [])
+        copies: list[tuple[Tensor, Tensor, Tensor]] = []
+        for parameter in group["params"]:
+            gradient = parameter.grad
+            if gradient is None:
+                continue
+            state = self.state[parameter]
+            if not state:
+                state["step"] = torch.zeros((), device=parameter.device)
+                state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
+            tensors = [parameter, state["exp_avg"], state["exp_avg_sq"]]
+            if gradient.is_sparse:
+                gradient = gradient.coalesce()
+                rows, gradient = gradient.indices()[0], gradient.values()
+                self._add_step(parameter, group, rows)
+                chosen = [tensor.index_select(0, rows) for tensor in tensors]
+                copies += [(tensor, rows, copy) for tensor, copy in zip(tensors, chosen, strict=True)]
+                tensors = chosen
+            weights, *moments = tensors
+            for column, tensor in zip(columns, (weights, gradient, *moments, state["step"]), strict=True):
+                column.append(tensor)
+        weights_, gradients, first_moments, second_moments, steps = columns
+        beta1, beta2 = group["betas"]
+        adam(
+            weights_,
+            gradients,
+            first_moments,
+            second_moments,
+            [],
+            steps,
+            fused=True,
+            decoupled_weight_decay=self.decoupled_weight_decay,
+            amsgrad=False,
+            maximize=False,
+            beta1=beta1,
+            beta2=beta2,
+            lr=group["lr"],
+            weight_decay=group["weight_decay"],
+            eps=group["eps"],
+        )
+        for tensor, rows, copy in copies:
+            tensor.index_copy_(0, rows, copy)
+
+    def _add_step(self, table: Tensor, group: dict[str, Any], rows: Tensor) -> None:
+        """Note that all rows but `rows`, which are made up for, miss the step that is about to be taken."""
+        state, (beta1, beta2) = self.state[table], group["betas"]
+        if "last_step" not in state:
+            # numbers of steps, but not integers: torch casts the state it loads to the type of the weights
+            state["last_step"] = torch.zeros(len(table), device=table.device)
+            # by the step a row was last moved in: what the missed steps since then add up to, and the weights' decay
+            state["tails"] = torch.zeros(1024, device=table.device)
+            state["log_decays"] = torch.zeros(1024, device=table.device)
+        if table not in self._followed:  # the rows of a followed one were made up for when they were read
+            self._catch_up(table, rows)
+        step = int(state["step"]) + 1
+        state["last_step"].index_fill_(0, rows, step)
+        if step >= len(state["tails"]):
+            for name in ("tails", "log_decays"):
+                state[name] = torch.cat([state[name], torch.zeros_like(state[name])])
+        scale = group["lr"] * math.sqrt(1 - beta2**step) / (1 - beta1**step)
+        if self._decays(group):
+            decay = math.log1p(-group["lr"] * group["weight_decay"])
+            state["log_decays"][step] = state["log_decays"][step - 1] + decay
+            # the decay until a row is made up for is divided out here, and multiplied in there
+            scale = scale / state["log_decays"][step].exp()
+        powers = self._powers(beta1 / math.sqrt(beta2), table.device)[-step:]
+        state["tails"][step - len(powers) : step].add_(powers, alpha=scale)
+
+    @torch.no_grad()
+    def _catch_up(self, table: Tensor, rows: Tensor | None = None) -> None:
+        """Make up for the steps that `rows`, or all, have missed."""
+        state = self.state.get(table, {})
+        if "last_step" not in state:
+            return
+        step = int(state["step"])
+        if rows is None:
+            rows = (state["last_step"] < step).nonzero().squeeze(1)
+        last_steps = state["last_step"].index_select(0, rows).unsqueeze(1)
+        missed = step - last_steps
+        if not missed.any():
+            return
+        group = next(group for group in self.param_groups if any(table is member for member in group["params"]))
+        beta1, beta2 = group["betas"]
+        tensors = (table, state["exp_avg"], state["exp_avg_sq"])
+        weights, first, second = (tensor.index_select(0, rows) for tensor in tensors)
+        last_steps = last_steps.long()
+        tails = state["tails"][last_steps]
+        if self._decays(group):
+            weights.mul_((state["log_decays"][step] - state["log_decays"][last_steps]).exp())
+            tails.mul_(state["log_decays"][step].exp())
+        denominators = second.sqrt().add_(group["eps"] * math.sqrt(1 - beta2**step))
+        weights.addcdiv_(first * tails, denominators, value=-1)
+        table.index_copy_(0, rows, weights)
+        state["exp_avg"].index_copy_(0, rows, first.mul_(beta1**missed))
+        state["exp_avg_sq"].index_copy_(0, rows, second.mul_(beta2**missed))
+        state["last_step"].index_fill_(0, rows, step)
+
+    def _decays(self, group: dict[str, Any]) -> bool:
+        return self.decoupled_weight_decay and group["weight_decay"] > 0
+
+    @staticmethod
+    @lru_cache
+    def _powers(shrinkage: float, device: torch.device) -> Tensor:
+        """Return how far a row moves in each missed step against the last one it did not miss, the latest first.
+
+        Only steps that are not negligible.
+        """
+        length = max(1, math.ceil(math.log(NEGLIGIBLE) / math.log(max(shrinkage, NEGLIGIBLE))))
+        return shrinkage ** torch.arange(length, 0, -1, device=device)
+
+
+def create_optimizer(model: nn.Module, args: TrainArguments, device: torch.device = CPU) -> torch.optim.Optimizer:
     """Return the optimizer that `--optim` names.
 
     `"adam"` is Kingma and Ba's (2015), with weight decay added to the gradient; the `"adamw"` ones decay the weights
-    themselves (Loshchilov and Hutter, 2019). Only matrices decay.
+    themselves (Loshchilov and Hutter, 2019). The `"lazy"` ones are the same in time that does not grow with the
+    vocabulary, as `LazyAdam` explains; on other devices than a CPU, which move all rows sooner than they find those of
+    a batch, they are the dense ones. Only matrices decay.
 
     Args:
-        parameters: The model's parameters.
+        model: The model whose parameters are trained.
         args: Learning rate, weight decay, and Adam's numbers.
+        device: Where the model will be trained.
     """
-    trained = [parameter for parameter in parameters if parameter.requires_grad]
-    groups = [
-        {"params": [parameter for parameter in trained if parameter.ndim >= 2], "weight_decay": args.weight_decay},
-        {"params": [parameter for parameter in trained if parameter.ndim < 2], "weight_decay": 0.0},
-    ]
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    groups = [{"params": trained, "weight_decay": 0.0}]
+    if args.weight_decay:
+        groups = [
+            {"params": [parameter for parameter in trained if parameter.ndim >= 2], "weight_decay": args.weight_decay},
+            {"params": [parameter for parameter in trained if parameter.ndim < 2], "weight_decay": 0.0},
+        ]
     adam_numbers: dict[str, Any] = {"betas": (args.adam_beta1, args.adam_beta2), "eps": args.adam_epsilon}
     optimizers: dict[str, Callable[..., torch.optim.Optimizer]] = {
         "adam": partial(torch.optim.Adam, fused=True, **adam_numbers),
         "adamw_torch": partial(torch.optim.AdamW, **adam_numbers),
         "adamw_torch_fused": partial(torch.optim.AdamW, fused=True, **adam_numbers),
+        "lazy_adam": partial(LazyAdam, **adam_numbers),
+        "lazy_adamw": partial(LazyAdam, decoupled_weight_decay=True, **adam_numbers),
         "adagrad": torch.optim.Adagrad,
         "rmsprop": torch.optim.RMSprop,
         "sgd": torch.optim.SGD,
     }
-    return optimizers[args.optim](groups, lr=args.learning_rate)
+    name = args.optim if device.type == "cpu" else DENSE_COUNTERPARTS.get(args.optim, args.optim)
+    optimizer = optimizers[name](groups, lr=args.learning_rate)
+    if isinstance(optimizer, LazyAdam):
+        for module in model.modules():
+            if isinstance(module, nn.Embedding):
+                optimizer.follow(module)
+    return optimizer
+
+
+@torch.no_grad()
+def clip_grad_norm(parameters: Iterable[nn.Parameter], max_norm: float) -> Tensor:
+    """Scale the gradients down so that their joint norm is at most `max_norm`; return the norm they had.
+
+    As `torch.nn.utils.clip_grad_norm_`, which refuses sparse gradients. The entries of one that stand for the same row
+    are added up first: they are one gradient.
+
+    Args:
+        parameters: Parameters whose gradients are scaled together.
+        max_norm: The largest norm; above 0.
+    """
+    gradients = []
+    for parameter in parameters:
+        if parameter.grad is None:
+            continue
+        if parameter.grad.is_sparse:
+            parameter.grad = parameter.grad.coalesce()
+            gradients.append(parameter.grad.values())
+        else:
+            gradients.append(parameter.grad)
+    total_norm = nn.utils.get_total_norm(gradients)
+    scale = (max_norm / (total_norm + 1e-6)).clamp(max=1.0)
+    torch._foreach_mul_(gradients, scale)
+    return total_norm
 
 
 def create_schedule(optimizer: torch.optim.Optimizer, args: TrainArguments, num_training_steps: int) -> LRScheduler:

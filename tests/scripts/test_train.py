@@ -152,7 +152,8 @@ def test_a_killed_and_resumed_run_ends_like_an_undisturbed_one(train: Train, tmp
     settings = [
         "--num_train_epochs", "6", "--hidden_dropout_prob", "0.3", "--num_hidden_layers", "2",
         "--save_strategy", "steps", "--save_steps", "5", "--max_train_samples", "2000",
-        "--gradient_accumulation_steps", "2",
+        "--gradient_accumulation_steps", "2", "--optim", "lazy_adamw", "--weight_decay", "0.1",
+        "--max_grad_norm", "0.1",
     ]  # fmt: skip
     undisturbed, whole = train("whole", *settings)
     folder = tmp_path / "killed"
@@ -198,8 +199,8 @@ def test_accumulated_batches_are_one_batch(train: Train) -> None:
         torch.testing.assert_close(ours[name], weight, msg=lambda text, name=name: f"{name}: {text}")
 
 
-@pytest.mark.parametrize("launcher", ["torchrun", "accelerate"])
-def test_two_processes_count_every_row_once(tmp_path: Path, launcher: str) -> None:
+@pytest.mark.parametrize(("launcher", "optim"), [("torchrun", "lazy_adamw"), ("accelerate", "adamw_torch_fused")])
+def test_two_processes_count_every_row_once(tmp_path: Path, launcher: str, optim: str) -> None:
     module = {
         "torchrun": TORCHRUN,
         "accelerate": (
@@ -208,9 +209,8 @@ def test_two_processes_count_every_row_once(tmp_path: Path, launcher: str) -> No
         ),
     }[launcher]  # fmt: skip
     folder = tmp_path / "run"
-    done = run_script(
-        *TINY_RUN, "--output_dir", str(folder), launcher=(sys.executable, "-m", *module), OMP_NUM_THREADS="1"
-    )
+    argv = [*TINY_RUN, "--output_dir", str(folder), "--optim", optim]
+    done = run_script(*argv, launcher=(sys.executable, "-m", *module), OMP_NUM_THREADS="1")
     assert done.returncode == 0, done.stderr
     results = json.loads((folder / "all_results.json").read_text())
     assert (results["num_processes"], results["num_test_examples"], results["step"]) == (2, 1000, 4)
@@ -389,6 +389,34 @@ def test_a_run_in_bfloat16_learns_and_saves_float32(train: Train) -> None:
     results, folder = train("run", "--bf16", "--num_train_epochs", "10", "--max_train_samples", "2000")
     assert results["test_accuracy"] > 0.6
     assert {weight.dtype for weight in load_file(folder / "model.safetensors").values()} == {torch.float32}
+
+
+def test_a_lazy_optimizer_trains_the_model_that_the_dense_one_trains(train: Train) -> None:
+    settings = ["--num_train_epochs", "3", "--weight_decay", "0.1"]
+    folders = [train(optim, *settings, "--optim", optim)[1] for optim in ("lazy_adamw", "adamw_torch")]
+    ours, theirs = (load_file(folder / "model.safetensors") for folder in folders)
+    for name, weight in theirs.items():
+        torch.testing.assert_close(
+            ours[name], weight, rtol=1e-3, atol=1e-4, msg=lambda text, name=name: f"{name}: {text}"
+        )
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_the_bytes_are_saved_and_tested_and_loaded_as_float32(train: Train, dtype: torch.dtype) -> None:
+    results, folder = train("run", "--save_dtype", str(dtype).removeprefix("torch."), "--num_train_epochs", "2")
+    assert {weight.dtype for weight in load_file(folder / "model.safetensors").values()} == {dtype}
+    assert RNNForSequenceClassification.from_pretrained(folder).dtype == torch.float32
+    metrics = evaluate.main(["--model_name_or_path", str(folder), "--dataset_name", "demo", "--use_cpu"])
+    assert (metrics["confusion_matrix"], metrics["loss"]) == (results["test_confusion_matrix"], results["test_loss"])
+
+
+def test_small_batches_are_trained_on_one_thread_and_the_setting_is_put_back(train: Train) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    small, _ = train("small", "--per_device_train_batch_size", "16", "--max_steps", "1")
+    large, _ = train("large", "--max_steps", "1")
+    assert (small["num_threads"], large["num_threads"], torch.get_num_threads()) == (1, 2, 2)
+    torch.set_num_threads(before)
 
 
 def test_a_folder_that_holds_a_run_is_kept_unless_told_otherwise(

@@ -25,7 +25,7 @@ class Trained:
         args = TrainArguments(output_dir="x", optim=optim, learning_rate=0.1, weight_decay=0.1)  # type: ignore[arg-type]
         torch.manual_seed(0)
         self.model = nn.Linear(3, 2)
-        self.optimizer = create_optimizer(self.model.parameters(), args)
+        self.optimizer = create_optimizer(self.model, args)
         self.schedule = create_schedule(self.optimizer, args, 20)
         for step in range(num_steps):
             self.step(step)
