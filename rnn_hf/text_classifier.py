@@ -1,22 +1,33 @@
 """From strings to labels and probabilities, with a saved model."""
 
-from collections.abc import Iterable, Iterator
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import overload
 
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from torch.nn.utils.rnn import pad_sequence
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from torch import nn
+from tqdm.auto import tqdm
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedTokenizerBase
 
-CHUNK_SIZE = 4096
+from .data.tokens import fast_encoder, pad
+from .modeling_rnn import RNNForSequenceClassification
+
+CHUNK_SIZE = 8192
 NO_MAX_LENGTH = 10**9  # transformers gives a tokenizer without a limit a larger number than this
+SECONDS_BEFORE_PROGRESS = 2
 
 
 class TextClassifier:
-    """A model of this family with its tokenizer.
+    """A model of this family with its tokenizer: strings in, labels and probabilities out, fast.
+
+    Texts of like length go through the model together, on a CPU one batch to each of torch's threads, so that hardly
+    any time is spent on padding or on waiting.
 
     Args:
         model: The classifier.
@@ -24,44 +35,90 @@ class TextClassifier:
 
     Raises:
         ValueError: If the tokenizer has more tokens than the model.
+
+    Example:
+        >>> from rnn_hf import RNNConfig, RNNForSequenceClassification
+        >>> from rnn_hf.data.tokenizer_training import train_tokenizer
+        >>> tokenizer = train_tokenizer(["a dog", "a cat"])
+        >>> classifier = TextClassifier(RNNForSequenceClassification(RNNConfig(vocab_size=5)), tokenizer)
+        >>> classifier.predict_proba(["a dog", "a cat", "a"]).shape
+        (3, 2)
     """
 
-    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    def __init__(self, model: RNNForSequenceClassification, tokenizer: PreTrainedTokenizerBase) -> None:
         if len(tokenizer) > model.config.vocab_size:
             raise ValueError(
                 f"The tokenizer has {len(tokenizer)} tokens but `config.vocab_size` is {model.config.vocab_size}. "
                 "Load the tokenizer that was saved with the model."
             )
-        self.model = model.eval()
+        self.model: RNNForSequenceClassification = model.eval()  # type: ignore[no-untyped-call]  # transformers' own
         self.tokenizer = tokenizer
+        self._encode, _ = fast_encoder(tokenizer, self.max_length)
 
     @classmethod
-    def from_pretrained(cls, name_or_path: str | Path, **kwargs: Any) -> "TextClassifier":
+    def from_pretrained(
+        cls,
+        name_or_path: str | Path,
+        *,
+        revision: str | None = None,
+        token: str | bool | None = None,
+        cache_dir: str | Path | None = None,
+        local_files_only: bool = False,
+        device: str | torch.device | None = None,
+        dtype: str | torch.dtype = "float32",
+    ) -> "TextClassifier":
         """Load a classifier from a folder or from the Hub; only safetensors are read, and no code is run.
 
         Args:
             name_or_path: Folder or `owner/name`.
-            kwargs: `revision`, `token`, `cache_dir`, `local_files_only`, as every `from_pretrained` takes them.
+            revision: Branch, tag or commit on the Hub.
+            token: Access token of the Hub.
+            cache_dir: Where downloads are kept.
+            local_files_only: Whether to look into the cache only.
+            device: Where the model runs; the CPU by default.
+            dtype: Type of the weights, whatever they are saved in: a floating type of torch or its name, or `"int8"`
+                for dynamic quantization of the LSTM, the GRU and the classifier (CPU only; word vectors stay as they
+                are, and so does the plain RNN, which torch cannot quantize).
 
         Raises:
             FileNotFoundError: If there is no such folder.
-            ValueError: If the folder or repository holds no model of this family.
+            ValueError: If the folder or repository holds no model of this family, or the type is none of these.
         """
         name = str(name_or_path)
         is_path = name.startswith((".", "/", "~")) or name.count("/") != 1 or Path(name.split("/")[0]).is_dir()
-        if is_path and not Path(name).is_dir():
+        if is_path and not Path(name).expanduser().is_dir():
             raise FileNotFoundError(f"The model folder {name!r} does not exist. Pass a folder, or `owner/name`.")
+        if is_path:
+            name = str(Path(name).expanduser())
+        type_name = str(dtype).removeprefix("torch.")
+        is_quantized = type_name == "int8"
+        floating = getattr(torch, "float32" if is_quantized else type_name, None)
+        if not isinstance(floating, torch.dtype) or not floating.is_floating_point:
+            raise ValueError(f'`dtype` must be a floating type of torch or "int8", got {dtype!r}.')
+        if is_quantized and torch.device(device or "cpu").type != "cpu":
+            raise ValueError(f'`dtype="int8"` needs `device="cpu"`, got {str(device)!r}. Use "float16" or "bfloat16".')
+        hub = {
+            "revision": revision or "main",
+            "token": token,
+            "cache_dir": cache_dir,
+            "local_files_only": local_files_only,
+        }
         try:
-            model = AutoModelForSequenceClassification.from_pretrained(name, use_safetensors=True, **kwargs)
-            tokenizer = AutoTokenizer.from_pretrained(name, **kwargs)
+            model = AutoModelForSequenceClassification.from_pretrained(
+                name, use_safetensors=True, dtype=floating, **hub
+            )
+            tokenizer = AutoTokenizer.from_pretrained(name, **hub)
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             raise ValueError(f"{name!r} is not a model that can be loaded: {error}") from error
-        return cls(model, tokenizer)
+        if not isinstance(model, RNNForSequenceClassification):
+            raise ValueError(f"{name!r} is a {model.config.model_type!r} model, not one of this family.")
+        placed: RNNForSequenceClassification = model if device is None else model.to(device)  # type: ignore[arg-type]
+        return cls(_quantized(placed) if is_quantized else placed, tokenizer)
 
     @property
     def labels(self) -> list[str]:
         """Names of the classes in the order of their ids."""
-        return [self.model.config.id2label[index] for index in range(self.model.config.num_labels)]
+        return [str(name) for _, name in sorted((self.model.config.id2label or {}).items())]
 
     @property
     def max_length(self) -> int | None:
@@ -74,42 +131,180 @@ class TextClassifier:
         """Id that fills a batch up; the mask keeps it from being read, so any will do where there is none."""
         return self.model.config.pad_token_id or 0
 
-    def predict_proba(self, texts: Iterable[str], batch_size: int = 64) -> Iterator[np.ndarray]:
-        """Yield the probabilities of each text, in order.
-
-        The texts are read in chunks, and a chunk is sorted by length, so a stream of any length needs little memory
-        and little padding.
+    @overload
+    def predict(  # type: ignore[overload-overlap]  # a string is an iterable of strings, too
+        self, texts: str, batch_size: int = ..., show_progress: bool = ...
+    ) -> str: ...
+    @overload
+    def predict(self, texts: Iterable[str], batch_size: int = ..., show_progress: bool = ...) -> list[str]: ...
+    def predict(
+        self, texts: str | Iterable[str], batch_size: int = 256, show_progress: bool = True
+    ) -> str | list[str]:
+        """Return the label of each text, in order; of a single string, its label.
 
         Args:
-            texts: Any iterable of strings.
+            texts: One string, or any iterable of strings; a generator is read in chunks.
+            batch_size: Texts that go through the model together.
+            show_progress: Whether to show a progress bar where it takes more than two seconds.
+        """
+        if isinstance(texts, str):
+            return self.labels[int(self.predict_proba(texts).argmax())]
+        labels = np.array(self.labels, dtype=object)
+        chunks = self._chunks_with_progress(texts, batch_size, show_progress)
+        return [label for probabilities in chunks for label in labels[probabilities.argmax(axis=1)].tolist()]
+
+    def predict_proba(
+        self, texts: str | Iterable[str], batch_size: int = 256, show_progress: bool = True
+    ) -> np.ndarray:
+        """Return the probabilities of each text, in order.
+
+        Args:
+            texts: As in `predict`.
+            batch_size: As in `predict`.
+            show_progress: As in `predict`.
+
+        Returns:
+            float32 of shape `(num_texts, num_labels)`; `(num_labels,)` for a single string.
+        """
+        if isinstance(texts, str):
+            # a single text is too little to be shared out
+            with num_threads(1):
+                (probabilities,) = self._score(*self._encode([texts]))
+            return np.asarray(probabilities)
+        chunks = list(self._chunks_with_progress(texts, batch_size, show_progress))
+        return np.concatenate([np.empty((0, len(self.labels)), dtype=np.float32), *chunks])
+
+    def iter_proba(self, texts: Iterable[str], batch_size: int = 256) -> Iterator[np.ndarray]:
+        """Yield the probabilities of a stream of texts, in order, in memory that does not grow with it.
+
+        Args:
+            texts: Any iterable of strings. It is read in chunks, two of them ahead of what is yielded.
             batch_size: Texts that go through the model together.
 
         Yields:
-            Probabilities, float32 of shape `(num_labels,)`.
+            Probabilities of the next chunk, float32 of shape `(num_texts, num_labels)`.
 
         Raises:
             TypeError: If a single string is given in the place of several.
+            ValueError: If `batch_size` is below 1.
         """
         if isinstance(texts, str):
             raise TypeError("`texts` must be an iterable of strings, got one string. Pass `[text]`.")
+        if batch_size < 1:
+            raise ValueError(f"`batch_size` must be at least 1, got {batch_size}.")
         stream = iter(texts)
-        while chunk := list(islice(stream, CHUNK_SIZE)):
-            yield from self._predict_chunk(chunk, batch_size)
+        chunk = list(islice(stream, CHUNK_SIZE))
+        num_workers = torch.get_num_threads()
+        if len(chunk) <= batch_size or num_workers == 1 or self.model.device.type != "cpu":
+            while chunk:
+                tasks, probabilities = self._tasks(chunk, batch_size)
+                for rows, *arrays in tasks:
+                    probabilities[rows] = self._score(*arrays)
+                yield probabilities
+                chunk = list(islice(stream, CHUNK_SIZE))
+            return
+        with one_thread_each(num_workers) as pool:
+            waiting: list[tuple[np.ndarray, list[tuple[np.ndarray, Future[np.ndarray]]]]] = []
+            while chunk or waiting:
+                if chunk:
+                    # the next chunk is tokenized while the last one is in the model
+                    tasks, probabilities = self._tasks(chunk, batch_size)
+                    futures = [(rows, pool.submit(self._score, *arrays)) for rows, *arrays in tasks]
+                    waiting.append((probabilities, futures))
+                    chunk = list(islice(stream, CHUNK_SIZE))
+                if len(waiting) > 1 or not chunk:
+                    probabilities, futures = waiting.pop(0)
+                    for rows, future in futures:
+                        probabilities[rows] = future.result()
+                    yield probabilities
+
+    def _chunks_with_progress(
+        self, texts: Iterable[str], batch_size: int, show_progress: bool
+    ) -> Iterator[np.ndarray]:
+        total = len(texts) if isinstance(texts, Sequence) else None
+        bar = tqdm(total=total, unit="text", delay=SECONDS_BEFORE_PROGRESS, disable=not show_progress)
+        with bar:
+            for probabilities in self.iter_proba(texts, batch_size):
+                bar.update(len(probabilities))
+                yield probabilities
+
+    def _tasks(
+        self, texts: list[str], batch_size: int
+    ) -> tuple[list[tuple[np.ndarray, np.ndarray, np.ndarray]], np.ndarray]:
+        """Return batches of texts of like length, as rows, tokens and lengths, and the array of their answers."""
+        tokens, lengths = self._encode(texts)
+        ends = lengths.cumsum()
+        order = np.argsort(-lengths, kind="stable")
+        tasks = []
+        for rows in batches_of_like_length(order, lengths, batch_size):
+            places = zip((ends[rows] - lengths[rows]).tolist(), ends[rows].tolist(), strict=True)
+            tasks.append((rows, np.concatenate([tokens[first:last] for first, last in places]), lengths[rows]))
+        return tasks, np.empty((len(texts), self.model.num_labels), dtype=np.float32)
 
     @torch.inference_mode()
-    def _predict_chunk(self, texts: list[str], batch_size: int) -> np.ndarray:
-        # a lone surrogate is no text: tokenizers refuses it
-        clean = [text.encode("utf-8", "replace").decode("utf-8") for text in texts]
-        ids = self.tokenizer(clean, truncation=self.max_length is not None, return_attention_mask=False)["input_ids"]
-        order = np.argsort([len(tokens) for tokens in ids], kind="stable")
-        probabilities = np.empty((len(texts), len(self.labels)), dtype=np.float32)
-        for start in range(0, len(order), batch_size):
-            rows = order[start : start + batch_size]
-            tokens = [torch.tensor(ids[row], dtype=torch.long) for row in rows]
-            lengths = torch.tensor([len(text) for text in tokens])
-            input_ids = pad_sequence(tokens, batch_first=True, padding_value=self.pad_token_id)
-            attention_mask = torch.arange(input_ids.shape[1]) < lengths.unsqueeze(1)
-            device = self.model.device
-            logits = self.model(input_ids.to(device), attention_mask=attention_mask.to(device)).logits
-            probabilities[rows] = logits.float().softmax(dim=-1).cpu().numpy()
+    def _score(self, tokens: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+        """Return the probabilities of one batch."""
+        device, attention_mask = self.model.device, None
+        longest = int(lengths.max())
+        if longest > 0 and longest == lengths.min():
+            input_ids = torch.from_numpy(tokens.reshape(len(lengths), longest)).to(device)
+        else:
+            input_ids, attention_mask = (tensor.to(device) for tensor in pad(tokens, lengths, self.pad_token_id))
+        logits = self.model.score(input_ids, attention_mask)
+        probabilities: np.ndarray = logits.float().softmax(dim=-1).cpu().numpy()
         return probabilities
+
+
+def batches_of_like_length(order: np.ndarray, lengths: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
+    """Yield texts in batches, most of them without any padding.
+
+    A batch ends when it is full, and also where the next text has another length once it is a quarter full: rare
+    lengths share a batch, frequent ones have their own.
+
+    Args:
+        order: The texts sorted by length. Shape `(num_texts,)`.
+        lengths: Number of tokens of each text. Shape `(num_texts,)`.
+        batch_size: Most texts in a batch.
+
+    Example:
+        >>> lengths = np.array([5, 5, 5, 3, 2, 1])
+        >>> [batch.tolist() for batch in batches_of_like_length(np.arange(6), lengths, batch_size=8)]
+        [[0, 1, 2], [3, 4], [5]]
+    """
+    changes = np.flatnonzero(np.diff(lengths[order], append=-1)) + 1
+    start = 0
+    for change in changes.tolist():
+        while change - start > batch_size:
+            yield order[start : start + batch_size]
+            start += batch_size
+        if change - start >= batch_size / 4 or change == len(order):
+            yield order[start:change]
+            start = change
+
+
+def _quantized(model: RNNForSequenceClassification) -> RNNForSequenceClassification:
+    with warnings.catch_warnings():
+        # torch points to torchao, which has no recurrent layers
+        warnings.simplefilter("ignore", DeprecationWarning)
+        quantized: RNNForSequenceClassification = torch.ao.quantization.quantize_dynamic(
+            model, {nn.LSTM, nn.GRU, nn.Linear}, dtype=torch.qint8
+        )
+    return quantized
+
+
+@contextmanager
+def num_threads(number: int) -> Iterator[None]:
+    """Let torch compute on so many threads, and put its setting, which is the whole process's, back at the end."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def one_thread_each(num_workers: int) -> Iterator[ThreadPoolExecutor]:
+    """Give a pool whose workers compute on one thread each: batches side by side are faster than one after another."""
+    with num_threads(1), ThreadPoolExecutor(num_workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        yield pool

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
+import numpy as np
 from accelerate.utils import tqdm
 
 from rnn_hf.reporting.command_line import ScriptParser, user_errors, written_beside
@@ -29,7 +30,7 @@ class PredictArguments:
     input_file: str | None = field(default=None, metadata={"help": "File of one text a line. Default: stdin."})
     output_file: str | None = field(default=None, metadata={"help": "JSON Lines file. Default: stdout."})
     all_probabilities: bool = field(default=False, metadata={"help": "Whether to write every class's probability."})
-    batch_size: int = field(default=64, metadata={"help": "Texts that go through the model together."})
+    batch_size: int = field(default=256, metadata={"help": "Texts that go through the model together."})
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -42,6 +43,22 @@ def lines_of(stream: IO[bytes]) -> Iterator[str]:
     """Yield the lines of a stream without their ends; bytes that are not UTF-8 become replacement characters."""
     for line in stream:
         yield line.decode("utf-8", errors="replace").rstrip("\r\n")
+
+
+def answers(probabilities: np.ndarray, names: Sequence[str], all_probabilities: bool) -> Iterator[str]:
+    """Yield one line of JSON for each text.
+
+    Args:
+        probabilities: Shape `(num_texts, num_labels)`.
+        names: The labels, as JSON.
+        all_probabilities: Whether to write every class's probability.
+    """
+    best = probabilities.argmax(axis=1).tolist()
+    for label, row in zip(best, probabilities.tolist(), strict=True):
+        line = f'{{"label": {names[label]}, "probability": {row[label]:.6f}'
+        if all_probabilities:
+            line += f', "probabilities": {{{", ".join(f"{n}: {p:.6f}" for n, p in zip(names, row, strict=True))}}}'
+        yield line + "}\n"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -66,17 +83,14 @@ def main(argv: Sequence[str] | None = None) -> None:
 
         # a terminal that shows the answers needs no bar between them
         is_quiet = args.output_file is None and sys.stdout.isatty()
+        names = [json.dumps(label, ensure_ascii=False) for label in classifier.labels]
         count = 0
-        for probabilities in tqdm(
-            classifier.predict_proba(texts, args.batch_size), unit="text", delay=2, disable=is_quiet
-        ):
-            best = int(probabilities.argmax())
-            answer = {"label": classifier.labels[best], "probability": round(float(probabilities[best]), 6)}
-            if args.all_probabilities:
-                named = zip(classifier.labels, probabilities.tolist(), strict=True)
-                answer["probabilities"] = {label: round(value, 6) for label, value in named}
-            output.write(json.dumps(answer, ensure_ascii=False) + "\n")
-            count += 1
+        with tqdm(unit="text", delay=2, disable=is_quiet) as bar:
+            for probabilities in classifier.iter_proba(texts, args.batch_size):
+                output.writelines(answers(probabilities, names, args.all_probabilities))
+                output.flush()
+                count += len(probabilities)
+                bar.update(len(probabilities))
     if args.output_file is not None:
         print(
             f"{count:,} texts in {time.perf_counter() - started:.1f} s, written to {args.output_file}", file=sys.stderr

@@ -1,48 +1,128 @@
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 import torch
 
+import rnn_hf.text_classifier
 from rnn_hf import RNNConfig, RNNForSequenceClassification
+from rnn_hf.configuration_rnn import CellType
 from rnn_hf.data.tokenizer_training import train_tokenizer
-from rnn_hf.text_classifier import CHUNK_SIZE, TextClassifier
+from rnn_hf.text_classifier import TextClassifier
 
 TEXTS = ["The cat sat.", "", "a dog", "the cat and the dog sat on a mat, all day long!", "unknown words only"]
 
 
-@pytest.fixture
-def classifier() -> TextClassifier:
+def make_classifier(**arguments: object) -> TextClassifier:
+    """A classifier whose answers differ from text to text, over a tokenizer that cuts texts after nine tokens."""
     tokenizer = train_tokenizer(["the cat sat on a mat . a dog and all day long !"], max_length=9)
     torch.manual_seed(0)
-    return TextClassifier(RNNForSequenceClassification(RNNConfig(vocab_size=len(tokenizer), num_labels=3)), tokenizer)
+    config = RNNConfig(vocab_size=len(tokenizer), num_labels=3, **{"embedding_initializer_range": 1, **arguments})  # type: ignore[arg-type]
+    return TextClassifier(RNNForSequenceClassification(config), tokenizer)
 
 
-def test_probabilities_are_those_of_the_model_text_by_text(classifier: TextClassifier) -> None:
+@pytest.fixture
+def classifier() -> TextClassifier:
+    return make_classifier()
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def text_by_text(classifier: TextClassifier, texts: list[str]) -> np.ndarray:
+    """The probabilities that the plain model gives each text alone."""
     expected = []
-    for text in TEXTS:
+    for text in texts:
         batch = classifier.tokenizer(text, truncation=True, return_tensors="pt")
         with torch.no_grad():
             expected.append(classifier.model(**batch).logits.softmax(dim=-1)[0].numpy())
-    np.testing.assert_allclose(list(classifier.predict_proba(TEXTS, batch_size=2)), expected, atol=1e-6)
+    return np.array(expected)
 
 
-def test_a_stream_is_read_in_chunks_and_keeps_its_order(classifier: TextClassifier) -> None:
-    read = 0
+@pytest.mark.parametrize("num_threads", [1, 2])
+@pytest.mark.parametrize("bidirectional", [False, True], ids=["forward", "bidirectional"])
+@pytest.mark.parametrize("cell_type", get_args(CellType))
+def test_probabilities_are_those_of_the_model_text_by_text(
+    cell_type: str, bidirectional: bool, num_threads: int
+) -> None:
+    classifier = make_classifier(cell_type=cell_type, bidirectional=bidirectional)
+    before = torch.get_num_threads()
+    torch.set_num_threads(num_threads)
+    actual = classifier.predict_proba(TEXTS, batch_size=2)
+    assert torch.get_num_threads() == num_threads
+    torch.set_num_threads(before)
+    assert (actual.shape, actual.dtype) == ((5, 3), np.float32)
+    np.testing.assert_allclose(actual, text_by_text(classifier, TEXTS), atol=1e-6)
 
-    def stream() -> object:
-        nonlocal read
-        for index in range(CHUNK_SIZE + 3):
-            read += 1
+
+def test_labels_are_the_most_probable_ones(classifier: TextClassifier) -> None:
+    expected = [classifier.labels[index] for index in text_by_text(classifier, TEXTS).argmax(axis=1)]
+    assert len(set(expected)) > 1  # or the order would not be seen
+    assert classifier.predict(TEXTS) == expected
+    assert classifier.predict(iter(TEXTS), batch_size=1) == expected
+
+
+def test_a_single_string_has_a_single_answer(classifier: TextClassifier) -> None:
+    probabilities = classifier.predict_proba(TEXTS[3])
+    np.testing.assert_allclose(probabilities, text_by_text(classifier, TEXTS)[3], atol=1e-6)
+    assert classifier.predict(TEXTS[3]) == classifier.labels[probabilities.argmax()]
+
+
+def test_no_text_has_no_answer(classifier: TextClassifier) -> None:
+    assert classifier.predict([]) == []
+    assert classifier.predict_proba([]).shape == (0, 3)
+
+
+@pytest.mark.usefixtures("two_threads")
+@pytest.mark.parametrize("batch_size", [3, 1000], ids=["in the pool", "in this thread"])
+def test_a_stream_is_read_in_chunks_and_keeps_its_order(
+    classifier: TextClassifier, monkeypatch: pytest.MonkeyPatch, batch_size: int
+) -> None:
+    monkeypatch.setattr(rnn_hf.text_classifier, "CHUNK_SIZE", 20)
+    num_read = 0
+
+    def stream() -> Iterator[str]:
+        nonlocal num_read
+        for index in range(103):
+            num_read += 1
             yield TEXTS[index % len(TEXTS)]
 
-    answers = classifier.predict_proba(stream())  # type: ignore[arg-type]
-    first = next(answers)
-    assert read == CHUNK_SIZE
-    rest = list(answers)
-    assert len(rest) == CHUNK_SIZE + 2
-    np.testing.assert_allclose(rest[len(TEXTS) - 1], first, atol=1e-6)
+    chunks = classifier.iter_proba(stream(), batch_size)
+    first = next(chunks)
+    assert num_read <= 60
+    answers = np.concatenate([first, *chunks])
+    np.testing.assert_allclose(answers, np.resize(text_by_text(classifier, TEXTS), (103, 3)), atol=1e-6)
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_an_error_of_the_stream_reaches_the_caller_and_the_threads_are_put_back(classifier: TextClassifier) -> None:
+    def stream() -> Iterator[str]:
+        yield from TEXTS * 2000
+        raise RuntimeError("the disk is gone")
+
+    with pytest.raises(RuntimeError, match="the disk is gone"):
+        list(classifier.iter_proba(stream(), batch_size=8))
+    assert torch.get_num_threads() == 2
+
+
+def test_progress_is_shown_for_long_inputs_unless_it_is_not_wanted(
+    classifier: TextClassifier, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    classifier.predict(TEXTS)
+    assert not capsys.readouterr().err
+    monkeypatch.setattr(rnn_hf.text_classifier, "SECONDS_BEFORE_PROGRESS", 0)
+    classifier.predict(TEXTS)
+    assert "5/5" in capsys.readouterr().err
+    classifier.predict(TEXTS, show_progress=False)
+    assert not capsys.readouterr().err
 
 
 def test_texts_are_cut_where_training_cut_them(classifier: TextClassifier) -> None:
@@ -52,14 +132,18 @@ def test_texts_are_cut_where_training_cut_them(classifier: TextClassifier) -> No
 
 
 def test_a_lone_surrogate_is_an_unknown_character(classifier: TextClassifier) -> None:
-    (answer,) = classifier.predict_proba(["a \ud800 dog"])
-    (expected,) = classifier.predict_proba(["a ? dog"])
-    np.testing.assert_allclose(answer, expected)
+    np.testing.assert_allclose(classifier.predict_proba("a \ud800 dog"), classifier.predict_proba("a ? dog"))
 
 
-def test_one_string_is_refused(classifier: TextClassifier) -> None:
+@pytest.mark.parametrize("batch_size", [0, -1])
+def test_a_batch_of_nothing_is_refused(classifier: TextClassifier, batch_size: int) -> None:
+    with pytest.raises(ValueError, match=f"`batch_size` must be at least 1, got {batch_size}"):
+        classifier.predict(TEXTS, batch_size=batch_size)
+
+
+def test_a_string_is_no_stream(classifier: TextClassifier) -> None:
     with pytest.raises(TypeError, match="Pass `\\[text\\]`"):
-        next(classifier.predict_proba("a dog"))
+        next(classifier.iter_proba("a dog"))
 
 
 def test_a_larger_tokenizer_is_refused(classifier: TextClassifier) -> None:
@@ -72,8 +156,53 @@ def test_a_saved_classifier_gives_the_same_answers(classifier: TextClassifier, t
     classifier.model.save_pretrained(tmp_path)
     classifier.tokenizer.save_pretrained(tmp_path)
     loaded = TextClassifier.from_pretrained(tmp_path)
-    assert np.array_equal(list(loaded.predict_proba(TEXTS)), list(classifier.predict_proba(TEXTS)))
+    assert np.array_equal(loaded.predict_proba(TEXTS), classifier.predict_proba(TEXTS))
     assert (loaded.labels, loaded.max_length) == (["LABEL_0", "LABEL_1", "LABEL_2"], 9)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", torch.float64, "torch.float32"])
+def test_a_classifier_is_loaded_in_the_type_asked_for(
+    classifier: TextClassifier, tmp_path: Path, dtype: str | torch.dtype
+) -> None:
+    classifier.model.save_pretrained(tmp_path)
+    classifier.tokenizer.save_pretrained(tmp_path)
+    loaded = TextClassifier.from_pretrained(tmp_path, dtype=dtype, device="cpu")
+    assert str(loaded.model.dtype).removeprefix("torch.") == str(dtype).removeprefix("torch.")
+    np.testing.assert_allclose(loaded.predict_proba(TEXTS), classifier.predict_proba(TEXTS), atol=0.02)
+
+
+@pytest.mark.parametrize("bidirectional", [False, True], ids=["forward", "bidirectional"])
+@pytest.mark.parametrize("cell_type", get_args(CellType))
+def test_eight_bits_change_the_answers_little_and_padding_not_at_all(
+    cell_type: str, bidirectional: bool, tmp_path: Path
+) -> None:
+    classifier = make_classifier(cell_type=cell_type, bidirectional=bidirectional, num_hidden_layers=2)
+    classifier.model.save_pretrained(tmp_path)
+    classifier.tokenizer.save_pretrained(tmp_path)
+    quantized = TextClassifier.from_pretrained(tmp_path, dtype="int8")
+    assert "quantized" in str(type(quantized.model.classifier))
+    if cell_type != "rnn":
+        assert "quantized" in str(type(quantized.model.model.layers[0].recurrent))
+    expected, actual = classifier.predict_proba(TEXTS), quantized.predict_proba(TEXTS)
+    np.testing.assert_allclose(actual, expected, atol=0.03)
+    assert not np.array_equal(actual, expected)
+    # the scale of a quantized activation depends on the batch, within the tolerance of eight bits
+    np.testing.assert_allclose(actual, text_by_text(quantized, TEXTS), atol=0.03)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"dtype": "int4"}, "must be a floating type of torch or \"int8\", got 'int4'"),
+        ({"dtype": torch.int32}, "got torch.int32"),
+        ({"dtype": "int8", "device": "cuda"}, "needs `device=\"cpu\"`, got 'cuda'"),
+    ],
+)
+def test_a_type_that_cannot_be_is_refused(
+    classifier: TextClassifier, tmp_path: Path, arguments: dict[str, str], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        TextClassifier.from_pretrained(tmp_path, **arguments)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("damage", ["no weights", "pickle", "cut weights", "no config", "foreign config"])
