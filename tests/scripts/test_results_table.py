@@ -1,6 +1,13 @@
 from pathlib import Path
 
-from scripts.results_table import check_recipes, lesson_table, load_results, results_table
+from scripts.results_table import (
+    check_recipes,
+    lesson_table,
+    load_results,
+    prediction_table,
+    results_table,
+    training_table,
+)
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 
@@ -8,6 +15,8 @@ README = (Path(__file__).parents[2] / "README.md").read_text()
 def test_the_readme_shows_what_the_files_say() -> None:
     assert results_table() in README
     assert lesson_table() in README
+    assert prediction_table() in README
+    assert training_table() in README
 
 
 def test_every_recipe_has_results_on_the_same_rows() -> None:
@@ -25,4 +34,5 @@ def test_packing_beats_padding_over_three_seeds() -> None:
 def test_the_default_reaches_what_it_promises() -> None:
     results = load_results("ag-news")
     assert {run["seed"] for run in results} == {42, 1, 2}
-    assert all(run["test_accuracy"] >= 0.91 and run["train_runtime"] <= 180 for run in results)
+    assert sum(run["test_accuracy"] for run in results) / 3 >= 0.918  # what fastText reaches on the same rows
+    assert all(run["train_runtime"] <= 60 for run in results)
