@@ -175,7 +175,9 @@ class TextClassifier:
         return np.concatenate([np.empty((0, len(self.labels)), dtype=np.float32), *chunks])
 
     def iter_proba(self, texts: Iterable[str], batch_size: int = 256) -> Iterator[np.ndarray]:
-        """Yield the probabilities of a stream of texts, in order, in memory that does not grow with it.
+        """Yield the probabilities of a stream of texts, in order, without keeping the texts or the answers.
+
+        Until the stream has ended, torch computes on one thread in each of several.
 
         Args:
             texts: Any iterable of strings. It is read in chunks, two of them ahead of what is yielded.
