@@ -346,7 +346,7 @@ def test_the_median_shrugs_off_a_disturbed_round() -> None:
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        ([], "must be one of train, predict, load, memory, got nothing"),
+        ([], "must be one of train, predict, load, memory, device, got nothing"),
         (["run"], "got 'run'"),
         (["predict", "--dataset_name", "demo"], "--model_name_or_path"),
         (["predict", "--model_name_or_path", "./nowhere"], "./nowhere"),
