@@ -408,6 +408,8 @@ class RNNLayer(GradientCheckpointingLayer):
             states = self._read_directions(hidden_states, mask)
         elif self.bidirectional and mask is not None:
             states, final = self._read_packed(hidden_states, mask)
+        elif reads_directions and not (needs_cell_state or torch.is_grad_enabled()):
+            states = self._run(hidden_states, self.recurrent._flat_weights)
         else:
             states, final = self.recurrent(hidden_states)
         if mask is not None:
@@ -426,7 +428,7 @@ class RNNLayer(GradientCheckpointingLayer):
         return states, final
 
     def _read_directions(self, inputs: Tensor, mask: Tensor | None) -> Tensor:
-        states = self._read_one_way(inputs, "")
+        states = self._read_one_way(inputs, self.recurrent._flat_weights[:4])
         if not self.bidirectional:
             return states
         batch_size, length = inputs.shape[:2]
@@ -435,24 +437,25 @@ class RNNLayer(GradientCheckpointingLayer):
         mirrored = (length if mask is None else mask.sum(dim=1, keepdim=True)) - 1 - positions
         mirrored = torch.where(mirrored < 0, positions, mirrored) + length * torch.arange(batch_size).unsqueeze(1)
         turned = inputs.flatten(0, 1).index_select(0, mirrored.flatten()).view_as(inputs)
-        backward = self._read_one_way(turned, "_reverse")
+        backward = self._read_one_way(turned, self.recurrent._flat_weights[4:])
         backward = backward.flatten(0, 1).index_select(0, mirrored.flatten()).view_as(states)
         return torch.cat([states, backward], dim=-1)
 
-    def _read_one_way(self, inputs: Tensor, suffix: str) -> Tensor:
-        """Return the states of the direction whose weights end in `suffix`. Shape `(batch, time, hidden_size)`."""
-        weights = [
-            getattr(self.recurrent, f"{name}_l0{suffix}") for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-        ]
-        states: Tensor
-        if self._is_faster_as_loop(inputs):
-            recurrence = {"rnn": ElmanRecurrence, "gru": GRURecurrence}[self.cell_type]
-            states = recurrence.apply(inputs.transpose(0, 1), *weights).transpose(0, 1)
-        else:
-            zeros = inputs.new_zeros(1, len(inputs), self.recurrent.hidden_size)
-            state = (zeros, zeros) if self.cell_type == "lstm" else zeros
-            run = TORCH_RECURRENCES[self.cell_type]
-            states, *_ = run(inputs, state, weights, True, 1, 0.0, self.training, False, True)
+    def _read_one_way(self, inputs: Tensor, weights: list[Tensor]) -> Tensor:
+        """Return the states of the direction that has these weights. Shape `(batch, time, hidden_size)`."""
+        if not self._is_faster_as_loop(inputs):
+            return self._run(inputs, weights)
+        recurrence = {"rnn": ElmanRecurrence, "gru": GRURecurrence}[self.cell_type]
+        states: Tensor = recurrence.apply(inputs.transpose(0, 1), *weights).transpose(0, 1)
+        return states
+
+    def _run(self, inputs: Tensor, weights: list[Tensor]) -> Tensor:
+        """Return what `self.recurrent` would with the weights of one direction or both, without all it checks."""
+        num_directions = len(weights) // 4
+        zeros = inputs.new_zeros(num_directions, len(inputs), self.recurrent.hidden_size)
+        state = (zeros, zeros) if self.cell_type == "lstm" else zeros
+        run = TORCH_RECURRENCES[self.cell_type]
+        states: Tensor = run(inputs, state, weights, True, 1, 0.0, self.training, num_directions == 2, True)[0]
         return states
 
     def _is_faster_as_loop(self, inputs: Tensor) -> bool:
@@ -772,7 +775,7 @@ class RNNForSequenceClassification(RNNPreTrainedModel):
         )
         mask = self.model.token_mask(outputs.last_hidden_state, attention_mask)
         embeddings = outputs.hidden_states[0] if self.concat_embedding_mean else None
-        logits = self._logits(outputs.last_hidden_state, embeddings, mask)
+        logits = self.classifier(self.classifier_dropout(self._pool(outputs.last_hidden_state, embeddings, mask)))
         loss = None
         if labels is not None:
             loss = self.loss_function(labels=labels, pooled_logits=logits, config=self.config)
@@ -784,12 +787,9 @@ class RNNForSequenceClassification(RNNPreTrainedModel):
             final_cell_state=outputs.final_cell_state,
         )
 
-    def _logits(self, states: Tensor, embeddings: Tensor | None, mask: Tensor | None) -> Tensor:
-        pooled = self.pooler(states, mask)
-        if embeddings is not None:
-            pooled = torch.cat([pooled, pool_mean(embeddings, mask)], dim=-1)
-        logits: Tensor = self.classifier(self.classifier_dropout(pooled))
-        return logits
+    def _pool(self, states: Tensor, embeddings: Tensor | None, mask: Tensor | None) -> Tensor:
+        pooled: Tensor = self.pooler(states, mask)
+        return pooled if embeddings is None else torch.cat([pooled, pool_mean(embeddings, mask)], dim=-1)
 
     def score(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
         """Return the logits of evaluation and nothing else, in two thirds of the time `forward` takes for one text.
@@ -804,7 +804,10 @@ class RNNForSequenceClassification(RNNPreTrainedModel):
         embeddings = self.model.embed_tokens(input_ids)
         mask = self.model.token_mask(embeddings, attention_mask)
         all_states, _, _ = self.model.read(embeddings, mask)
-        return self._logits(all_states[-1], embeddings if self.concat_embedding_mean else None, mask)
+        logits: Tensor = self.classifier(
+            self._pool(all_states[-1], embeddings if self.concat_embedding_mean else None, mask)
+        )
+        return logits
 
 
 HEADS: tuple[type[RNNPreTrainedModel], ...] = (RNNModel, RNNForSequenceClassification)

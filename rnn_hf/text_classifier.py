@@ -246,7 +246,8 @@ class TextClassifier:
     @torch.inference_mode()
     def _score(self, tokens: np.ndarray, lengths: np.ndarray) -> np.ndarray:
         """Return the probabilities of one batch."""
-        device, attention_mask = self.model.device, None
+        # `model.device` would list all weights to find one
+        device, attention_mask = self.model.model.embed_tokens.weight.device, None
         longest = int(lengths.max())
         if longest > 0 and longest == lengths.min():
             input_ids = torch.from_numpy(tokens.reshape(len(lengths), longest)).to(device)

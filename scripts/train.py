@@ -353,9 +353,10 @@ class Run:
             took_step: bool = self.accelerator.sync_gradients
             if took_step and self.args.max_grad_norm > 0:
                 clip_grad_norm(self.model.parameters(), self.args.max_grad_norm)
-            self.optimizer.step()
             if took_step:
-                self.bare_model.zero_grad()  # Accelerate's own looks at signatures in every step
+                # Accelerate's own search for a package, and look at signatures, in every step
+                self.bare_optimizer.step()
+                self.bare_model.zero_grad()
         self.unread.append((loss.detach(), logits.detach(), labels))
         self.state.batch += 1
         if took_step:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterable
 from functools import lru_cache, partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,20 @@ DENSE_COUNTERPARTS = {"lazy_adam": "adam", "lazy_adamw": "adamw_torch_fused"}
 
 # A missed update this much smaller than the first one is left out
 NEGLIGIBLE = 1e-9
+
+
+class _Read(NamedTuple):
+    """Copies of some rows of a table's moments.
+
+    Args:
+        rows: Which rows. Shape `(num_rows,)`.
+        exp_avg: First moments. Shape `(num_rows, size)`.
+        exp_avg_sq: Second moments. Shape `(num_rows, size)`.
+    """
+
+    rows: Tensor
+    exp_avg: Tensor
+    exp_avg_sq: Tensor
 
 
 class LazyAdam(torch.optim.Optimizer):
@@ -62,7 +76,7 @@ class LazyAdam(torch.optim.Optimizer):
         defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
         super().__init__(params, defaults)
         self.decoupled_weight_decay = decoupled_weight_decay
-        self._followed: set[Tensor] = set()
+        self._reads: dict[Tensor, _Read] = {}
 
     def follow(self, embedding: nn.Embedding) -> None:
         """Let an embedding give sparse gradients, and make up for what its rows have missed before they are read.
@@ -71,9 +85,13 @@ class LazyAdam(torch.optim.Optimizer):
         """
 
         def before_reading(module: nn.Embedding, args: tuple[Any, ...]) -> None:
-            self._catch_up(module.weight, torch.unique(args[0]) if module.training else None)
+            if not module.training:
+                self._catch_up(module.weight)
+            elif module.weight in self.state:
+                rows = torch.unique(args[0])
+                # the padding's row has no gradient
+                self._read(module.weight, rows if module.padding_idx is None else rows[rows != module.padding_idx])
 
-        self._followed.add(embedding.weight)
         embedding.sparse = True  # before the model is wrapped: torch's DDP asks once
         embedding.register_forward_pre_hook(before_reading)
 
@@ -81,6 +99,17 @@ class LazyAdam(torch.optim.Optimizer):
         """Make up for all missed steps of all rows."""
         for parameter in self.state:
             self._catch_up(parameter)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state as `torch.optim.Optimizer` does; rows that have missed steps are noted in it."""
+        for table in list(self._reads):
+            self._put_back(table)
+        return super().state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a state; what was read before is forgotten."""
+        self._reads.clear()
+        super().load_state_dict(state_dict)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -96,7 +125,7 @@ class LazyAdam(torch.optim.Optimizer):
     def _step_group(self, group: dict[str, Any]) -> None:
         # weights, gradients, both moments, steps: whole tensors, or copies of some of their rows
         columns: tuple[list[Tensor], ...] = ([], [], [], [], [])
-        copies: list[tuple[Tensor, Tensor, Tensor]] = []
+        changed: list[tuple[Tensor, Tensor, _Read]] = []
         for parameter in group["params"]:
             gradient = parameter.grad
             if gradient is None:
@@ -105,21 +134,22 @@ class LazyAdam(torch.optim.Optimizer):
             if not state:
                 state["step"] = torch.zeros((), device=parameter.device)
                 state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
-            tensors = [parameter, state["exp_avg"], state["exp_avg_sq"]]
+            weights, first, second = parameter, state["exp_avg"], state["exp_avg_sq"]
             if gradient.is_sparse:
                 gradient = gradient.coalesce()
                 rows, gradient = gradient.indices()[0], gradient.values()
+                read = self._reads.get(parameter)
+                if read is None or not torch.equal(read.rows, rows):
+                    read = self._read(parameter, rows)
                 self._add_step(parameter, group, rows)
-                chosen = [tensor.index_select(0, rows) for tensor in tensors]
-                copies += [(tensor, rows, copy) for tensor, copy in zip(tensors, chosen, strict=True)]
-                tensors = chosen
-            weights, *moments = tensors
-            for column, tensor in zip(columns, (weights, gradient, *moments, state["step"]), strict=True):
+                weights, first, second = parameter.index_select(0, rows), read.exp_avg, read.exp_avg_sq
+                changed.append((parameter, weights, read))
+            for column, tensor in zip(columns, (weights, gradient, first, second, state["step"]), strict=True):
                 column.append(tensor)
-        weights_, gradients, first_moments, second_moments, steps = columns
+        all_weights, gradients, first_moments, second_moments, steps = columns
         beta1, beta2 = group["betas"]
         adam(
-            weights_,
+            all_weights,
             gradients,
             first_moments,
             second_moments,
@@ -135,20 +165,13 @@ class LazyAdam(torch.optim.Optimizer):
             weight_decay=group["weight_decay"],
             eps=group["eps"],
         )
-        for tensor, rows, copy in copies:
-            tensor.index_copy_(0, rows, copy)
+        for table, weights, read in changed:
+            table.index_copy_(0, read.rows, weights)
+            self._put_back(table)
 
     def _add_step(self, table: Tensor, group: dict[str, Any], rows: Tensor) -> None:
         """Note that all rows but `rows`, which are made up for, miss the step that is about to be taken."""
         state, (beta1, beta2) = self.state[table], group["betas"]
-        if "last_step" not in state:
-            # numbers of steps, but not integers: torch casts the state it loads to the type of the weights
-            state["last_step"] = torch.zeros(len(table), device=table.device)
-            # by the step a row was last moved in: what the missed steps since then add up to, and the weights' decay
-            state["tails"] = torch.zeros(1024, device=table.device)
-            state["log_decays"] = torch.zeros(1024, device=table.device)
-        if table not in self._followed:  # the rows of a followed one were made up for when they were read
-            self._catch_up(table, rows)
         step = int(state["step"]) + 1
         state["last_step"].index_fill_(0, rows, step)
         if step >= len(state["tails"]):
@@ -163,34 +186,62 @@ class LazyAdam(torch.optim.Optimizer):
         powers = self._powers(beta1 / math.sqrt(beta2), table.device)[-step:]
         state["tails"][step - len(powers) : step].add_(powers, alpha=scale)
 
+    def _catch_up(self, table: Tensor) -> None:
+        """Make up for the steps that any row has missed."""
+        if "last_step" not in self.state.get(table, {}):
+            return
+        self._put_back(table)
+        state = self.state[table]
+        rows = (state["last_step"] < state["step"]).nonzero().squeeze(1)
+        if len(rows) > 0:
+            self._read(table, rows)
+            self._put_back(table)
+
     @torch.no_grad()
-    def _catch_up(self, table: Tensor, rows: Tensor | None = None) -> None:
-        """Make up for the steps that `rows`, or all, have missed."""
-        state = self.state.get(table, {})
+    def _read(self, table: Tensor, rows: Tensor) -> _Read:
+        """Make up for the steps that `rows` have missed, in the table's weights and in copies of the moments.
+
+        The step that follows mostly changes the same rows: the copies wait for it, rather than being written and read
+        again. `_put_back` writes them.
+        """
+        self._put_back(table)
+        state = self.state[table]
         if "last_step" not in state:
-            return
+            # numbers of steps, but not integers: torch casts the state it loads to the type of the weights
+            state["last_step"] = torch.zeros(len(table), device=table.device)
+            # by the step a row was last moved in: what the missed steps since then add up to, and the weights' decay
+            state["tails"] = torch.zeros(1024, device=table.device)
+            state["log_decays"] = torch.zeros(1024, device=table.device)
         step = int(state["step"])
-        if rows is None:
-            rows = (state["last_step"] < step).nonzero().squeeze(1)
-        last_steps = state["last_step"].index_select(0, rows).unsqueeze(1)
-        missed = step - last_steps
-        if not missed.any():
-            return
-        group = next(group for group in self.param_groups if any(table is member for member in group["params"]))
-        beta1, beta2 = group["betas"]
-        tensors = (table, state["exp_avg"], state["exp_avg_sq"])
-        weights, first, second = (tensor.index_select(0, rows) for tensor in tensors)
-        last_steps = last_steps.long()
-        tails = state["tails"][last_steps]
-        if self._decays(group):
-            weights.mul_((state["log_decays"][step] - state["log_decays"][last_steps]).exp())
-            tails.mul_(state["log_decays"][step].exp())
-        denominators = second.sqrt().add_(group["eps"] * math.sqrt(1 - beta2**step))
-        weights.addcdiv_(first * tails, denominators, value=-1)
-        table.index_copy_(0, rows, weights)
-        state["exp_avg"].index_copy_(0, rows, first.mul_(beta1**missed))
-        state["exp_avg_sq"].index_copy_(0, rows, second.mul_(beta2**missed))
-        state["last_step"].index_fill_(0, rows, step)
+        first, second = state["exp_avg"].index_select(0, rows), state["exp_avg_sq"].index_select(0, rows)
+        last_steps = state["last_step"].index_select(0, rows)
+        missed = (step - last_steps).unsqueeze(1)
+        if missed.any():
+            group = next(group for group in self.param_groups if any(table is member for member in group["params"]))
+            beta1, beta2 = group["betas"]
+            weights = table.index_select(0, rows)
+            last_steps = last_steps.long()
+            tails = state["tails"].index_select(0, last_steps).unsqueeze(1)
+            if self._decays(group):
+                decays = state["log_decays"][step] - state["log_decays"].index_select(0, last_steps).unsqueeze(1)
+                weights.mul_(decays.exp())
+                tails.mul_(state["log_decays"][step].exp())
+            denominators = second.sqrt().add_(group["eps"] * math.sqrt(1 - beta2**step))
+            weights.addcdiv_(first * tails, denominators, value=-1)
+            table.index_copy_(0, rows, weights)
+            first.mul_(beta1**missed)
+            second.mul_(beta2**missed)
+            state["last_step"].index_fill_(0, rows, step)
+        read = self._reads[table] = _Read(rows, first, second)
+        return read
+
+    @torch.no_grad()
+    def _put_back(self, table: Tensor) -> None:
+        """Write the moments of the rows that were read last."""
+        read = self._reads.pop(table, None)
+        if read is not None:
+            self.state[table]["exp_avg"].index_copy_(0, read.rows, read.exp_avg)
+            self.state[table]["exp_avg_sq"].index_copy_(0, read.rows, read.exp_avg_sq)
 
     def _decays(self, group: dict[str, Any]) -> bool:
         return self.decoupled_weight_decay and group["weight_decay"] > 0

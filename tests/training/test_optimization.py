@@ -150,6 +150,40 @@ def test_a_word_is_up_to_date_whenever_it_is_read() -> None:
     torch.testing.assert_close(models[0].words.weight, models[1].words.weight, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize("is_other_process", [False, True])
+def test_a_step_may_change_other_rows_than_those_read_last(is_other_process: bool) -> None:
+    """Those of several batches whose gradients are added up, or of a batch that another process has read."""
+    models, optimizers = [], []
+    for optim in ("lazy_adam", "adam"):
+        torch.manual_seed(0)
+        models.append(WordModel())
+        optimizers.append(create_optimizer(models[-1], make(optim=optim, learning_rate=0.01)))  # type: ignore[arg-type]
+    batches = word_batches(60)
+    for first, second in zip(batches[::2], batches[1::2], strict=True):
+        for model, optimizer in zip(models, optimizers, strict=True):
+            if is_other_process:
+                optimizer.zero_grad()
+                model(first).square().mean().backward()
+                # what a sum over the processes puts in the place of this process's gradient
+                other = copy.deepcopy(model)
+                other.zero_grad()
+                if model is models[0]:
+                    other.words.weight.data.copy_(models[1].words.weight)  # up to date in the other process
+                other(second).square().mean().backward()
+                for parameter, theirs in zip(model.parameters(), other.parameters(), strict=True):
+                    assert parameter.grad is not None and theirs.grad is not None
+                    parameter.grad = parameter.grad + theirs.grad
+            else:
+                optimizer.zero_grad()
+                for batch in (first, second):
+                    model(batch).square().mean().backward()
+            optimizer.step()
+    assert isinstance(optimizers[0], LazyAdam)
+    optimizers[0].catch_up()
+    for ours, dense in zip(models[0].parameters(), models[1].parameters(), strict=True):
+        torch.testing.assert_close(ours, dense, rtol=1e-3, atol=1e-4)
+
+
 @pytest.mark.parametrize("optim", ["lazy_adam", "lazy_adamw"])
 def test_a_lazy_step_touches_only_the_rows_of_the_batch(optim: OptimizerName) -> None:
     torch.manual_seed(0)
