@@ -370,6 +370,11 @@ class RNNLayer(GradientCheckpointingLayer):
             input_size, config.hidden_size, batch_first=True, bidirectional=config.bidirectional
         )
 
+    @property
+    def _weights(self) -> list[Tensor]:
+        """Matrices and biases, of the forward direction and then of the backward one, as torch's layer lists them."""
+        return self.recurrent._flat_weights  # type: ignore[return-value]  # none is missing
+
     def forward(
         self, hidden_states: Tensor, mask: Tensor | None = None, needs_cell_state: bool = False
     ) -> tuple[Tensor, Tensor | None]:
@@ -409,7 +414,7 @@ class RNNLayer(GradientCheckpointingLayer):
         elif self.bidirectional and mask is not None:
             states, final = self._read_packed(hidden_states, mask)
         elif reads_directions and not (needs_cell_state or torch.is_grad_enabled()):
-            states = self._run(hidden_states, self.recurrent._flat_weights)
+            states = self._run(hidden_states, self._weights)
         else:
             states, final = self.recurrent(hidden_states)
         if mask is not None:
@@ -428,7 +433,7 @@ class RNNLayer(GradientCheckpointingLayer):
         return states, final
 
     def _read_directions(self, inputs: Tensor, mask: Tensor | None) -> Tensor:
-        states = self._read_one_way(inputs, self.recurrent._flat_weights[:4])
+        states = self._read_one_way(inputs, self._weights[:4])
         if not self.bidirectional:
             return states
         batch_size, length = inputs.shape[:2]
@@ -437,7 +442,7 @@ class RNNLayer(GradientCheckpointingLayer):
         mirrored = (length if mask is None else mask.sum(dim=1, keepdim=True)) - 1 - positions
         mirrored = torch.where(mirrored < 0, positions, mirrored) + length * torch.arange(batch_size).unsqueeze(1)
         turned = inputs.flatten(0, 1).index_select(0, mirrored.flatten()).view_as(inputs)
-        backward = self._read_one_way(turned, self.recurrent._flat_weights[4:])
+        backward = self._read_one_way(turned, self._weights[4:])
         backward = backward.flatten(0, 1).index_select(0, mirrored.flatten()).view_as(states)
         return torch.cat([states, backward], dim=-1)
 
