@@ -11,7 +11,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Recurrent text encoders and classifiers: plain RNN, LSTM and GRU."""
+"""Recurrent text encoders, classifiers and taggers: plain RNN, LSTM and GRU."""
 
 import os
 from collections.abc import Callable
@@ -66,12 +66,13 @@ class RNNModelOutput(ModelOutput):
 
 
 @dataclass
-class RNNSequenceClassifierOutput(ModelOutput):
-    """What `RNNForSequenceClassification` returns.
+class RNNClassifierOutput(ModelOutput):
+    """What `RNNForSequenceClassification` and `RNNForTokenClassification` return.
 
     Args:
         loss: Mean loss of the batch; only with `labels`. A scalar.
-        logits: Scores before softmax (or the numbers, for regression). Shape `(batch_size, num_labels)`.
+        logits: Scores before softmax (or the numbers, for regression): of each text, of shape
+            `(batch_size, num_labels)`, or of each token, of shape `(batch_size, sequence_length, num_labels)`.
         hidden_states: As in `RNNModelOutput`.
         final_hidden_state: As in `RNNModelOutput`; only with `output_final_states`.
         final_cell_state: As in `RNNModelOutput`; only with `output_final_states`.
@@ -743,7 +744,7 @@ class RNNForSequenceClassification(RNNPreTrainedModel):
         output_hidden_states: bool | None = None,
         output_final_states: bool = False,
         **kwargs: Any,
-    ) -> RNNSequenceClassifierOutput:
+    ) -> RNNClassifierOutput:
         r"""Classify a batch of texts.
 
         Args:
@@ -761,7 +762,7 @@ class RNNForSequenceClassification(RNNPreTrainedModel):
             output_final_states (`bool`, *optional*, defaults to `False`):
                 Whether to return the states after the whole text.
             return_dict (`bool`, *optional*):
-                Whether to return an `RNNSequenceClassifierOutput` rather than a plain tuple.
+                Whether to return an `RNNClassifierOutput` rather than a plain tuple.
             kwargs:
                 Ignored, so that what generic code passes to every model does not break this one.
 
@@ -784,7 +785,7 @@ class RNNForSequenceClassification(RNNPreTrainedModel):
         loss = None
         if labels is not None:
             loss = self.loss_function(labels=labels, pooled_logits=logits, config=self.config)
-        return RNNSequenceClassifierOutput(
+        return RNNClassifierOutput(
             loss=loss,
             logits=logits,
             hidden_states=outputs.hidden_states if output_hidden_states else None,
@@ -796,6 +797,22 @@ class RNNForSequenceClassification(RNNPreTrainedModel):
         pooled: Tensor = self.pooler(states, mask)
         return pooled if embeddings is None else torch.cat([pooled, pool_mean(embeddings, mask)], dim=-1)
 
+    def pool(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        """Return the vector of each text that the classifier reads in evaluation, 0 for a text without tokens.
+
+        Args:
+            input_ids: Ids of the tokens. Shape `(batch_size, sequence_length)`.
+            attention_mask: As in `forward`. Shape `(batch_size, sequence_length)`.
+
+        Returns:
+            Pooled states, beside them the mean of the word vectors with `concat_embedding_mean`.
+            Shape `(batch_size, classifier.in_features)`.
+        """
+        embeddings = self.model.embed_tokens(input_ids)
+        mask = self.model.token_mask(embeddings, attention_mask)
+        all_states, _, _ = self.model.read(embeddings, mask)
+        return self._pool(all_states[-1], embeddings if self.concat_embedding_mean else None, mask)
+
     def score(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
         """Return the logits of evaluation and nothing else, in two thirds of the time `forward` takes for one text.
 
@@ -806,15 +823,98 @@ class RNNForSequenceClassification(RNNPreTrainedModel):
         Returns:
             Logits of shape `(batch_size, num_labels)`.
         """
-        embeddings = self.model.embed_tokens(input_ids)
-        mask = self.model.token_mask(embeddings, attention_mask)
-        all_states, _, _ = self.model.read(embeddings, mask)
-        logits: Tensor = self.classifier(
-            self._pool(all_states[-1], embeddings if self.concat_embedding_mean else None, mask)
-        )
+        logits: Tensor = self.classifier(self.pool(input_ids, attention_mask))
         return logits
 
 
-HEADS: tuple[type[RNNPreTrainedModel], ...] = (RNNModel, RNNForSequenceClassification)
+class RNNForTokenClassification(RNNPreTrainedModel):
+    """Recurrent tagger: `RNNModel` and a linear layer over every position.
 
-__all__ = ["RNNForSequenceClassification", "RNNModel", "RNNPreTrainedModel"]
+    With `bidirectional=True` the label of a token depends on what stands on either side of it, without on what stands
+    before it. Nothing is pooled: `classifier_pooling` and `concat_embedding_mean` have no effect.
+
+    Args:
+        config: The configuration.
+
+    Example:
+        >>> model = RNNForTokenClassification(RNNConfig(vocab_size=10, bidirectional=True, num_labels=5)).eval()
+        >>> model(torch.tensor([[7, 8, 9]])).logits.shape
+        torch.Size([1, 3, 5])
+    """
+
+    _auto_class = "AutoModelForTokenClassification"
+    # the labels of accumulated batches differ in number, and the loss is the mean over all of them
+    accepts_loss_kwargs = True
+
+    def __init__(self, config: RNNConfig) -> None:
+        super().__init__(config)
+        self.num_labels: int = config.num_labels or 0  # a number in every configuration that was made
+        self.model = RNNModel(config)
+        self.classifier_dropout = RNNDropout(config.classifier_dropout)
+        self.classifier = nn.Linear(config.output_size, self.num_labels)
+        self.post_init()  # type: ignore[no-untyped-call]  # transformers does not type it
+
+    @can_return_tuple  # type: ignore[untyped-decorator]  # transformers does not type it
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        output_hidden_states: bool | None = None,
+        output_final_states: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+        **kwargs: Any,
+    ) -> RNNClassifierOutput:
+        r"""Tag the tokens of a batch of texts.
+
+        Args:
+            input_ids (`torch.LongTensor` of shape `(batch_size, sequence_length)`, *optional*):
+                Ids of the tokens.
+            attention_mask (`torch.Tensor` of shape `(batch_size, sequence_length)`, *optional*):
+                1 for tokens, 0 for what is to be left out, wherever it stands. Without it everything is a token. The
+                logits of what is left out say nothing.
+            inputs_embeds (`torch.FloatTensor` of shape `(batch_size, sequence_length, embedding_size)`, *optional*):
+                Word vectors in the place of `input_ids`.
+            labels (`torch.LongTensor` of shape `(batch_size, sequence_length)`, *optional*):
+                Class ids (cross-entropy). Where the label is -100, the loss passes over the token: so it should be at
+                the padding and, where a word has one label and several tokens, at all of them but the first.
+            output_hidden_states (`bool`, *optional*):
+                Whether to return the word vectors and the states of every layer. Defaults to the configuration's.
+            output_final_states (`bool`, *optional*, defaults to `False`):
+                Whether to return the states after the whole text.
+            num_items_in_batch (`torch.Tensor` or `int`, *optional*):
+                What to divide the sum of the losses by: Trainer passes the number of labels in all batches whose
+                gradients it accumulates. Defaults to the number in this batch.
+            return_dict (`bool`, *optional*):
+                Whether to return an `RNNClassifierOutput` rather than a plain tuple.
+            kwargs:
+                Ignored, so that what generic code passes to every model does not break this one.
+
+        Raises:
+            ValueError: If not exactly one of `input_ids` and `inputs_embeds` is given, or the mask has another shape.
+        """
+        outputs = self.model(
+            input_ids,
+            attention_mask=attention_mask,
+            inputs_embeds=inputs_embeds,
+            output_hidden_states=output_hidden_states,
+            output_final_states=output_final_states,
+            return_dict=True,
+        )
+        logits = self.classifier(self.classifier_dropout(outputs.last_hidden_state))
+        loss = None
+        if labels is not None:
+            loss = self.loss_function(logits, labels, self.config, num_items_in_batch=num_items_in_batch)
+        return RNNClassifierOutput(
+            loss=loss,
+            logits=logits,
+            hidden_states=outputs.hidden_states,
+            final_hidden_state=outputs.final_hidden_state,
+            final_cell_state=outputs.final_cell_state,
+        )
+
+
+HEADS: tuple[type[RNNPreTrainedModel], ...] = (RNNModel, RNNForSequenceClassification, RNNForTokenClassification)
+
+__all__ = ["RNNForSequenceClassification", "RNNForTokenClassification", "RNNModel", "RNNPreTrainedModel"]

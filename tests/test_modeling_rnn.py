@@ -19,7 +19,7 @@ from transformers import AutoModel, AutoModelForSequenceClassification, PreTrain
 import rnn_hf
 from rnn_hf import RNNConfig, RNNForSequenceClassification, RNNModel
 from rnn_hf.configuration_rnn import CellType, ClassifierPooling
-from rnn_hf.modeling_rnn import ElmanRecurrence, GRURecurrence, RNNDropout, RNNLayer
+from rnn_hf.modeling_rnn import HEADS, ElmanRecurrence, GRURecurrence, RNNDropout, RNNLayer
 
 PACKAGE = Path(rnn_hf.__file__).parent
 TINY_CHECKPOINT = Path(__file__).parent / "fixtures" / "tiny_checkpoint"
@@ -810,7 +810,7 @@ def test_checkpoint_of_the_first_version_gives_the_logits_it_gave_then() -> None
     torch.testing.assert_close(outputs.logits, torch.tensor(expected["logits"]), rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("model_class", [RNNModel, RNNForSequenceClassification])
+@pytest.mark.parametrize("model_class", HEADS)
 def test_saved_folder_holds_all_that_the_auto_classes_need(model_class: type[PreTrainedModel], tmp_path: Path) -> None:
     """Weights as safetensors, never a pickle; the two files that `trust_remote_code` runs; every Auto class."""
     model_class(RNNConfig(**TINY)).save_pretrained(tmp_path)
@@ -828,6 +828,7 @@ def test_saved_folder_holds_all_that_the_auto_classes_need(model_class: type[Pre
         "AutoConfig": "configuration_rnn.RNNConfig",
         "AutoModel": "modeling_rnn.RNNModel",
         "AutoModelForSequenceClassification": "modeling_rnn.RNNForSequenceClassification",
+        "AutoModelForTokenClassification": "modeling_rnn.RNNForTokenClassification",
     }
 
 
@@ -863,7 +864,7 @@ def test_resizing_the_vocabulary_keeps_the_vectors_of_old_words(new_size: int) -
     torch.testing.assert_close(model(torch.tensor([[3, 4, 5]])).logits, logits)
 
 
-@pytest.mark.parametrize("model_class", [RNNModel, RNNForSequenceClassification])
+@pytest.mark.parametrize("model_class", HEADS)
 def test_ids_and_word_vectors_exclude_each_other(model_class: Callable[[RNNConfig], PreTrainedModel]) -> None:
     model = model_class(RNNConfig(**TINY))
     with pytest.raises(ValueError, match="Exactly one of `input_ids` and `inputs_embeds` must be given"):

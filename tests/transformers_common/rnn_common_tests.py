@@ -1,19 +1,22 @@
-"""The tests that every model inside transformers must pass, for every cell, with two layers or two directions.
+"""The tests that every model inside transformers must pass, for every head and cell, two layers or two directions.
 
 `test_transformers_common.py` copies this file into the unpacked tests of transformers and runs it there.
 """
 
 import unittest
+from itertools import product
 from typing import Any, get_args
 
 from torch import Tensor
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
+    MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES,
     MODEL_MAPPING_NAMES,
 )
 
-from rnn_hf import RNNConfig, RNNForSequenceClassification, RNNModel
+from rnn_hf import RNNConfig, RNNForSequenceClassification, RNNForTokenClassification, RNNModel
 from rnn_hf.configuration_rnn import CellType
+from rnn_hf.modeling_rnn import HEADS
 
 from .test_configuration_common import ConfigTester
 from .test_modeling_common import ModelTesterMixin, global_rng, ids_tensor, random_attention_mask
@@ -21,6 +24,7 @@ from .test_modeling_common import ModelTesterMixin, global_rng, ids_tensor, rand
 # some tests ask these tables by name what a class is for, and pass over a class that they do not hold
 MODEL_MAPPING_NAMES[RNNConfig.model_type] = RNNModel.__name__
 MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES[RNNConfig.model_type] = RNNForSequenceClassification.__name__
+MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES[RNNConfig.model_type] = RNNForTokenClassification.__name__
 
 
 class RNNModelTester:
@@ -58,7 +62,6 @@ class RNNModelTester:
 
 
 class RNNCommonTests(ModelTesterMixin):
-    all_model_classes = (RNNModel, RNNForSequenceClassification)
     has_attentions = False
 
     cell_type: CellType
@@ -79,8 +82,18 @@ class RNNCommonTests(ModelTesterMixin):
         self.config_tester.run_common_tests()
 
 
-for cell in get_args(CellType):
-    for suffix, is_bidirectional, num_layers in (("TwoLayers", False, 2), ("Bidirectional", True, 1)):
-        name = f"{cell.upper()}{suffix}Test"
-        attributes = {"cell_type": cell, "bidirectional": is_bidirectional, "num_hidden_layers": num_layers}
-        globals()[name] = type(name, (RNNCommonTests, unittest.TestCase), attributes)
+# a test passes over all classes that follow the first one it does not apply to: so each head has its own
+for head, cell, (suffix, is_bidirectional, num_layers) in product(
+    HEADS, get_args(CellType), (("TwoLayers", False, 2), ("Bidirectional", True, 1))
+):
+    name = f"{head.__name__}_{cell}_{suffix}"
+    globals()[name] = type(
+        name,
+        (RNNCommonTests, unittest.TestCase),
+        {
+            "all_model_classes": (head,),
+            "cell_type": cell,
+            "bidirectional": is_bidirectional,
+            "num_hidden_layers": num_layers,
+        },
+    )
