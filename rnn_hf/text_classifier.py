@@ -1,7 +1,7 @@
 """From strings to labels and probabilities, with a saved model."""
 
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import islice
@@ -10,21 +10,24 @@ from typing import overload
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from safetensors import SafetensorError
-from torch import nn
+from torch import Tensor, nn
 from tqdm.auto import tqdm
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedTokenizerBase
 
-from .data.tokens import fast_encoder, pad
+from .data.tokens import fast_encoder, pad, training_length
 from .modeling_rnn import RNNForSequenceClassification
 
 CHUNK_SIZE = 8192
-NO_MAX_LENGTH = 10**9  # transformers gives a tokenizer without a limit a larger number than this
 SECONDS_BEFORE_PROGRESS = 2
+
+# from ids and their mask to an answer for each text, of shape (batch, size)
+BatchFunction = Callable[[Tensor, Tensor | None], Tensor]
 
 
 class TextClassifier:
-    """A model of this family with its tokenizer: strings in, labels and probabilities out, fast.
+    """A model of this family with its tokenizer: strings in, labels, probabilities or vectors out, fast.
 
     Texts of like length go through the model together, on a CPU one batch to each of torch's threads, so that hardly
     any time is spent on padding or on waiting.
@@ -123,8 +126,7 @@ class TextClassifier:
     @property
     def max_length(self) -> int | None:
         """Number of tokens after which a text is cut off, as in training; `None`: never."""
-        length: int = self.tokenizer.model_max_length
-        return length if length < NO_MAX_LENGTH else None
+        return training_length(self.tokenizer)
 
     @property
     def pad_token_id(self) -> int:
@@ -150,7 +152,7 @@ class TextClassifier:
         if isinstance(texts, str):
             return self.labels[int(self.predict_proba(texts).argmax())]
         labels = np.array(self.labels, dtype=object)
-        chunks = self._chunks_with_progress(texts, batch_size, show_progress)
+        chunks = _with_progress(self.iter_proba(texts, batch_size), texts, show_progress)
         return [label for probabilities in chunks for label in labels[probabilities.argmax(axis=1)].tolist()]
 
     def predict_proba(
@@ -166,13 +168,32 @@ class TextClassifier:
         Returns:
             float32 of shape `(num_texts, num_labels)`; `(num_labels,)` for a single string.
         """
-        if isinstance(texts, str):
-            # a single text is too little to be shared out
-            with num_threads(1):
-                (probabilities,) = self._score(*self._encode([texts]))
-            return np.asarray(probabilities)
-        chunks = list(self._chunks_with_progress(texts, batch_size, show_progress))
-        return np.concatenate([np.empty((0, len(self.labels)), dtype=np.float32), *chunks])
+        return self._rows(self._probabilities, self.model.num_labels, texts, batch_size, show_progress)
+
+    def encode(
+        self,
+        texts: str | Iterable[str],
+        batch_size: int = 256,
+        show_progress: bool = True,
+        normalize_embeddings: bool = False,
+    ) -> np.ndarray:
+        """Return the vector of each text that the classifier reads, in order: for search, clustering, neighbours.
+
+        Texts of one class lie close together, and what the classes do not need may be lost.
+
+        Args:
+            texts: As in `predict`.
+            batch_size: As in `predict`.
+            show_progress: As in `predict`.
+            normalize_embeddings: Whether to scale the vectors to length 1, so that their dot products are cosines. The
+                vector of a text without tokens may stay 0.
+
+        Returns:
+            float32 of shape `(num_texts, size)`; `(size,)` for a single string. The size is that of the pooled states,
+            `model.classifier.in_features`.
+        """
+        vectors = self._normalized_vectors if normalize_embeddings else self.model.pool
+        return self._rows(vectors, self.model.classifier.in_features, texts, batch_size, show_progress)
 
     def iter_proba(self, texts: Iterable[str], batch_size: int = 256) -> Iterator[np.ndarray]:
         """Yield the probabilities of a stream of texts, in order, without keeping the texts or the answers.
@@ -190,6 +211,30 @@ class TextClassifier:
             TypeError: If a single string is given in the place of several.
             ValueError: If `batch_size` is below 1.
         """
+        yield from self._chunks(self._probabilities, self.model.num_labels, texts, batch_size)
+
+    def _probabilities(self, input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
+        return self.model.score(input_ids, attention_mask).float().softmax(dim=-1)
+
+    def _normalized_vectors(self, input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
+        return F.normalize(self.model.pool(input_ids, attention_mask).float(), dim=-1)
+
+    def _rows(
+        self, compute: BatchFunction, size: int, texts: str | Iterable[str], batch_size: int, show_progress: bool
+    ) -> np.ndarray:
+        """Return the answer to a single string, or those to all texts as one array."""
+        if isinstance(texts, str):
+            # a single text is too little to be shared out
+            with num_threads(1):
+                (row,) = self._run(compute, *self._encode([texts]))
+            return np.asarray(row)
+        chunks = _with_progress(self._chunks(compute, size, texts, batch_size), texts, show_progress)
+        return np.concatenate([np.empty((0, size), dtype=np.float32), *chunks])
+
+    def _chunks(
+        self, compute: BatchFunction, size: int, texts: Iterable[str], batch_size: int
+    ) -> Iterator[np.ndarray]:
+        """Yield the answers to a stream of texts, in order, float32 of shape `(num_texts, size)`."""
         if isinstance(texts, str):
             raise TypeError("`texts` must be an iterable of strings, got one string. Pass `[text]`.")
         if batch_size < 1:
@@ -199,10 +244,10 @@ class TextClassifier:
         num_workers = torch.get_num_threads()
         if len(chunk) <= batch_size or num_workers == 1 or self.model.device.type != "cpu":
             while chunk:
-                tasks, probabilities = self._tasks(chunk, batch_size)
-                for rows, *arrays in tasks:
-                    probabilities[rows] = self._score(*arrays)
-                yield probabilities
+                answers = np.empty((len(chunk), size), dtype=np.float32)
+                for rows, *arrays in self._tasks(chunk, batch_size):
+                    answers[rows] = self._run(compute, *arrays)
+                yield answers
                 chunk = list(islice(stream, CHUNK_SIZE))
             return
         with one_thread_each(num_workers) as pool:
@@ -210,30 +255,18 @@ class TextClassifier:
             while chunk or waiting:
                 if chunk:
                     # the next chunk is tokenized while the last one is in the model
-                    tasks, probabilities = self._tasks(chunk, batch_size)
-                    futures = [(rows, pool.submit(self._score, *arrays)) for rows, *arrays in tasks]
-                    waiting.append((probabilities, futures))
+                    tasks = self._tasks(chunk, batch_size)
+                    futures = [(rows, pool.submit(self._run, compute, *arrays)) for rows, *arrays in tasks]
+                    waiting.append((np.empty((len(chunk), size), dtype=np.float32), futures))
                     chunk = list(islice(stream, CHUNK_SIZE))
                 if len(waiting) > 1 or not chunk:
-                    probabilities, futures = waiting.pop(0)
+                    answers, futures = waiting.pop(0)
                     for rows, future in futures:
-                        probabilities[rows] = future.result()
-                    yield probabilities
+                        answers[rows] = future.result()
+                    yield answers
 
-    def _chunks_with_progress(
-        self, texts: Iterable[str], batch_size: int, show_progress: bool
-    ) -> Iterator[np.ndarray]:
-        total = len(texts) if isinstance(texts, Sequence) else None
-        bar = tqdm(total=total, unit="text", delay=SECONDS_BEFORE_PROGRESS, disable=not show_progress)
-        with bar:
-            for probabilities in self.iter_proba(texts, batch_size):
-                bar.update(len(probabilities))
-                yield probabilities
-
-    def _tasks(
-        self, texts: list[str], batch_size: int
-    ) -> tuple[list[tuple[np.ndarray, np.ndarray, np.ndarray]], np.ndarray]:
-        """Return batches of texts of like length, as rows, tokens and lengths, and the array of their answers."""
+    def _tasks(self, texts: list[str], batch_size: int) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Return batches of texts of like length, as rows, tokens and lengths."""
         tokens, lengths = self._encode(texts)
         ends = lengths.cumsum()
         order = np.argsort(-lengths, kind="stable")
@@ -241,11 +274,11 @@ class TextClassifier:
         for rows in batches_of_like_length(order, lengths, batch_size):
             places = zip((ends[rows] - lengths[rows]).tolist(), ends[rows].tolist(), strict=True)
             tasks.append((rows, np.concatenate([tokens[first:last] for first, last in places]), lengths[rows]))
-        return tasks, np.empty((len(texts), self.model.num_labels), dtype=np.float32)
+        return tasks
 
     @torch.inference_mode()
-    def _score(self, tokens: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-        """Return the probabilities of one batch."""
+    def _run(self, compute: BatchFunction, tokens: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+        """Return the answers to one batch."""
         # `model.device` would list all weights to find one
         device, attention_mask = self.model.model.embed_tokens.weight.device, None
         longest = int(lengths.max())
@@ -253,9 +286,17 @@ class TextClassifier:
             input_ids = torch.from_numpy(tokens.reshape(len(lengths), longest)).to(device)
         else:
             input_ids, attention_mask = (tensor.to(device) for tensor in pad(tokens, lengths, self.pad_token_id))
-        logits = self.model.score(input_ids, attention_mask)
-        probabilities: np.ndarray = logits.float().softmax(dim=-1).cpu().numpy()
-        return probabilities
+        answers: np.ndarray = compute(input_ids, attention_mask).float().cpu().numpy()
+        return answers
+
+
+def _with_progress(chunks: Iterator[np.ndarray], texts: Iterable[str], show_progress: bool) -> Iterator[np.ndarray]:
+    total = len(texts) if isinstance(texts, Sequence) else None
+    bar = tqdm(total=total, unit="text", delay=SECONDS_BEFORE_PROGRESS, disable=not show_progress)
+    with bar:
+        for chunk in chunks:
+            bar.update(len(chunk))
+            yield chunk
 
 
 def batches_of_like_length(order: np.ndarray, lengths: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:

@@ -117,7 +117,7 @@ def recurrent_layers_rate(classifier: TextClassifier, texts: list[str]) -> float
         classifier: The classifier.
         texts: The texts.
     """
-    rows = classifier.tokenizer(texts, truncation=classifier.max_length is not None)["input_ids"]
+    rows = classifier.tokenizer(texts, truncation=True, max_length=classifier.max_length)["input_ids"]
     tokens = [torch.tensor(row or [0]) for row in sorted(rows, key=len)]
     encoder = classifier.model.model
     with torch.inference_mode():

@@ -43,6 +43,7 @@ from rnn_hf.data.encoding import encode_dataset
 from rnn_hf.data.loading import DEFAULT_DATASET, load_text_dataset
 from rnn_hf.data.memory import iterate_texts
 from rnn_hf.data.tokenizer_training import train_tokenizer
+from rnn_hf.data.tokens import set_training_length
 from rnn_hf.data.word_vectors import initialize_embeddings, read_word_vectors
 from rnn_hf.reporting.command_line import ScriptParser, user_errors
 from rnn_hf.reporting.model_card import render_model_card
@@ -158,7 +159,7 @@ def load_tokenizer(
     tokenizer = AutoTokenizer.from_pretrained(name)
     if tokenizer.pad_token_id is None:
         raise ValueError(f"The tokenizer {name!r} has no padding token. Add one and save it.")
-    tokenizer.model_max_length = data_args.max_length
+    set_training_length(tokenizer, data_args.max_length)
     return tokenizer
 
 

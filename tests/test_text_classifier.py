@@ -41,7 +41,7 @@ def text_by_text(classifier: TextClassifier, texts: list[str]) -> np.ndarray:
     """The probabilities that the plain model gives each text alone."""
     expected = []
     for text in texts:
-        batch = classifier.tokenizer(text, truncation=True, return_tensors="pt")
+        batch = classifier.tokenizer(text, truncation=True, max_length=classifier.max_length, return_tensors="pt")
         with torch.no_grad():
             expected.append(classifier.model(**batch).logits.softmax(dim=-1)[0].numpy())
     return np.array(expected)

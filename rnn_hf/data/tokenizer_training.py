@@ -10,6 +10,8 @@ from tokenizers.pre_tokenizers import Split
 from tokenizers.trainers import WordLevelTrainer
 from transformers import PreTrainedTokenizerFast
 
+from .tokens import set_training_length
+
 PAD_TOKEN = "[PAD]"
 UNK_TOKEN = "[UNK]"
 
@@ -51,7 +53,9 @@ def train_tokenizer(
         texts: Texts to count words in. They are read once and not kept.
         vocab_size: Largest number of tokens, the two special ones included. `None` keeps every word.
         min_frequency: Occurrences, over all texts, that a word needs to be kept.
-        max_length: Tokens that `truncation=True` keeps (the tokenizer's `model_max_length`). `None` sets no limit.
+        max_length: Tokens after which this package cuts a text off, in training and in `TextClassifier`; saved in
+            `tokenizer_config.json`. `None` sets no limit. `model_max_length` is unlimited, as the models are: calling
+            the tokenizer cuts nothing unless `truncation=True, max_length=...` is passed.
         show_progress: Whether to draw the progress bar of `tokenizers` on standard error.
 
     Returns:
@@ -97,16 +101,16 @@ def train_tokenizer(
             "lower `min_frequency`."
         )
 
-    limit = {} if max_length is None else {"model_max_length": max_length}
-    return PreTrainedTokenizerFast(
+    tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=backend,
         pad_token=PAD_TOKEN,
         unk_token=UNK_TOKEN,
         padding_side="right",
         model_input_names=["input_ids", "attention_mask"],
         split_special_tokens=True,
-        **limit,
     )
+    set_training_length(tokenizer, max_length)
+    return tokenizer
 
 
 def _untrained_tokenizer() -> Tokenizer:

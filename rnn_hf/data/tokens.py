@@ -11,6 +11,32 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
+from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
+
+NO_MAX_LENGTH = 10**9  # transformers gives a tokenizer without a limit a larger number than this
+
+
+def set_training_length(tokenizer: PreTrainedTokenizerBase, max_length: int | None) -> None:
+    """Note in a tokenizer after how many tokens training cuts a text off.
+
+    The number is saved as `max_length`. `model_max_length` is unlimited, because transformers warns of texts beyond it
+    that the model will fail on them, and a recurrent model reads texts of any length.
+
+    Args:
+        tokenizer: The tokenizer.
+        max_length: Number of tokens. `None`: texts stay whole.
+    """
+    tokenizer.model_max_length = VERY_LARGE_INTEGER
+    tokenizer.init_kwargs["max_length"] = max_length
+
+
+def training_length(tokenizer: PreTrainedTokenizerBase) -> int | None:
+    """Return after how many tokens a text is cut off, as in training, or `None` if texts stay whole.
+
+    A tokenizer that has no such note is asked for its `model_max_length`.
+    """
+    length: int = tokenizer.init_kwargs.get("max_length") or tokenizer.model_max_length
+    return length if length < NO_MAX_LENGTH else None
 
 
 def fast_encoder(

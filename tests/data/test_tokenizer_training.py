@@ -13,6 +13,7 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 from rnn_hf.data.tokenizer_training import train_tokenizer
+from rnn_hf.data.tokens import training_length
 
 TEXTS = ["b c a", "B, c", "b ."]
 # b 3, c 2, then "," "." "a" once each in the order of their code points
@@ -128,10 +129,14 @@ def test_batch_is_padded_on_the_right_with_a_mask() -> None:
     assert dict(batch) == {"input_ids": [[2, 3], [0, 0], [6, 0]], "attention_mask": [[1, 1], [0, 0], [1, 0]]}
 
 
-def test_max_length_limits_truncated_texts_only() -> None:
+def test_max_length_is_that_of_training_and_not_of_the_models(caplog: pytest.LogCaptureFixture) -> None:
+    """A model reads texts of any length, so that a longer text is neither cut nor warned of."""
     tokenizer = train_tokenizer(TEXTS, max_length=2)
-    assert tokenizer("b c a", truncation=True).input_ids == [2, 3]
-    assert tokenizer("b c a").input_ids == [2, 3, 6]
+    assert training_length(tokenizer) == 2
+    with caplog.at_level("WARNING", "transformers"):
+        assert tokenizer("b c a").input_ids == tokenizer("b c a", truncation=True).input_ids == [2, 3, 6]
+    assert not caplog.records
+    assert tokenizer("b c a", truncation=True, max_length=2).input_ids == [2, 3]
 
 
 def test_offsets_cut_the_words_out_of_the_text() -> None:
@@ -150,11 +155,11 @@ def test_saved_tokenizer_is_the_same_in_a_fresh_process(tmp_path: Path) -> None:
 import json, sys
 from transformers import AutoTokenizer
 tokenizer = AutoTokenizer.from_pretrained({str(tmp_path)!r})
-names = ("model_max_length", "model_input_names", "padding_side", "pad_token_id", "unk_token_id")
+names = ("model_input_names", "padding_side", "pad_token_id", "unk_token_id")
 print(json.dumps([
     dict(tokenizer({texts!r}, padding=True, truncation=True)),
     tokenizer.get_vocab(),
-    [getattr(tokenizer, name) for name in names],
+    [tokenizer.init_kwargs["max_length"], *(getattr(tokenizer, name) for name in names)],
     any(name.startswith("rnn_hf") for name in sys.modules),
 ]))
 """
