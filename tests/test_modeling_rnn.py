@@ -19,7 +19,7 @@ from transformers import AutoModel, AutoModelForSequenceClassification, PreTrain
 import rnn_hf
 from rnn_hf import RNNConfig, RNNForSequenceClassification, RNNModel
 from rnn_hf.configuration_rnn import CellType, ClassifierPooling
-from rnn_hf.modeling_rnn import HEADS, ElmanRecurrence, GRURecurrence, RNNDropout, RNNLayer
+from rnn_hf.modeling_rnn import HEADS, ElmanRecurrence, GRURecurrence, RNNDropout, RNNLayer, RNNPreTrainedModel
 
 PACKAGE = Path(rnn_hf.__file__).parent
 TINY_CHECKPOINT = Path(__file__).parent / "fixtures" / "tiny_checkpoint"
@@ -51,13 +51,13 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(num_threads)
 
 
-def make_model(**arguments: Any) -> RNNForSequenceClassification:
-    """A tiny classifier in evaluation mode, every weight of which is drawn anew.
+def make_model(model_class: type[RNNPreTrainedModel] = RNNForSequenceClassification, **arguments: Any) -> Any:
+    """A tiny model in evaluation mode, by default a classifier, every weight of which is drawn anew.
 
     Zero biases and a zero padding row would hide a backward pass that starts on padding.
     """
     torch.manual_seed(0)
-    model = RNNForSequenceClassification(RNNConfig(**{**TINY, **arguments})).eval()
+    model = model_class(RNNConfig(**{**TINY, **arguments})).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.normal_(std=0.5)
@@ -718,6 +718,17 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+WITHOUT_PACKAGE = """
+import sys
+
+class PackageIsMissing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "rnn_hf":
+            raise ModuleNotFoundError(name)
+
+sys.meta_path.insert(0, PackageIsMissing())
+"""
+
 LOAD_AND_COMPARE = """
 import sys
 from pathlib import Path
@@ -768,12 +779,6 @@ for batch in sorted(folder.glob("*.safetensors")):
 def test_fresh_process_without_the_package_computes_the_same(checkpoints: Path, tmp_path: Path) -> None:
     """By `trust_remote_code=True` alone, and once more after saving what was loaded so."""
     code = """
-class PackageIsMissing:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] == "rnn_hf":
-            raise ModuleNotFoundError(name)
-
-sys.meta_path.insert(0, PackageIsMissing())
 folder, saved_again = map(Path, sys.argv[1:])
 for batch in sorted(folder.glob("*.safetensors")):
     model = check(folder / batch.stem, batch, "transformers_modules.", trust_remote_code=True)
@@ -781,7 +786,8 @@ for batch in sorted(folder.glob("*.safetensors")):
     check(saved_again / batch.stem, batch, "transformers_modules.", trust_remote_code=True)
 """
     modules = tmp_path / "modules"
-    run_python(LOAD_AND_COMPARE + code, checkpoints, tmp_path / "saved", cwd=tmp_path, HF_MODULES_CACHE=str(modules))
+    code = WITHOUT_PACKAGE + LOAD_AND_COMPARE + code
+    run_python(code, checkpoints, tmp_path / "saved", cwd=tmp_path, HF_MODULES_CACHE=str(modules))
     assert list(modules.rglob("modeling_rnn.py"))
 
 
