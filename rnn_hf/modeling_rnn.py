@@ -543,6 +543,8 @@ class RNNModel(RNNPreTrainedModel):
     """
 
     _auto_class = "AutoModel"
+    # what a classifier or a tagger has above its encoder
+    _keys_to_ignore_on_load_unexpected = [r"^classifier\.", r"^pooler\."]
 
     def __init__(self, config: RNNConfig) -> None:
         super().__init__(config)

@@ -1,13 +1,17 @@
+import logging
 import os
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import datasets
 import pytest
 from accelerate.state import AcceleratorState, GradientState
+from transformers.utils.logging import warning_once
 
 TINY_RUN = [
     "--dataset_name", "demo", "--max_train_samples", "400", "--embedding_size", "16", "--hidden_size", "8",
@@ -33,6 +37,25 @@ def in_new_process(code: str, *arguments: str, **environment: str) -> subprocess
         text=True,
         timeout=120,
     )
+
+
+@contextmanager
+def no_warnings() -> Iterator[None]:
+    """Let every warning fail, whether Python or a logger of transformers gives it."""
+    records: list[logging.LogRecord] = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = records.append  # type: ignore[method-assign]
+    # these loggers do not pass their records on to the root, where pytest looks
+    logger = logging.getLogger("transformers")
+    logger.addHandler(handler)
+    warning_once.cache_clear()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            yield
+    finally:
+        logger.removeHandler(handler)
+    assert not records, [record.getMessage() for record in records]
 
 
 @pytest.fixture(autouse=True, scope="session")

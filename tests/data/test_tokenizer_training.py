@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerFast
 
 from rnn_hf.data.tokenizer_training import train_tokenizer
 from rnn_hf.data.tokens import training_length
+from tests.conftest import no_warnings
 
 TEXTS = ["b c a", "B, c", "b ."]
 # b 3, c 2, then "," "." "a" once each in the order of their code points
@@ -129,13 +130,12 @@ def test_batch_is_padded_on_the_right_with_a_mask() -> None:
     assert dict(batch) == {"input_ids": [[2, 3], [0, 0], [6, 0]], "attention_mask": [[1, 1], [0, 0], [1, 0]]}
 
 
-def test_max_length_is_that_of_training_and_not_of_the_models(caplog: pytest.LogCaptureFixture) -> None:
+def test_max_length_is_that_of_training_and_not_of_the_models() -> None:
     """A model reads texts of any length, so that a longer text is neither cut nor warned of."""
     tokenizer = train_tokenizer(TEXTS, max_length=2)
     assert training_length(tokenizer) == 2
-    with caplog.at_level("WARNING", "transformers"):
+    with no_warnings():
         assert tokenizer("b c a").input_ids == tokenizer("b c a", truncation=True).input_ids == [2, 3, 6]
-    assert not caplog.records
     assert tokenizer("b c a", truncation=True, max_length=2).input_ids == [2, 3]
 
 
