@@ -245,7 +245,7 @@ def test_logits_on_a_gpu_are_those_of_the_cpu_whatever_the_padding(cell_type: st
     for layout in LAYOUTS:
         input_ids, attention_mask = make_batch(layout)
         logits = model(input_ids.cuda(), attention_mask=attention_mask.cuda()).logits
-        torch.testing.assert_close(logits.cpu(), expected, rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close(logits.cpu(), expected, rtol=1e-2, atol=1e-2)
     model.bfloat16()
     logits = model(input_ids.cuda(), attention_mask=attention_mask.cuda()).logits
     torch.testing.assert_close(logits.float().cpu(), expected, rtol=0, atol=0.05)
@@ -276,4 +276,4 @@ def test_data_parallel_gives_the_logits_of_one_device(cell_type: str) -> None:
     expected = logits_alone(model)
     input_ids, attention_mask = make_batch("padded on the right")
     logits = nn.DataParallel(model.cuda())(input_ids.cuda(), attention_mask=attention_mask.cuda()).logits
-    torch.testing.assert_close(logits.cpu(), expected, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(logits.cpu(), expected, rtol=1e-2, atol=1e-2)

@@ -9,7 +9,7 @@ import torch
 
 import rnn_hf.text_classifier
 from rnn_hf import RNNConfig, RNNForSequenceClassification
-from rnn_hf.configuration_rnn import CellType
+from rnn_hf.configuration_rnn import CellType, ClassifierPooling
 from rnn_hf.data.tokenizer_training import train_tokenizer
 from rnn_hf.text_classifier import TextClassifier
 
@@ -123,6 +123,51 @@ def test_progress_is_shown_for_long_inputs_unless_it_is_not_wanted(
     assert "5/5" in capsys.readouterr().err
     classifier.predict(TEXTS, show_progress=False)
     assert not capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("two_threads")
+@pytest.mark.parametrize("batch_size", [2, 1000], ids=["in_the_pool", "in_this_thread"])
+@pytest.mark.parametrize("pooling", get_args(ClassifierPooling))
+def test_vectors_are_what_the_classifier_reads(pooling: str, batch_size: int) -> None:
+    """Its linear layer over them gives the probabilities."""
+    classifier = make_classifier(classifier_pooling=pooling, bidirectional=True, concat_embedding_mean=True)
+    vectors = classifier.encode(TEXTS, batch_size=batch_size)
+    assert vectors.dtype == np.float32
+    assert vectors.shape == (5, classifier.model.classifier.in_features)
+    with torch.no_grad():
+        probabilities = classifier.model.classifier(torch.from_numpy(vectors)).softmax(dim=-1).numpy()
+    np.testing.assert_allclose(probabilities, text_by_text(classifier, TEXTS), atol=1e-6)
+    assert not vectors[1].any()  # the empty text
+    np.testing.assert_allclose(classifier.encode(TEXTS[3]), vectors[3], atol=1e-6)
+    np.testing.assert_allclose(classifier.encode(iter(TEXTS)), vectors, atol=1e-6)
+    assert classifier.encode([]).shape == (0, vectors.shape[1])
+
+
+def test_normalized_vectors_have_length_one_and_the_same_direction(classifier: TextClassifier) -> None:
+    vectors, normalized = classifier.encode(TEXTS), classifier.encode(TEXTS, normalize_embeddings=True)
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    np.testing.assert_allclose(normalized * lengths, vectors, atol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(normalized, axis=1), [1, 0, 1, 1, 1], atol=1e-6)
+
+
+def test_quantized_model_and_model_in_half_the_bytes_give_vectors(classifier: TextClassifier, tmp_path: Path) -> None:
+    classifier.model.save_pretrained(tmp_path)
+    classifier.tokenizer.save_pretrained(tmp_path)
+    expected = classifier.encode(TEXTS)
+    for dtype in ("int8", "bfloat16"):
+        vectors = TextClassifier.from_pretrained(tmp_path, dtype=dtype).encode(TEXTS)
+        np.testing.assert_allclose(vectors, expected, atol=0.1)
+
+
+def test_a_tokenizer_without_a_note_cuts_texts_at_its_longest(classifier: TextClassifier) -> None:
+    """As tokenizers of other models and of older folders are."""
+    tokenizer = train_tokenizer(["the cat sat on a mat"])
+    assert TextClassifier(classifier.model, tokenizer).max_length is None
+    del tokenizer.init_kwargs["max_length"]
+    tokenizer.model_max_length = 3
+    older = TextClassifier(classifier.model, tokenizer)
+    assert older.max_length == 3
+    np.testing.assert_allclose(older.predict_proba("the cat sat on"), older.predict_proba("the cat sat"), atol=1e-6)
 
 
 def test_texts_are_cut_where_training_cut_them(classifier: TextClassifier) -> None:
