@@ -142,6 +142,20 @@ def test_long_text_is_read_whole_by_the_pipeline_and_cut_on_request_without_a_wa
     assert np.abs(as_rows([cut]) - as_rows(whole[:1])).max() > 1e-6
 
 
+def test_encoder_is_a_module_of_sentence_transformers(tmp_path: Path) -> None:
+    sentence_transformers = pytest.importorskip("sentence_transformers")
+    models = pytest.importorskip("sentence_transformers.models")
+    tokenizer = train_tokenizer(["the cat sat on a mat . a dog and all day long !"])
+    model = make_model(vocab_size=len(tokenizer), bidirectional=True, classifier_pooling="mean_max")
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    encoder = models.Transformer(str(tmp_path))
+    pooling = models.Pooling(model.config.output_size, pooling_mode=("mean", "max"))
+    texts = [text for text in TEXTS if text]
+    vectors = sentence_transformers.SentenceTransformer(modules=[encoder, pooling]).encode(texts)
+    np.testing.assert_allclose(vectors, TextClassifier(model, tokenizer).encode(texts), atol=1e-6)
+
+
 @both_directions
 @every_cell
 @torch.no_grad()
