@@ -902,8 +902,9 @@ def test_bfloat16_model_agrees_with_the_float32_model(cell_type: str, bidirectio
 
 
 @pytest.mark.slow
+@every_cell
 @torch.no_grad()
-def test_compiled_model_agrees() -> None:
-    model = make_model(bidirectional=True, classifier_pooling="mean_max_last")
+def test_compiled_model_agrees(cell_type: str) -> None:
+    model = make_model(cell_type=cell_type, bidirectional=True, classifier_pooling="mean_max_last")
     expected = logits_alone(model)
     torch.testing.assert_close(torch.compile(model)(*make_batch("with holes")).logits, expected)

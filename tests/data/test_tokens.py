@@ -1,8 +1,11 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
+from transformers import AutoTokenizer
 
 from rnn_hf.data.tokenizer_training import train_tokenizer
-from rnn_hf.data.tokens import fast_encoder, pad
+from rnn_hf.data.tokens import fast_encoder, pad, set_training_length, training_length
 
 TEXTS = ["one two", "", "three one two one", "four"]
 
@@ -15,6 +18,19 @@ def test_tokens_are_those_of_the_tokenizer_one_text_after_the_other() -> None:
     assert lengths.tolist() == [2, 0, 3, 1]
     assert [part.tolist() for part in np.split(tokens, lengths.cumsum()[:-1])] == expected
     assert tokens.dtype == np.int32
+
+
+@pytest.mark.parametrize("max_length", [3, None])
+def test_length_of_training_replaces_the_limits_of_a_tokenizer_and_is_saved(
+    max_length: int | None, tmp_path: Path
+) -> None:
+    tokenizer = train_tokenizer(["one two three"], max_length=7)
+    tokenizer.model_max_length = 512
+    set_training_length(tokenizer, max_length)
+    tokenizer.save_pretrained(tmp_path)
+    for each in (tokenizer, AutoTokenizer.from_pretrained(tmp_path)):
+        assert training_length(each) == max_length
+        assert each.model_max_length > 10**9
 
 
 def test_no_texts_have_no_tokens() -> None:
