@@ -318,12 +318,13 @@ def commonest_error(results: Mapping[str, Any]) -> str:
     matrix, labels = results.get("test_confusion_matrix"), list(results.get("test_per_class") or ())
     if not matrix or len(matrix) != len(labels):
         return ""
-    count, true, predicted = max(
+    errors = [
         (count, true, predicted)
         for true, row in enumerate(matrix)
         for predicted, count in enumerate(row)
         if true != predicted
-    )
+    ]
+    count, true, predicted = max(errors, default=(0, 0, 0))
     if count == 0:
         return ""
     return (

@@ -201,6 +201,13 @@ def test_the_least_that_results_hold_makes_a_card() -> None:
     assert "trained on 5 rows" in render_model_card(RunFacts(name="x", recipe=recipe(), results=results)).text
 
 
+@pytest.mark.parametrize("matrix", [[[5, 0], [0, 3]], [[5]], None])
+def test_no_error_is_told_where_there_is_none(matrix: list[list[int]] | None) -> None:
+    labels = ["World", "Sports"][: len(matrix or ())]
+    text = card_text({"test_confusion_matrix": matrix, "test_per_class": dict.fromkeys(labels, CLASS)})
+    assert "commonest error" not in text
+
+
 def test_published_results_are_no_measure_only_for_a_part_of_the_rows() -> None:
     assert "As published, the training split has 120,000 rows." in card_text()
     whole = {"num_train_examples": 119_000, "num_validation_examples": 1_000}

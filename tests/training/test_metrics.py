@@ -72,3 +72,9 @@ def test_every_row_is_in_one_bin_of_the_calibration() -> None:
     measured = calibration(logits, np.zeros(500, dtype=int))
     assert sum(entry["count"] for entry in measured["bins"]) == 500
     assert all(entry["above"] < entry["mean_confidence"] <= entry["up_to"] + 1e-12 for entry in measured["bins"])
+
+
+def test_logits_that_are_no_numbers_have_no_calibration_but_break_nothing() -> None:
+    measured = calibration(np.full((3, 2), np.nan, dtype=np.float32), np.array([0, 1, 1]))
+    assert np.isnan(measured["expected_calibration_error"])
+    assert sum(entry["count"] for entry in measured["bins"]) == 3
