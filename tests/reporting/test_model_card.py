@@ -1,4 +1,5 @@
 import ast
+import json
 import shlex
 from itertools import pairwise
 from pathlib import Path
@@ -238,9 +239,10 @@ def test_speed_is_shown_where_it_was_measured() -> None:
 
 
 def test_figures_are_linked_by_their_place_beside_the_card_where_they_exist(tmp_path: Path) -> None:
-    (tmp_path / "all_results.json").write_text('{"num_train_examples": 5, "num_test_examples": 0, "seed": 0}')
+    (tmp_path / "all_results.json").write_text(json.dumps(RESULTS))
     (tmp_path / "figures").mkdir()
-    (tmp_path / "figures" / "learning_curves.png").touch()
+    for name in ("learning_curves", "confusion_matrix"):
+        (tmp_path / "figures" / f"{name}.png").touch()
     read = read_run_facts(tmp_path, name="x", recipe=recipe())
     images = [
         child.attrs["src"]
@@ -248,7 +250,7 @@ def test_figures_are_linked_by_their_place_beside_the_card_where_they_exist(tmp_
         for child in block.children or []
         if child.type == "image"
     ]
-    assert images == ["figures/learning_curves.png"]
+    assert images == ["figures/confusion_matrix.png", "figures/learning_curves.png"]
 
 
 def test_the_path_of_a_folder_stays_out_of_the_card(tmp_path: Path) -> None:
