@@ -9,11 +9,13 @@ A recipe is a YAML file of the same flags; the command line wins over it. `--hel
 import json
 import math
 import os
+import platform
 import shutil
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +48,7 @@ from rnn_hf.data.tokenizer_training import train_tokenizer
 from rnn_hf.data.tokens import set_training_length
 from rnn_hf.data.word_vectors import initialize_embeddings, read_word_vectors
 from rnn_hf.reporting.command_line import ScriptParser, user_errors
-from rnn_hf.reporting.model_card import render_model_card
+from rnn_hf.reporting.model_card import write_model_card
 from rnn_hf.training.arguments import (
     NOT_PART_OF_THE_RUN,
     DataArguments,
@@ -64,7 +66,7 @@ from rnn_hf.training.checkpoints import (
     save_checkpoint,
     written_whole,
 )
-from rnn_hf.training.metrics import classification_metrics, predict_split
+from rnn_hf.training.metrics import calibration, classification_metrics, predict_split
 from rnn_hf.training.optimization import LazyAdam, clip_grad_norm, create_optimizer, create_schedule
 
 # Settings that a checkpoint does not fix; all other fields of its configuration stay when training goes on from it
@@ -261,10 +263,12 @@ def write_results(
             beside, state_dict={name: weight.to(dtype) for name, weight in model.state_dict().items()}
         )
         tokenizer.save_pretrained(beside)
-        card = render_model_card(results, recipe, model.config.to_dict())
-        card.save(beside / "README.md")
+        results["model_bytes"] = (beside / "model.safetensors").stat().st_size
         (beside / "recipe.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True))
         (beside / "all_results.json").write_text(json.dumps(results, indent=2) + "\n")
+        write_model_card(beside, name=folder.resolve().name, recipe=recipe)
+        if find_spec("matplotlib") is None:
+            print('No figures were drawn: matplotlib is not installed (`pip install -e ".[plots]"`).')
     publish(folder / "finished", folder)
 
 
@@ -459,6 +463,8 @@ class Run:
     def results(self) -> dict[str, Any]:
         """Evaluate the test split, and return what `all_results.json` holds."""
         state, num_train_examples = self.state, len(self.loaders["train"].dataset)  # type: ignore[arg-type]  # sized
+        validation = self.loaders.get("validation")
+        num_validation_examples = 0 if validation is None else len(validation.dataset)  # type: ignore[arg-type]  # sized
         results: dict[str, Any] = {
             "test_accuracy": None,
             "test_macro_f1": None,
@@ -470,12 +476,14 @@ class Run:
             "train_runtime": state.train_runtime,
             "train_samples_per_second": state.num_texts / max(state.train_runtime, 1e-9),
             "num_train_examples": num_train_examples,
+            "num_validation_examples": num_validation_examples,
             "num_test_examples": 0,
             "num_parameters": sum(weight.numel() for weight in self.bare_model.parameters()),
             "num_processes": self.accelerator.num_processes,
             "seed": self.args.seed,
             "device": self.accelerator.device.type,
             "num_threads": self.num_threads,
+            "python_version": platform.python_version(),
             "torch_version": torch.__version__,
             "transformers_version": transformers.__version__,
             "rnn_hf_version": rnn_hf.__version__,
@@ -485,6 +493,8 @@ class Run:
             metrics = classification_metrics(logits, labels, self.label_names)
             results |= {f"test_{name}": value for name, value in metrics.items()}
             results["num_test_examples"] = results.pop("test_num_examples")
+            if "test_confusion_matrix" in results:
+                results["test_calibration"] = calibration(logits, labels)
         return results | {"log": state.log}
 
     def end(self) -> None:

@@ -1,117 +1,458 @@
-"""The facts of a run become the card that stands beside the weights."""
+"""The facts of a run, read from the files in its folder, become the card that stands beside the weights."""
 
-from collections.abc import Mapping
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
+from statistics import mean, stdev
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-TEMPLATE = """---
-{{ card_data }}
----
+from .dataset_facts import DatasetFacts, dataset_facts, dataset_title, hub_dataset, is_hub_id
+from .markdown import escaped, fenced, plain, table
 
-# {{ model_name }}
-
-A recurrent text classifier ({{ description }}) of the `rnn_hf` family,
-trained on {{ num_train_examples }} rows.
-
-## Use
-
-```python
-import rnn_hf
-from transformers import pipeline
-
-classify = pipeline("text-classification", model="{{ model_name }}")
-```
-
-## Results on the test split
-
-{{ results }}
-
-## Training
-
-{{ training }}
-
-`recipe.yaml` holds every argument of the run, `all_results.json` every result.
-"""
+FIGURES = "figures"
+TASK = "text-classification"
 
 
-def render_model_card(results: Mapping[str, Any], recipe: Mapping[str, Any], config: Mapping[str, Any]) -> ModelCard:
-    """Return the card of a run.
+@dataclass(frozen=True)
+class Metric:
+    """A figure of the test split as the Hub names it.
 
     Args:
-        results: What `all_results.json` holds.
-        recipe: What `recipe.yaml` holds.
-        config: What `config.json` holds.
+        key: Its key in `all_results.json`.
+        type: Its name among the Hub's metrics.
+        title: Its name in the card.
+        args: How it is computed, as the Hub's metric takes it.
+        is_share: Whether it is shown in percent.
     """
-    # a folder's name says enough, and its path would be one of this machine
-    dataset = str(recipe["dataset_name"] or recipe["train_file"])
-    dataset = Path(dataset).name if Path(dataset).exists() else dataset
-    name = Path(recipe["output_dir"]).name
+
+    key: str
+    type: str
+    title: str
+    args: dict[str, str] | None = None
+    is_share: bool = True
+
+    def shown(self, value: float) -> str:
+        """Return a value with the digits a test split of thousands of rows can bear."""
+        return f"{100 * value:.2f} %" if self.is_share else f"{value:.4g}"
+
+
+METRICS = (
+    Metric("test_accuracy", "accuracy", "Accuracy"),
+    Metric("test_macro_f1", "f1", "Macro F1", {"average": "macro"}),
+    Metric("test_micro_f1", "f1", "Micro F1", {"average": "micro"}),
+    Metric("test_mse", "mse", "Mean squared error", is_share=False),
+    Metric("test_mae", "mae", "Mean absolute error", is_share=False),
+    Metric("test_r2", "r_squared", "R²", is_share=False),
+    Metric("test_pearson", "pearsonr", "Pearson correlation", is_share=False),
+    Metric("test_spearman", "spearmanr", "Spearman correlation", is_share=False),
+)
+
+# What a reader asks first about a run, out of the dozens of arguments in its recipe
+SHOWN_SETTINGS = (
+    "cell_type", "num_hidden_layers", "bidirectional", "hidden_size", "embedding_size", "classifier_pooling",
+    "concat_embedding_mean", "pack_padded_sequences", "recurrent_initializer", "vocab_size", "max_length",
+    "word_dropout", "embedding_dropout", "hidden_dropout_prob", "classifier_dropout", "label_smoothing_factor",
+    "optim", "learning_rate", "lr_scheduler_type", "warmup_steps", "weight_decay", "max_grad_norm",
+    "per_device_train_batch_size", "gradient_accumulation_steps", "num_train_epochs", "save_dtype",
+)  # fmt: skip
+
+FIGURE_TEXTS = {
+    "confusion_matrix.png": "Confusion matrix of the test split",
+    "reliability.png": "Reliability diagram of the test split",
+    "learning_curves.png": "Loss and accuracy in training",
+}
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """All that a card is made from.
+
+    Args:
+        name: Name of the model.
+        recipe: Every argument of the run.
+        results: What `all_results.json` holds.
+        other_seeds: The same of runs that differ in their seed only.
+        prediction: What `benchmark.py predict` wrote about the model, if it was measured.
+        figures: Names of the files in the folder of figures.
+        recipe_path: Where the recipe lies, as seen from a clone of the package.
+    """
+
+    name: str
+    recipe: Mapping[str, Any]
+    results: Mapping[str, Any]
+    other_seeds: Sequence[Mapping[str, Any]] = ()
+    prediction: Mapping[str, Any] | None = None
+    figures: Sequence[str] = ()
+    recipe_path: str = "recipe.yaml"
+
+    @property
+    def data(self) -> DatasetFacts:
+        """What is known of the dataset."""
+        return dataset_facts(self.recipe)
+
+    @property
+    def measured(self) -> list[Metric]:
+        """The metrics that the results have."""
+        return [metric for metric in METRICS if self.results.get(metric.key) is not None]
+
+
+def write_model_card(folder: Path, *, name: str, recipe: Mapping[str, Any], recipe_path: str = "recipe.yaml") -> None:
+    """Draw the figures of a run, where matplotlib is installed, and write its card beside them.
+
+    Args:
+        folder: What `read_run_facts` reads; gets `README.md` and `figures/`.
+        name: Name of the model.
+        recipe: Every argument of the run.
+        recipe_path: Where the recipe lies, as seen from a clone of the package.
+    """
+    if find_spec("matplotlib") is not None:
+        from .figures import draw_figures  # matplotlib is an extra
+
+        draw_figures(read_json(folder / "all_results.json"), folder / FIGURES)
+    facts = read_run_facts(folder, name=name, recipe=recipe, recipe_path=recipe_path)
+    render_model_card(facts).save(folder / "README.md")
+
+
+def read_run_facts(
+    folder: Path, *, name: str, recipe: Mapping[str, Any], recipe_path: str = "recipe.yaml"
+) -> RunFacts:
+    """Return what a card is made from.
+
+    Args:
+        folder: Holds `all_results.json` and, where they were measured, `all_results_seed_*.json` and
+            `benchmark_predict.json`; its figures lie in `figures/`.
+        name: Name of the model.
+        recipe: Every argument of the run.
+        recipe_path: Where the recipe lies, as seen from a clone of the package.
+    """
+    prediction = folder / "benchmark_predict.json"
+    return RunFacts(
+        name=name,
+        recipe=recipe,
+        results=read_json(folder / "all_results.json"),
+        other_seeds=[read_json(path) for path in sorted(folder.glob("all_results_seed_*.json"))],
+        prediction=read_json(prediction) if prediction.exists() else None,
+        figures=[figure for figure in FIGURE_TEXTS if (folder / FIGURES / figure).exists()],
+        recipe_path=recipe_path,
+    )
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return what a file of results holds."""
+    results: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return results
+
+
+def render_model_card(facts: RunFacts) -> ModelCard:
+    """Return the card of a run: what the Hub reads, and what a person reads."""
+    sections = (
+        f"# {escaped(facts.name)}\n\n{summary(facts)}",
+        how_to_use(facts),
+        use_and_limits(facts),
+        test_results(facts),
+        speed_and_size(facts),
+        training_data(facts),
+        training(facts),
+        f"## Licence\n\n{facts.data.license_text}",
+    )
+    text = "\n\n".join(section for section in sections if section)
+    return ModelCard(f"---\n{card_data(facts).to_yaml()}\n---\n\n{text}\n")
+
+
+def card_data(facts: RunFacts) -> ModelCardData:
+    """Return the front matter of a card."""
+    dataset = plain(dataset_title(facts.recipe))
+    start = facts.recipe.get("model_name_or_path")
     evaluations = [
         EvalResult(
-            task_type="text-classification",
+            task_type=TASK,
+            task_name="Text Classification",
             dataset_type=dataset,
             dataset_name=dataset,
+            dataset_config=facts.recipe.get("dataset_config_name"),
             dataset_split="test",
-            metric_type=metric,
-            metric_value=results[key],
+            metric_type=metric.type,
+            metric_name=metric.title,
+            metric_value=facts.results[metric.key],
+            metric_args=metric.args,
         )
-        for metric, key in (("accuracy", "test_accuracy"), ("f1", "test_macro_f1"))
-        if results.get(key) is not None
+        for metric in facts.measured
     ]
-    data = ModelCardData(
+    return ModelCardData(
+        language=facts.data.language,
+        license=facts.data.license,
+        license_name=facts.data.license_name,
+        license_link=facts.data.license_link,
         library_name="transformers",
-        pipeline_tag="text-classification",
-        tags=["rnn_hf", config["cell_type"]],
-        metrics=["accuracy", "f1"],
-        model_name=name,
+        pipeline_tag=TASK,
+        tags=["rnn_hf", facts.recipe["cell_type"], "recurrent-neural-network"],
+        base_model=start if start is not None and is_hub_id(start) else None,
+        datasets=[dataset] if hub_dataset(facts.recipe) is not None else None,
+        metrics=list(dict.fromkeys(metric.type for metric in facts.measured)) or None,
+        widget=[{"text": text} for text in facts.data.examples] or None,
+        model_name=plain(facts.name) if evaluations else None,
         eval_results=evaluations or None,
     )
-    directions = "two directions" if config["bidirectional"] else "one direction"
-    card: ModelCard = ModelCard.from_template(
-        data,
-        template_str=TEMPLATE,
-        model_name=name,
-        description=f"{config['cell_type'].upper()}, {config['num_hidden_layers']} layer(s), {directions}, "
-        f"hidden size {config['hidden_size']}, pooling {config['classifier_pooling']}",
-        num_train_examples=f"{results['num_train_examples']:,}",
-        results=_results_table(results),
-        training=_training_table(results),
+
+
+def summary(facts: RunFacts) -> str:
+    """Return what the model is, in two sentences."""
+    recipe, results = facts.recipe, facts.results
+    layers = recipe["num_hidden_layers"]
+    directions = "both directions" if recipe["bidirectional"] else "one direction"
+    first = (
+        f"A recurrent text classifier of the `rnn_hf` family: {recipe['cell_type'].upper()}, "
+        f"{layers} layer{'s' if layers > 1 else ''}, {directions}, hidden size {recipe['hidden_size']}, "
+        f"pooling `{recipe['classifier_pooling']}`"
     )
-    return card
+    size = f", {results['num_parameters']:,} parameters" if "num_parameters" in results else ""
+    scores = " and ".join(f"{metric.title} {metric.shown(results[metric.key])}" for metric in facts.measured[:2])
+    second = f" {scores} on the test split." if scores else ""
+    return f"{first}{size}, trained on {results['num_train_examples']:,} rows of {linked_dataset(facts)}.{second}"
 
 
-def _results_table(results: Mapping[str, Any]) -> str:
-    if results["test_accuracy"] is None:
-        return "There was no test split."
-    rows = ["| class | precision | recall | F1 | rows |", "|---|---|---|---|---|"]
-    for label, figures in results["test_per_class"].items():
-        cells = [f"{100 * figures[key]:.2f}" for key in ("precision", "recall", "f1")]
-        rows.append(f"| {_cell(label)} | {' | '.join(cells)} | {figures['support']:,} |")
+def how_to_use(facts: RunFacts) -> str:
+    """Return three ways to load the model."""
+    # a string of JSON is one of Python, too
+    name = json.dumps(plain(facts.name), ensure_ascii=False)
+    text = json.dumps(next(iter(facts.data.examples), "A text to classify."))
+    task = f'"{TASK}", model={name}'
+    with_package = fenced(
+        "python",
+        "import rnn_hf  # registers the models with transformers' Auto classes",
+        "from transformers import pipeline",
+        "",
+        f"classify = pipeline({task})",
+        f"classify({text})",
+    )
+    with_remote_code = fenced(
+        "python",
+        "from transformers import pipeline",
+        "",
+        f"classify = pipeline({task}, trust_remote_code=True)",
+        f"classify({text})",
+    )
+    with_text_classifier = fenced(
+        "python",
+        "from rnn_hf import TextClassifier",
+        "",
+        f"classifier = TextClassifier.from_pretrained({name})",
+        f"classifier.predict([{text}])",
+    )
     return (
-        f"Accuracy {100 * results['test_accuracy']:.2f} %, macro F1 {100 * results['test_macro_f1']:.2f} %, "
-        f"{results['num_test_examples']:,} rows.\n\n" + "\n".join(rows)
+        "## Use\n\nThe name in the lines below is that of the folder with this card and the weights; "
+        "on the Hub, put the owner and a slash before it.\n\n"
+        f"With the package `rnn_hf`:\n\n{with_package}\n\n"
+        f"Without it: transformers runs the code beside the weights once you trust it.\n\n{with_remote_code}\n\n"
+        f"For many texts, `TextClassifier` is the fast way:\n\n{with_text_classifier}"
     )
 
 
-def _training_table(results: Mapping[str, Any]) -> str:
-    validation = results["validation_accuracy"]
-    facts = {
-        "epochs": f"{results['epoch']:g}",
-        "seconds": f"{results['train_runtime']:.1f}",
-        "texts a second": f"{results['train_samples_per_second']:,.0f}",
-        "processes": results["num_processes"],
-        "seed": results["seed"],
-        "validation accuracy": "no validation split" if validation is None else f"{100 * validation:.2f} %",
-        "parameters": f"{results['num_parameters']:,}",
-        "torch, transformers": f"{results['torch_version']}, {results['transformers_version']}",
+def use_and_limits(facts: RunFacts) -> str:
+    """Return what the model is for, and where it fails."""
+    limits = list(facts.data.limits)
+    if not facts.recipe["pack_padded_sequences"]:
+        limits.append(
+            "It reads padding as if it were text (`pack_padded_sequences: false`), which is there to show what comes "
+            "of that: the answer to a text depends on the others in its batch."
+        )
+    points = "\n".join(f"- {limit}" for limit in limits)
+    return f"## Intended use and limits\n\n{facts.data.intended_use}\n\n{points}"
+
+
+def test_results(facts: RunFacts) -> str:
+    """Return all that was measured on the test split."""
+    results, title = facts.results, "## Results on the test split\n\n"
+    if not facts.measured:
+        return f"{title}There was no test split."
+    parts = [f"{results['num_test_examples']:,} rows, read once, after training.", scores_table(facts)]
+    per_class = results.get("test_per_class")
+    if per_class:
+        rows = [
+            [
+                escaped(label),
+                *(f"{100 * figures[key]:.2f}" for key in ("precision", "recall", "f1")),
+                f"{figures['support']:,}",
+            ]
+            for label, figures in per_class.items()
+        ]
+        seed = f" (seed {results['seed']})" if facts.other_seeds else ""
+        parts.append(f"Each class, in %{seed}:")
+        parts.append(table(["class", "precision", "recall", "F1", "rows"], rows))
+    parts.append(commonest_error(results))
+    parts.append(figure(facts, "confusion_matrix.png"))
+    if results.get("test_calibration") is not None:
+        error, num_bins = (results["test_calibration"][key] for key in ("expected_calibration_error", "num_bins"))
+        parts.append(
+            f"The expected calibration error, the mean gap between the probability of the predicted class and the "
+            f"share of right predictions (Guo et al., 2017), is {100 * error:.1f} % over {num_bins} bins."
+        )
+    parts.append(figure(facts, "reliability.png"))
+    return title + "\n\n".join(part for part in parts if part)
+
+
+def scores_table(facts: RunFacts) -> str:
+    """Return the metrics of the model, and their spread over the seeds."""
+    runs = [facts.results, *facts.other_seeds]
+    titles, rows = ["metric", "value"], []
+    if facts.other_seeds:
+        seeds = ", ".join(str(run["seed"]) for run in runs)
+        titles = ["metric", f"this model (seed {facts.results['seed']})", f"mean ± standard deviation (seeds {seeds})"]
+    for metric in facts.measured:
+        row = [metric.title, metric.shown(facts.results[metric.key])]
+        values = [run[metric.key] for run in runs if run.get(metric.key) is not None]
+        if facts.other_seeds:
+            spread = stdev(values) if len(values) > 1 else 0.0
+            row.append(f"{metric.shown(mean(values)).removesuffix(' %')} ± {metric.shown(spread)}")
+        rows.append(row)
+    return table(titles, rows)
+
+
+def commonest_error(results: Mapping[str, Any]) -> str:
+    """Return which class is most often taken for which other one."""
+    matrix, labels = results.get("test_confusion_matrix"), list(results.get("test_per_class") or ())
+    if not matrix or len(matrix) != len(labels):
+        return ""
+    errors = [
+        (count, true, predicted)
+        for true, row in enumerate(matrix)
+        for predicted, count in enumerate(row)
+        if true != predicted
+    ]
+    count, true, predicted = max(errors, default=(0, 0, 0))
+    if count == 0:
+        return ""
+    return (
+        f"The commonest error: {escaped(labels[true])} taken for {escaped(labels[predicted])}, "
+        f"{count:,} of {sum(matrix[true]):,} rows."
+    )
+
+
+def speed_and_size(facts: RunFacts) -> str:
+    """Return how large the model is and, where it was measured, how fast it is beside others."""
+    results, sizes = facts.results, []
+    if "num_parameters" in results:
+        sizes.append(f"{results['num_parameters']:,} parameters")
+    if "model_bytes" in results:
+        sizes.append(f"{results['model_bytes'] / 1e6:.1f} MB of weights on disk (`{facts.recipe['save_dtype']}`)")
+    parts = [f"{', '.join(sizes)}."] if sizes else []
+    if facts.prediction is not None:
+        machine, versions = facts.prediction["machine"], facts.prediction["versions"]
+        parts += [
+            f"Strings in, labels out, measured in turns, medians, on {machine['num_threads']} threads of a shared "
+            f"machine ({escaped(machine['cpu'])}), torch {versions['torch']}. "
+            "Its peers learned from the same training split and answered the same test rows:",
+            prediction_table(facts.prediction),
+        ]
+    return "## Speed and size\n\n" + "\n\n".join(parts) if parts else ""
+
+
+def prediction_table(report: Mapping[str, Any]) -> str:
+    """Return speed and accuracy of the classifiers that a benchmark measured both of."""
+    rows = [
+        [
+            escaped(row["name"]),
+            f"{row['texts_per_second']['median']:,.0f}",
+            f"{row['milliseconds_for_one_text']['median']:.2f}",
+            f"{100 * row['accuracy']:.1f}",
+        ]
+        for row in report["rows"]
+        if row.get("accuracy") is not None and row.get("milliseconds_for_one_text") is not None
+    ]
+    return table(["classifier", "texts a second", "ms for one text", "test accuracy, %"], rows)
+
+
+def training_data(facts: RunFacts) -> str:
+    """Return where the rows come from, and how many there were."""
+    results, recipe, data = facts.results, facts.recipe, facts.data
+    counts = {
+        "training": results["num_train_examples"],
+        "validation": results.get("num_validation_examples"),
+        "test": results["num_test_examples"],
     }
-    rows = ["| fact | value |", "|---|---|"]
-    return "\n".join(rows + [f"| {name} | {value} |" for name, value in facts.items()])
+    # a name at the beginning of a line could be the mark of a list
+    parts = [f"The dataset: {linked_dataset(facts)}. {data.description}".strip()]
+    parts.append(table(["split", "rows used"], [[name, f"{count:,}"] for name, count in counts.items() if count]))
+    if data.num_train_examples is not None:
+        if results.get("validation_accuracy") is not None:
+            parts.append(
+                f"The dataset has no validation split; {100 * recipe['validation_size']:g} % of its training rows, "
+                "cut off at random with equal shares of the classes, serve as one."
+            )
+        if counts["training"] + (counts["validation"] or 0) < data.num_train_examples:
+            parts.append(
+                f"As published, the training split has {data.num_train_examples:,} rows. This run used fewer, so "
+                "results published elsewhere are no measure for its own."
+            )
+    return "## Data\n\n" + "\n\n".join(parts)
 
 
-def _cell(text: str) -> str:
-    """Return text that cannot end a table's cell or row, or be taken for markup."""
-    escaped = " ".join(text.split()).replace("\\", "\\\\").replace("|", "\\|")
-    return escaped.replace("<", "&lt;").replace("`", "\\`")
+def training(facts: RunFacts) -> str:
+    """Return how the model was trained, and how to do it again."""
+    results, recipe = facts.results, facts.recipe
+    settings = [
+        [f"`{name}`", f"`{str(recipe[name]).lower()}`"] for name in SHOWN_SETTINGS if recipe.get(name) is not None
+    ]
+    recipe_path, folder = map(shlex.quote, (plain(facts.recipe_path), f"runs/{plain(facts.name)}"))
+    command = f"python scripts/train.py {recipe_path} --seed {results['seed']} --output_dir {folder}"
+    parts = [
+        "From a clone of `rnn_hf`, with the `recipe.yaml` that lies beside this card, this repeats the run:\n\n"
+        f"{fenced('bash', command)}",
+        figure(facts, "learning_curves.png"),
+    ]
+    if parts[-1]:
+        smoothing = recipe.get("label_smoothing_factor")
+        note = " The training loss counts the smoothing of the labels, the validation loss does not."
+        parts.append(f"The curves of training are means over the epoch so far.{note if smoothing else ''}")
+    parts += [
+        table(["setting", "value"], settings),
+        "`recipe.yaml` holds every argument, `all_results.json` every figure of the run.",
+        "The run and its surroundings:",
+        table(["fact", "value"], environment(results)),
+    ]
+    return "## Training\n\n" + "\n\n".join(part for part in parts if part)
+
+
+def environment(results: Mapping[str, Any]) -> list[list[str]]:
+    """Return what a run took and what it ran on, as far as it is known."""
+    formats = {
+        "epochs": ("epoch", "{:g}"),
+        "optimizer steps": ("step", "{:,}"),
+        "step of the weights kept": ("best_step", "{:,}"),
+        "seconds of training": ("train_runtime", "{:.1f}"),
+        "texts a second in training": ("train_samples_per_second", "{:,.0f}"),
+        "seed": ("seed", "{}"),
+        "processes": ("num_processes", "{}"),
+        "device": ("device", "{}"),
+        "threads": ("num_threads", "{}"),
+        "Python": ("python_version", "{}"),
+        "torch": ("torch_version", "{}"),
+        "transformers": ("transformers_version", "{}"),
+        "rnn_hf": ("rnn_hf_version", "{}"),
+    }
+    rows = [
+        [title, form.format(results[key])] for title, (key, form) in formats.items() if results.get(key) is not None
+    ]
+    for metric in METRICS:
+        value = results.get(metric.key.replace("test_", "validation_"))
+        if value is not None:
+            rows.append([f"{metric.title} on the validation split", metric.shown(value)])
+    return rows
+
+
+def linked_dataset(facts: RunFacts) -> str:
+    """Return the name of the dataset, with a link where it is one of the Hub's."""
+    title = dataset_title(facts.recipe)
+    if hub_dataset(facts.recipe) is not None:
+        return f"[{escaped(title)}](https://huggingface.co/datasets/{title})"
+    return escaped(title)
+
+
+def figure(facts: RunFacts, name: str) -> str:
+    """Return a figure by its place relative to the card, or nothing if it was not drawn."""
+    return f"![{FIGURE_TEXTS[name]}]({FIGURES}/{name})" if name in facts.figures else ""

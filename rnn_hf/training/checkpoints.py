@@ -72,13 +72,16 @@ def written_whole(folder: Path) -> Iterator[Path]:
 
 
 def publish(files: Path, folder: Path) -> None:
-    """Move finished files into a folder one by one, each replacing its namesake in one step.
+    """Move finished files into a folder one by one, each replacing its namesake in one step, a folder in two.
 
     Args:
         files: Folder of finished files; it is removed.
         folder: Where they go; what else lies there stays.
     """
     for file in sorted(files.iterdir()):
+        if file.is_dir():
+            # a folder cannot take the place of one that has files
+            shutil.rmtree(folder / file.name, ignore_errors=True)
         file.replace(folder / file.name)
     files.rmdir()
 

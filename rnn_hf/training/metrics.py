@@ -78,3 +78,43 @@ def classification_metrics(logits: np.ndarray, labels: np.ndarray, label_names: 
         "per_class": per_class,
         "confusion_matrix": confusion_matrix(labels, predictions, labels=ids).tolist(),
     }
+
+
+def calibration(logits: np.ndarray, labels: np.ndarray, num_bins: int = 15) -> dict[str, Any]:
+    """Return how far the probability of the predicted class is from the share of right predictions.
+
+    The predictions are sorted by their confidence, the probability of the class they name, into bins of equal width.
+    The expected calibration error is the mean gap between confidence and accuracy over the bins, each with the weight
+    of its rows (Guo et al., 2017).
+
+    Args:
+        logits: Scores of single-label classes. Shape `(num_examples, num_labels)`.
+        labels: True classes. Shape `(num_examples,)`.
+        num_bins: Number of bins between 0 and 1; Guo et al. take 15.
+
+    Returns:
+        A mapping that JSON can hold: `"expected_calibration_error"`, `"num_bins"`, and `"bins"`, those with rows in
+        them. A bin holds the confidences above `"above"` and up to `"up_to"`.
+
+    Example:
+        >>> measured = calibration(np.log([[0.8, 0.2], [0.8, 0.2]]), np.array([0, 1]), num_bins=2)
+        >>> round(measured["expected_calibration_error"], 6), [bin["count"] for bin in measured["bins"]]
+        (0.3, [2])
+    """
+    probabilities = torch.from_numpy(logits).double().softmax(dim=1).numpy()
+    confidences, is_right = probabilities.max(axis=1), logits.argmax(axis=1) == labels
+    edges = np.linspace(0, 1, num_bins + 1)
+    # rounding may lift a sum of probabilities, and so a confidence, above 1
+    of_bin = np.clip(np.searchsorted(edges, confidences, side="left") - 1, 0, num_bins - 1)
+    bins = [
+        {
+            "above": float(edges[index]),
+            "up_to": float(edges[index + 1]),
+            "count": int((of_bin == index).sum()),
+            "mean_confidence": float(confidences[of_bin == index].mean()),
+            "accuracy": float(is_right[of_bin == index].mean()),
+        }
+        for index in np.unique(of_bin)
+    ]
+    gaps = [entry["count"] * abs(entry["mean_confidence"] - entry["accuracy"]) for entry in bins]
+    return {"expected_calibration_error": sum(gaps) / len(labels), "num_bins": num_bins, "bins": bins}

@@ -28,12 +28,13 @@ ROOT = Path(__file__).parents[2]
 Train = Callable[..., tuple[dict[str, Any], Path]]
 
 PROMISED_FILES = {
-    "README.md", "all_results.json", "config.json", "configuration_rnn.py", "model.safetensors", "modeling_rnn.py",
-    "recipe.yaml", "tokenizer.json", "tokenizer_config.json",
+    "README.md", "all_results.json", "config.json", "configuration_rnn.py", "figures", "model.safetensors",
+    "modeling_rnn.py", "recipe.yaml", "tokenizer.json", "tokenizer_config.json",
 }  # fmt: skip
 PROMISED_RESULTS = {
     "test_accuracy", "test_macro_f1", "validation_accuracy", "epoch", "train_runtime", "train_samples_per_second",
     "num_train_examples", "num_test_examples", "num_processes", "seed", "torch_version", "transformers_version",
+    "num_validation_examples", "python_version", "model_bytes", "test_calibration",
 }  # fmt: skip
 
 TORCHRUN = ("torch.distributed.run", "--standalone", "--nproc_per_node", "2")
@@ -80,6 +81,16 @@ def test_a_run_writes_what_is_promised(train: Train) -> None:
     assert (results["num_train_examples"], results["num_test_examples"], results["num_processes"]) == (400, 1000, 1)
     assert (results["epoch"], results["step"]) == (1, 7)
     assert results["train_samples_per_second"] == pytest.approx(400 / results["train_runtime"])
+
+
+def test_a_run_without_matplotlib_says_that_it_draws_nothing(
+    train: Train, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    _, folder = train("run")
+    assert {path.name for path in folder.iterdir()} == PROMISED_FILES - {"figures"}
+    assert "No figures were drawn" in capsys.readouterr().out
+    assert "](figures/" not in (folder / "README.md").read_text()
 
 
 def test_the_same_seed_and_the_written_recipe_give_the_same_weights(train: Train) -> None:

@@ -6,7 +6,7 @@ from torch import Tensor, nn, tensor
 from torch.utils.data import DataLoader
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from rnn_hf.training.metrics import classification_metrics, predict_split
+from rnn_hf.training.metrics import calibration, classification_metrics, predict_split
 
 
 def test_metrics_are_those_computed_by_hand() -> None:
@@ -48,3 +48,33 @@ def test_a_row_that_is_missing_is_no_result() -> None:
     loader: DataLoader = DataLoader([batch([3, 0]), batch([1])], batch_size=None)
     with pytest.raises(RuntimeError, match="has 3 rows, but the last one has the index 3"):
         predict_split(Echo(), loader, Accelerator(cpu=True))
+
+
+def test_the_calibration_error_is_the_one_computed_by_hand() -> None:
+    probabilities = np.array([[0.6, 0.4], [0.4, 0.6], [0.6, 0.4], [0.95, 0.05], [0.9, 0.1], [1.0, 0.0]])
+    labels = np.array([0, 0, 1, 0, 1, 0])
+    measured = calibration(np.log(probabilities.clip(1e-300)), labels, num_bins=5)
+    assert [entry["count"] for entry in measured["bins"]] == [3, 3]
+    assert [entry["accuracy"] for entry in measured["bins"]] == pytest.approx([1 / 3, 2 / 3])
+    assert [entry["mean_confidence"] for entry in measured["bins"]] == pytest.approx([0.6, 0.95])
+    assert measured["bins"][1]["above"] == pytest.approx(0.8)
+    expected = (3 * (0.6 - 1 / 3) + 3 * (0.95 - 2 / 3)) / 6
+    assert measured["expected_calibration_error"] == pytest.approx(expected)
+
+
+def test_the_calibration_of_predictions_as_sure_as_they_are_right_is_perfect() -> None:
+    logits = np.log(np.tile([[0.75, 0.25]], (4, 1)).astype(np.float32))
+    assert calibration(logits, np.array([0, 0, 0, 1]))["expected_calibration_error"] == pytest.approx(0, abs=1e-6)
+
+
+def test_every_row_is_in_one_bin_of_the_calibration() -> None:
+    logits = np.random.default_rng(0).normal(size=(500, 3)).astype(np.float32) * 40
+    measured = calibration(logits, np.zeros(500, dtype=int))
+    assert sum(entry["count"] for entry in measured["bins"]) == 500
+    assert all(entry["above"] < entry["mean_confidence"] <= entry["up_to"] + 1e-12 for entry in measured["bins"])
+
+
+def test_logits_that_are_no_numbers_have_no_calibration_but_break_nothing() -> None:
+    measured = calibration(np.full((3, 2), np.nan, dtype=np.float32), np.array([0, 1, 1]))
+    assert np.isnan(measured["expected_calibration_error"])
+    assert sum(entry["count"] for entry in measured["bins"]) == 3

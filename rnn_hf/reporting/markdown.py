@@ -1,0 +1,52 @@
+"""Pieces of a Markdown page that show a text as it is, whatever the text holds."""
+
+import html
+import re
+from collections.abc import Iterable, Sequence
+
+MARKUP = re.compile(r"([\\`*_\[\]|~$#])")
+
+
+def plain(text: object) -> str:
+    r"""Return a text on one line, each character that cannot be shown replaced by the mark for such.
+
+    Example:
+        >>> plain(" two\n lines\x00")
+        'two lines�'
+    """
+    words = " ".join(str(text).split())
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in words)
+
+
+def escaped(text: object) -> str:
+    r"""Return a text for the middle of a line or for a table's cell, where none of its marks is markup.
+
+    Example:
+        >>> escaped("a|b <script>")
+        'a\\|b &lt;script&gt;'
+    """
+    return MARKUP.sub(r"\\\1", html.escape(plain(text), quote=False))
+
+
+def table(titles: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Return a table, the first column flush left and the others flush right.
+
+    Args:
+        titles: Titles of the columns, as Markdown.
+        rows: As many cells in each as there are titles, as Markdown.
+
+    Example:
+        >>> print(table(["fact", "value"], [["seed", 42]]))
+        | fact | value |
+        |---|---:|
+        | seed | 42 |
+    """
+    lines = [titles, *rows]
+    shown = [f"| {' | '.join(map(str, cells))} |" for cells in lines]
+    shown.insert(1, f"|---|{'---:|' * (len(titles) - 1)}")
+    return "\n".join(shown)
+
+
+def fenced(language: str, *lines: str) -> str:
+    """Return lines of code, none of which may begin with a fence, as a block."""
+    return "\n".join([f"```{language}", *lines, "```"])
