@@ -115,6 +115,8 @@ def push_folder(
         raise ValueError(_refusal(error, name)) from error
     except REQUEST_ERROR as error:
         raise ConnectionError(f"The Hub at {api.endpoint} does not answer ({error}). Try again later.") from error
+    except RuntimeError as error:  # what an upload of weights that breaks off is told as
+        raise ConnectionError(f"The weights did not reach the Hub ({error.__cause__ or error}). Try again.") from error
     return str(commit.commit_url)
 
 

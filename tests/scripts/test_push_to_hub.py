@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from rnn_hf.reporting.hub import OPTIONAL_FILES, REQUIRED_FILES
 from rnn_hf.training.arguments import NOT_PART_OF_THE_RUN
 from scripts import push_to_hub
 from scripts import train as train_script
+from tests import local_hub
 from tests.conftest import TINY_RUN
 from tests.local_hub import READ_TOKEN
 from tests.test_hub import make_classifier, save_folder
@@ -46,10 +48,10 @@ def refusal(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
     capsys.readouterr()
     with pytest.raises(SystemExit, match="2"):
         push_to_hub.main(argv)
-    lines = capsys.readouterr().err.strip().splitlines()
-    assert len(lines) == 1
-    assert lines[0].startswith("push_to_hub.py: error: ")
-    return lines[0]
+    lines = re.split(r"[\r\n]+", capsys.readouterr().err.strip())
+    (line,) = [line for line in lines if not line.endswith("/s]")]  # those that do are progress bars
+    assert line.startswith("push_to_hub.py: error: ")
+    return line
 
 
 def is_on_hub(name: str) -> bool:
@@ -219,6 +221,15 @@ def test_a_hub_that_does_not_answer_is_one_line(
 ) -> None:
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     assert "The Hub at http://127.0.0.1:9 does not answer" in refusal(capsys, str(folder), NAME)
+
+
+def test_weights_that_do_not_arrive_are_one_line_and_no_commit(
+    hub: str, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local_hub, "ROUTES", [route for route in local_hub.ROUTES if route[0] != "PUT"])
+    line = refusal(capsys, str(folder), NAME)
+    assert "The weights did not reach the Hub" in line
+    assert HfApi().list_repo_files(NAME) == [".gitattributes"]
 
 
 def test_training_pushes_the_finished_folder(hub: str, train: Train, capsys: pytest.CaptureFixture[str]) -> None:
