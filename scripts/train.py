@@ -44,10 +44,11 @@ from rnn_hf.data.batching import (
 from rnn_hf.data.encoding import encode_dataset
 from rnn_hf.data.loading import DEFAULT_DATASET, load_text_dataset
 from rnn_hf.data.memory import iterate_texts
-from rnn_hf.data.tokenizer_training import train_tokenizer
+from rnn_hf.data.tokenizer_training import save_tokenizer, train_tokenizer
 from rnn_hf.data.tokens import set_training_length
 from rnn_hf.data.word_vectors import initialize_embeddings, read_word_vectors
-from rnn_hf.reporting.command_line import ScriptParser, user_errors
+from rnn_hf.reporting.command_line import ScriptParser, one_line, user_errors
+from rnn_hf.reporting.hub import check_hub_access, push_folder
 from rnn_hf.reporting.model_card import write_model_card
 from rnn_hf.training.arguments import (
     NOT_PART_OF_THE_RUN,
@@ -262,7 +263,7 @@ def write_results(
         model.save_pretrained(
             beside, state_dict={name: weight.to(dtype) for name, weight in model.state_dict().items()}
         )
-        tokenizer.save_pretrained(beside)
+        save_tokenizer(tokenizer, beside)
         results["model_bytes"] = (beside / "model.safetensors").stat().st_size
         (beside / "recipe.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True))
         (beside / "all_results.json").write_text(json.dumps(results, indent=2) + "\n")
@@ -531,6 +532,19 @@ Load it with
     )
 
 
+def push_results(args: TrainArguments) -> None:
+    """Push the finished folder to the Hub; a refusal leaves it as it is."""
+    name = str(args.hub_model_id)
+    try:
+        address = push_folder(args.output_dir, name, private=args.hub_private_repo, revision=args.hub_revision)
+    except (ValueError, OSError) as error:
+        raise ValueError(
+            f"The model is whole in {args.output_dir!r}, but it was not pushed: {one_line(error)} "
+            f"`python scripts/push_to_hub.py {args.output_dir} {name}` tries again."
+        ) from error
+    print(f"Pushed:   {address}")
+
+
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     """Train, evaluate and write a model; return what `all_results.json` holds."""
     started = time.perf_counter()
@@ -541,6 +555,8 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
             data_args.dataset_name = DEFAULT_DATASET
         RNNConfig(**asdict(model_args))  # a wrong value is told before any data is read
         check_output_dir(args)
+        if args.push_to_hub:
+            check_hub_access(args.hub_model_id)
         accelerator = start_accelerator(args)
         set_seed(args.seed)
 
@@ -596,7 +612,11 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     if accelerator.is_main_process:
         write_results(model, tokenizer, results, recipe)
         print_summary(results, args.output_dir, time.perf_counter() - started)
+    is_main_process = accelerator.is_main_process
     run.end()
+    if args.push_to_hub and is_main_process:
+        with user_errors("train.py"):
+            push_results(args)
     return results
 
 

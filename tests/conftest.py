@@ -11,7 +11,11 @@ from typing import Any
 import datasets
 import pytest
 from accelerate.state import AcceleratorState, GradientState
+from huggingface_hub import constants
+from transformers.utils import hub as transformers_hub
 from transformers.utils.logging import warning_once
+
+from tests import local_hub
 
 TINY_RUN = [
     "--dataset_name", "demo", "--max_train_samples", "400", "--embedding_size", "16", "--hidden_size", "8",
@@ -33,6 +37,7 @@ def in_new_process(code: str, *arguments: str, **environment: str) -> subprocess
     return subprocess.run(
         [sys.executable, "-c", code, *arguments],
         env=os.environ | environment,
+        stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         timeout=120,
@@ -68,6 +73,29 @@ def own_surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
         patch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
         patch.setenv("HF_HUB_DISABLE_TELEMETRY", "1")
         yield
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Serve an empty Hub to this process and those it starts, which may write there; give its address."""
+    with local_hub.serve(tmp_path / "hub") as address:
+        home = tmp_path / "home"
+        settings = {
+            "ENDPOINT": address,
+            "HUGGINGFACE_CO_URL_TEMPLATE": address + "/{repo_id}/resolve/{revision}/{filename}",
+            "HF_HUB_CACHE": str(home / "hub"),
+            "HF_TOKEN_PATH": str(home / "token"),
+            "HF_HUB_DISABLE_XET": True,
+        }
+        for name, value in settings.items():
+            monkeypatch.setattr(constants, name, value)
+        # an instance that knows the address of before
+        monkeypatch.setattr(transformers_hub, "_hf_api", None, raising=False)
+        monkeypatch.setenv("HF_ENDPOINT", address)
+        monkeypatch.setenv("HF_HOME", str(home))
+        monkeypatch.setenv("HF_TOKEN", local_hub.WRITE_TOKEN)
+        monkeypatch.setenv("HF_HUB_DISABLE_XET", "1")
+        yield address
 
 
 @pytest.fixture

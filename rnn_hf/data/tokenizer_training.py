@@ -1,14 +1,16 @@
 """Train a word-level tokenizer that needs no code of this package to load."""
 
+import json
 import sys
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 from tokenizers import Regex, Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.normalizers import Lowercase, Replace, Sequence
 from tokenizers.pre_tokenizers import Split
 from tokenizers.trainers import WordLevelTrainer
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from .tokens import set_training_length
 
@@ -111,6 +113,23 @@ def train_tokenizer(
     )
     set_training_length(tokenizer, max_length)
     return tokenizer
+
+
+def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: str | Path) -> None:
+    """Save a tokenizer so that transformers 4 can load it, too.
+
+    transformers 5 writes a name for the class that version 4 does not know; the older name loads in both.
+
+    Args:
+        tokenizer: The tokenizer.
+        folder: Where its files go.
+    """
+    tokenizer.save_pretrained(folder)
+    path = Path(folder) / "tokenizer_config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    if config.get("tokenizer_class") == "TokenizersBackend":
+        config["tokenizer_class"] = "PreTrainedTokenizerFast"
+        path.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _untrained_tokenizer() -> Tokenizer:

@@ -146,9 +146,15 @@ class TrainArguments:
     logging_steps: int = flag(500, "Batches between two lines of loss and running accuracy.", at_least=1)
     report_to: str = flag("none", "Experiment tracker of Accelerate (tensorboard, trackio, wandb, ...).")
     dataloader_num_workers: int = flag(0, "Processes that prepare batches; 0: the training process.", at_least=0)
+    push_to_hub: bool = flag(False, "Whether to push the finished folder to the Hub.")
+    hub_model_id: str | None = flag(None, "OWNER/NAME of the repository to push to.")
+    hub_private_repo: bool = flag(False, "Whether a new repository is private.")
+    hub_revision: str | None = flag(None, "Branch to push to. Default: main.")
 
     def __post_init__(self) -> None:
         check_domains(self)
+        if self.push_to_hub and self.hub_model_id is None:
+            raise ValueError("`--push_to_hub` needs a repository. Pass `--hub_model_id OWNER/NAME`.")
         if self.early_stopping_patience is not None and self.eval_strategy == "no":
             raise ValueError("`--early_stopping_patience` needs evaluations. Set `--eval_strategy epoch` or `steps`.")
         if self.max_steps == 0:
@@ -158,13 +164,17 @@ class TrainArguments:
 # What may differ between a run and the one that resumes it: where and how it reports and saves, not what it computes
 NOT_PART_OF_THE_RUN = {
     "output_dir", "overwrite_output_dir", "resume_from_checkpoint", "save_strategy", "save_steps", "save_total_limit",
-    "logging_steps", "report_to", "dataloader_num_workers",
+    "logging_steps", "report_to", "dataloader_num_workers", "push_to_hub", "hub_model_id", "hub_private_repo",
+    "hub_revision",
 }  # fmt: skip
 
 
 def as_recipe(*arguments: Any) -> dict[str, Any]:
-    """Return all arguments of a run as one mapping, which can be read again as a recipe."""
+    """Return all arguments of a run as one mapping, which can be read again as a recipe.
+
+    Whoever repeats a run does not overwrite, resume or push because the first one did.
+    """
     recipe: dict[str, Any] = {}
     for group in arguments:
         recipe |= asdict(group)
-    return recipe | {"overwrite_output_dir": False, "resume_from_checkpoint": None}
+    return recipe | {"overwrite_output_dir": False, "resume_from_checkpoint": None, "push_to_hub": False}

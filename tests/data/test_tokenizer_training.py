@@ -10,9 +10,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
-from transformers import PreTrainedTokenizerFast
+from transformers import AutoTokenizer, BertTokenizer, PreTrainedTokenizerFast
 
-from rnn_hf.data.tokenizer_training import train_tokenizer
+from rnn_hf.data.tokenizer_training import save_tokenizer, train_tokenizer
 from rnn_hf.data.tokens import training_length
 from tests.conftest import no_warnings
 
@@ -168,6 +168,23 @@ print(json.dumps([
     assert vocabulary == tokenizer.get_vocab()
     assert attributes == [5, ["input_ids", "attention_mask"], "right", 0, 1]
     assert not imports_package
+
+
+def test_a_tokenizer_is_saved_under_the_name_that_transformers_4_knows(tmp_path: Path) -> None:
+    """Also after loading, when its class has the name that only version 5 knows."""
+    tokenizer = train_tokenizer(TEXTS, max_length=5)
+    for folder in (tmp_path / "first", tmp_path / "again"):
+        save_tokenizer(tokenizer, folder)
+        config = json.loads((folder / "tokenizer_config.json").read_text())
+        assert config["tokenizer_class"] == "PreTrainedTokenizerFast"
+        assert (config["model_max_length"], config["split_special_tokens"]) == (5, True)
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        assert tokenizer(["a b [PAD]", ""]).input_ids == train_tokenizer(TEXTS)(["a b [PAD]", ""]).input_ids
+
+
+def test_a_tokenizer_of_another_class_keeps_its_name(tmp_path: Path) -> None:
+    save_tokenizer(BertTokenizer(vocab={"[PAD]": 0, "[UNK]": 1, "[CLS]": 2, "[SEP]": 3, "[MASK]": 4}), tmp_path)
+    assert json.loads((tmp_path / "tokenizer_config.json").read_text())["tokenizer_class"] == "BertTokenizer"
 
 
 @pytest.mark.parametrize(
