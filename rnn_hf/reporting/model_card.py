@@ -83,6 +83,10 @@ def render_model_card(results: Mapping[str, Any], recipe: Mapping[str, Any], con
 
 
 def _results_table(results: Mapping[str, Any]) -> str:
+    if "test_r2" in results:
+        names = ("r2", "mse", "mae", "pearson", "spearman")
+        figures = "\n".join(f"| {name} | {results[f'test_{name}']:.4f} |" for name in names)
+        return f"{results['num_test_examples']:,} rows.\n\n| metric | value |\n|---|---|\n{figures}"
     if results["test_accuracy"] is None:
         return "There was no test split."
     rows = ["| class | precision | recall | F1 | rows |", "|---|---|---|---|---|"]
