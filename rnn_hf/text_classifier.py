@@ -148,9 +148,7 @@ class TextClassifier:
         return self.model.config.pad_token_id or 0
 
     @overload
-    def predict(  # type: ignore[overload-overlap]  # a string is an iterable of strings, too
-        self, texts: str, batch_size: int = ..., show_progress: bool = ..., threshold: float = ...
-    ) -> Any: ...
+    def predict(self, texts: str, batch_size: int = ..., show_progress: bool = ..., threshold: float = ...) -> Any: ...
     @overload
     def predict(
         self, texts: Iterable[str], batch_size: int = ..., show_progress: bool = ..., threshold: float = ...
@@ -186,11 +184,11 @@ class TextClassifier:
             threshold: As in `predict`.
         """
         if self.problem_type == "regression":
-            return (probabilities[:, 0] if probabilities.shape[1] == 1 else probabilities).tolist()
+            return list((probabilities[:, 0] if probabilities.shape[1] == 1 else probabilities).tolist())
         labels = np.array(self.labels, dtype=object)
         if self.problem_type == "multi_label_classification":
             return [labels[row >= threshold].tolist() for row in probabilities]
-        return labels[probabilities.argmax(axis=1)].tolist()
+        return list(labels[probabilities.argmax(axis=1)])
 
     def predict_proba(
         self, texts: str | Iterable[str], batch_size: int = 256, show_progress: bool = True

@@ -140,7 +140,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         **train.size_and_versions(model),
     }
     if "test" in dataset:
-        prediction = trainer.predict(dataset["test"])  # type: ignore[arg-type]  # a dataset of `datasets`
+        prediction = trainer.predict(dataset["test"])
         figures = compute_metrics(prediction.predictions, prediction.label_ids, label_names, problem_type)  # type: ignore[arg-type]
         results |= {f"test_{name}": value for name, value in figures.items()}
         results["num_test_examples"] = results.pop("test_num_examples")
@@ -148,7 +148,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     if trainer.is_world_process_zero():
         train.write_results(model, tokenizer, results, recipe)
         if args.save_strategy == "no":
-            shutil.rmtree(trainer_args.output_dir, ignore_errors=True)
+            shutil.rmtree(Path(args.output_dir) / CHECKPOINTS, ignore_errors=True)
         train.print_summary(results, args.output_dir, time.perf_counter() - started)
     return results
 

@@ -179,7 +179,7 @@ def convert_labels(labels: pa.ChunkedArray, problem_type: ProblemType, ids: dict
 
 
 def _is_list(labels: pa.DataType) -> bool:
-    return pa.types.is_list(labels) or pa.types.is_large_list(labels) or pa.types.is_fixed_size_list(labels)
+    return bool(pa.types.is_list(labels) or pa.types.is_large_list(labels) or pa.types.is_fixed_size_list(labels))
 
 
 def _values(labels: pa.ChunkedArray) -> pa.ChunkedArray:
