@@ -226,14 +226,15 @@ def test_a_search_by_optuna_finds_the_better_of_two_rates(
     assert best.hyperparameters == {"learning_rate": 0.01}
 
 
-class WithFinalStates(RNNForSequenceClassification):
+# its name, too, says which loss it has
+class FinalRNNForSequenceClassification(RNNForSequenceClassification):
     def forward(self, input_ids: Any = None, attention_mask: Any = None, labels: Any = None) -> Any:
         outputs = super().forward(input_ids, attention_mask, labels=labels, output_final_states=True)
         assert outputs.final_cell_state is not None
         return outputs
 
 
-@pytest.mark.parametrize("model_type", [RNNForSequenceClassification, WithFinalStates])
+@pytest.mark.parametrize("model_type", [RNNForSequenceClassification, FinalRNNForSequenceClassification])
 def test_predictions_are_logits_alone(
     tmp_path: Path,
     tokenizer: PreTrainedTokenizerFast,
