@@ -15,13 +15,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 import transformers
 import yaml
-from accelerate import Accelerator, DataLoaderConfiguration
+from accelerate import Accelerator, DataLoaderConfiguration, PartialState
 from accelerate.utils import gather_object, set_seed, tqdm
 from datasets import Dataset, DatasetDict
 from torch.optim.lr_scheduler import LRScheduler
@@ -212,6 +212,42 @@ def create_model(
             f"{model.config.vocab_size}. Leave out `--tokenizer_name_or_path`."
         )
     return model
+
+
+class Prepared(NamedTuple):
+    """What a run begins with."""
+
+    dataset: DatasetDict
+    tokenizer: PreTrainedTokenizerBase
+    model: RNNForSequenceClassification
+    label_names: list[str]
+    problem_type: ProblemType
+    recipe: dict[str, Any]
+
+
+def prepare(model_args: ModelArguments, data_args: DataArguments, args: TrainArguments, given: set[str]) -> Prepared:
+    """Return encoded rows, their tokenizer, the model, and every argument of the run as a recipe."""
+    RNNConfig(**asdict(model_args))  # a wrong value is told before any data is read
+    if data_args.dataset_name is None and not data_args.has_files:
+        data_args.dataset_name = DEFAULT_DATASET
+    known_labels = None
+    if args.model_name_or_path is not None:
+        known_labels = list(AutoConfig.from_pretrained(args.model_name_or_path).id2label.values())
+    with PartialState().main_process_first():  # the others read what it has cached
+        texts = load_data(data_args, args, known_labels)
+        tokenizer = load_tokenizer(texts, model_args, data_args, args)
+        dataset = encode_dataset(texts, tokenizer, data_args.max_length)
+    label_names, problem_type = label_names_of(texts["train"]), problem_type_of(texts["train"])
+    model = create_model(tokenizer, label_names, problem_type, model_args, args, given)
+    if data_args.word_vectors is not None:
+        vectors = read_word_vectors(data_args.word_vectors, tokenizer.get_vocab())
+        embeddings = model.model.embed_tokens
+        initialize_embeddings(embeddings.weight, vectors, padding_idx=embeddings.padding_idx)
+        PartialState().print(f"{data_args.word_vectors}: {vectors}")
+
+    # the recipe says what the model became: a checkpoint's sizes, the vocabulary that was found
+    model_args = ModelArguments(**{name: getattr(model.config, name) for name in asdict(model_args)})
+    return Prepared(dataset, tokenizer, model, label_names, problem_type, as_recipe(model_args, data_args, args))
 
 
 def training_loss(
@@ -562,31 +598,11 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     with user_errors("train.py"):
         parser = ScriptParser((ModelArguments, DataArguments, TrainArguments), description=__doc__)
         (model_args, data_args, args), given = parser.parse(sys.argv[1:] if argv is None else argv)
-        if data_args.dataset_name is None and not data_args.has_files:
-            data_args.dataset_name = DEFAULT_DATASET
-        RNNConfig(**asdict(model_args))  # a wrong value is told before any data is read
         check_output_dir(args)
         accelerator = start_accelerator(args)
         set_seed(args.seed)
 
-        known_labels = None
-        if args.model_name_or_path is not None:
-            known_labels = list(AutoConfig.from_pretrained(args.model_name_or_path).id2label.values())
-        with accelerator.main_process_first():  # the others read what it has cached
-            texts = load_data(data_args, args, known_labels)
-            tokenizer = load_tokenizer(texts, model_args, data_args, args)
-            dataset = encode_dataset(texts, tokenizer, data_args.max_length)
-        label_names, problem_type = label_names_of(texts["train"]), problem_type_of(texts["train"])
-        model = create_model(tokenizer, label_names, problem_type, model_args, args, given)
-        if data_args.word_vectors is not None:
-            vectors = read_word_vectors(data_args.word_vectors, tokenizer.get_vocab())
-            embeddings = model.model.embed_tokens
-            initialize_embeddings(embeddings.weight, vectors, padding_idx=embeddings.padding_idx)
-            accelerator.print(f"{data_args.word_vectors}: {vectors}")
-
-        # the recipe says what the model became: a checkpoint's sizes, the vocabulary that was found
-        model_args = ModelArguments(**{name: getattr(model.config, name) for name in asdict(model_args)})
-        recipe = as_recipe(model_args, data_args, args)
+        dataset, tokenizer, model, label_names, problem_type, recipe = prepare(model_args, data_args, args, given)
         loaders, sampler = create_loaders(dataset, tokenizer, args, accelerator)
         accelerator.print(
             f"{len(sampler.lengths):,} training texts in {len(sampler):,} batches, {len(tokenizer):,} words; "

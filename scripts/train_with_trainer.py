@@ -15,26 +15,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import PartialState
 from accelerate.utils import set_seed
 from transformers import (
-    AutoConfig,
     DataCollatorWithPadding,
     EarlyStoppingCallback,
     EvalPrediction,
     Trainer,
     TrainingArguments,
 )
+from transformers.trainer_utils import get_last_checkpoint
 
 # the scripts find one another from the clone
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
-from rnn_hf import RNNConfig
-from rnn_hf.data.encoding import encode_dataset
-from rnn_hf.data.labels import label_names_of, problem_type_of
-from rnn_hf.data.loading import DEFAULT_DATASET
-from rnn_hf.data.word_vectors import initialize_embeddings, read_word_vectors
 from rnn_hf.reporting.command_line import ScriptParser, user_errors
-from rnn_hf.training.arguments import DataArguments, ModelArguments, TrainArguments, as_recipe
+from rnn_hf.training.arguments import DataArguments, ModelArguments, TrainArguments
 from rnn_hf.training.checkpoints import CHECKPOINTS
 from rnn_hf.training.metrics import MAIN_METRICS, compute_metrics
 from rnn_hf.training.optimization import DENSE_COUNTERPARTS, create_optimizer
@@ -61,33 +57,36 @@ def training_arguments(args: TrainArguments, metric: str, has_validation: bool) 
     return TrainingArguments(**settings)
 
 
+def checkpoint_of(args: TrainArguments) -> str | None:
+    """Return the folder to go on from, if there is to be one; a run that starts anew loses its old ones."""
+    folder = Path(args.output_dir) / CHECKPOINTS
+    name = args.resume_from_checkpoint
+    if name is None:
+        shutil.rmtree(folder, ignore_errors=True)
+        return None
+    if name == "latest":
+        name = get_last_checkpoint(str(folder)) if folder.is_dir() else None
+    if name is None or not (Path(name) / "trainer_state.json").is_file():
+        raise ValueError(
+            f"`--resume_from_checkpoint` must be a checkpoint of Trainer, got {args.resume_from_checkpoint!r} "
+            f"(`latest` is sought in {str(folder)!r})."
+        )
+    return name
+
+
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     """Train, evaluate and write a model; return what `all_results.json` holds."""
     started = time.perf_counter()
     with user_errors("train_with_trainer.py"):
         parser = ScriptParser((ModelArguments, DataArguments, TrainArguments), description=__doc__)
         (model_args, data_args, args), given = parser.parse(sys.argv[1:] if argv is None else argv)
-        if data_args.dataset_name is None and not data_args.has_files:
-            data_args.dataset_name = DEFAULT_DATASET
-        RNNConfig(**dataclasses.asdict(model_args))
         train.check_output_dir(args)
+        checkpoint = checkpoint_of(args)
+        PartialState(cpu=args.use_cpu)  # Trainer would take the first device that anything asks for
         set_seed(args.seed)
 
-        known_labels = None
-        if args.model_name_or_path is not None:
-            known_labels = list(AutoConfig.from_pretrained(args.model_name_or_path).id2label.values())
-        texts = train.load_data(data_args, args, known_labels)
-        tokenizer = train.load_tokenizer(texts, model_args, data_args, args)
-        dataset = encode_dataset(texts, tokenizer, data_args.max_length)
-        label_names, problem_type = label_names_of(texts["train"]), problem_type_of(texts["train"])
-        model = train.create_model(tokenizer, label_names, problem_type, model_args, args, given)
-        if data_args.word_vectors is not None:
-            vectors = read_word_vectors(data_args.word_vectors, tokenizer.get_vocab())
-            embeddings = model.model.embed_tokens
-            initialize_embeddings(embeddings.weight, vectors, padding_idx=embeddings.padding_idx)
-        model_args = ModelArguments(**{name: getattr(model.config, name) for name in dataclasses.asdict(model_args)})
-        recipe = as_recipe(model_args, data_args, args)
-
+        prepared = train.prepare(model_args, data_args, args, given)
+        dataset, tokenizer, model, label_names, problem_type, recipe = prepared
         metric = MAIN_METRICS[problem_type]
         trainer_args = training_arguments(args, metric, "validation" in dataset)
         loss = train.training_loss(dataset["train"], label_names, problem_type, args, trainer_args.device)
@@ -117,8 +116,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         compute_metrics=metrics_of,
         callbacks=[EarlyStoppingCallback(args.early_stopping_patience)] if args.early_stopping_patience else None,
     )
-    latest = args.resume_from_checkpoint == "latest"
-    outcome = trainer.train(resume_from_checkpoint=True if latest else args.resume_from_checkpoint)
+    outcome = trainer.train(resume_from_checkpoint=checkpoint)
 
     train.round_weights(model, getattr(torch, args.save_dtype))
     results: dict[str, Any] = {
