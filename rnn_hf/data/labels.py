@@ -76,9 +76,11 @@ def label_feature(
     if problem_type == "regression":
         (split, rows), *_ = reference.items()
         labels = _checked(rows, column, split, problem_type)
-        if not _is_list(labels.type):
-            return Value("float32")
-        return List(Value("float32"), length=pc.list_value_length(labels)[0].as_py())
+        width = pc.list_value_length(labels)[0].as_py() if _is_list(labels.type) else 1
+        if width == 0 or (label_names is not None and width != len(label_names)):
+            expected = "at least one number" if label_names is None else f"{len(label_names)} numbers"
+            raise ValueError(f'Every row must have {expected} in "{column}", got {width} in row 0 of "{split}".')
+        return List(Value("float32"), length=width) if _is_list(labels.type) else Value("float32")
     width = multi_hot_width(reference, column, problem_type, label_names)
     if label_names is not None:
         classes = list(label_names)

@@ -128,3 +128,19 @@ def test_a_number_that_is_not_finite_is_named(tmp_path: Path) -> None:
     Dataset.from_dict({"text": ["x", "y"], "label": [1.0, float("inf")]}).to_parquet(tmp_path / "a.parquet")
     with pytest.raises(ValueError, match='got another in row 1 of the "test" split'):
         load_text_dataset(test_file=tmp_path / "a.parquet")
+
+
+@pytest.mark.parametrize(
+    ("labels", "names"), [([0.5, 1.5], ["a", "b"]), ([[0.5], [1.5]], ["a", "b"]), ([[], []], None)]
+)
+def test_there_are_as_many_numbers_as_the_model_gives(
+    tmp_path: Path, labels: list[Any], names: list[str] | None
+) -> None:
+    Dataset.from_dict(
+        {"text": ["x", "y"], "label": labels},
+        features=Features(
+            text=Value("string"), label=Value("float64") if labels[0] == 0.5 else List(Value("float64"))
+        ),
+    ).to_parquet(tmp_path / "a.parquet")
+    with pytest.raises(ValueError, match=r'Every row must have (2 numbers|at least one number) in "label", got'):
+        load_text_dataset(test_file=tmp_path / "a.parquet", label_names=names)
