@@ -21,6 +21,7 @@ from transformers import PreTrainedConfig
 CellType = Literal["rnn", "lstm", "gru"]
 ClassifierPooling = Literal["last", "mean", "max", "attention", "mean_max", "mean_max_last"]
 RecurrentInitializer = Literal["orthogonal", "uniform"]
+ProblemType = Literal["single_label_classification", "multi_label_classification", "regression"]
 
 
 @strict

@@ -4,9 +4,10 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 import torch
@@ -16,14 +17,22 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedTokenizerBase
 
+from .configuration_rnn import ProblemType
 from .data.tokens import fast_encoder, pad, training_length
 from .modeling_rnn import RNNForSequenceClassification
 
 CHUNK_SIZE = 8192
 SECONDS_BEFORE_PROGRESS = 2
 
-# from ids and their mask to an answer for each text, of shape (batch, size)
+# From ids and their mask to an answer for each text, of shape (batch, size)
 BatchFunction = Callable[[Tensor, Tensor | None], Tensor]
+
+# From logits to what `predict_proba` gives
+ACTIVATIONS: dict[ProblemType, Callable[[Tensor], Tensor]] = {
+    "single_label_classification": partial(torch.softmax, dim=-1),
+    "multi_label_classification": torch.sigmoid,
+    "regression": torch.Tensor.clone,
+}
 
 
 class TextClassifier:
@@ -56,6 +65,7 @@ class TextClassifier:
             )
         self.model: RNNForSequenceClassification = model.eval()  # type: ignore[no-untyped-call]  # transformers' own
         self.tokenizer = tokenizer
+        self._activate = ACTIVATIONS[self.problem_type]
         self._encode, _ = fast_encoder(tokenizer, self.max_length)
 
     @classmethod
@@ -119,6 +129,12 @@ class TextClassifier:
         return cls(_quantized(placed) if is_quantized else placed, tokenizer)
 
     @property
+    def problem_type(self) -> ProblemType:
+        """What the model answers: one class a text, any number of classes, or numbers."""
+        default: ProblemType = "regression" if self.model.num_labels == 1 else "single_label_classification"
+        return self.model.config.problem_type or default
+
+    @property
     def labels(self) -> list[str]:
         """Names of the classes in the order of their ids."""
         return [str(name) for _, name in sorted((self.model.config.id2label or {}).items())]
@@ -134,31 +150,52 @@ class TextClassifier:
         return self.model.config.pad_token_id or 0
 
     @overload
-    def predict(  # type: ignore[overload-overlap]  # a string is an iterable of strings, too
-        self, texts: str, batch_size: int = ..., show_progress: bool = ...
-    ) -> str: ...
+    def predict(self, texts: str, batch_size: int = ..., show_progress: bool = ..., threshold: float = ...) -> Any: ...
     @overload
-    def predict(self, texts: Iterable[str], batch_size: int = ..., show_progress: bool = ...) -> list[str]: ...
     def predict(
-        self, texts: str | Iterable[str], batch_size: int = 256, show_progress: bool = True
-    ) -> str | list[str]:
-        """Return the label of each text, in order; of a single string, its label.
+        self, texts: Iterable[str], batch_size: int = ..., show_progress: bool = ..., threshold: float = ...
+    ) -> list[Any]: ...
+    def predict(
+        self,
+        texts: str | Iterable[str],
+        batch_size: int = 256,
+        show_progress: bool = True,
+        threshold: float = 0.5,
+    ) -> Any:
+        """Return the answer to each text, in order; to a single string, its answer.
+
+        An answer is the label; a list of labels where a text may have several, and for a regression a float, or a list
+        of them where there are several targets.
 
         Args:
             texts: One string, or any iterable of strings; a generator is read in chunks.
             batch_size: Texts that go through the model together.
             show_progress: Whether to show a progress bar where it takes more than two seconds.
+            threshold: Probability from which a label is given, where a text may have several.
         """
         if isinstance(texts, str):
-            return self.labels[int(self.predict_proba(texts).argmax())]
-        labels = np.array(self.labels, dtype=object)
+            return self.answers(self.predict_proba(texts)[None], threshold)[0]
         chunks = _with_progress(self.iter_proba(texts, batch_size), texts, show_progress)
-        return [label for probabilities in chunks for label in labels[probabilities.argmax(axis=1)].tolist()]
+        return [answer for probabilities in chunks for answer in self.answers(probabilities, threshold)]
+
+    def answers(self, probabilities: np.ndarray, threshold: float = 0.5) -> list[Any]:
+        """Return what `predict` makes of the rows that `predict_proba` and `iter_proba` give.
+
+        Args:
+            probabilities: Shape `(num_texts, num_labels)`.
+            threshold: As in `predict`.
+        """
+        if self.problem_type == "regression":
+            return list((probabilities[:, 0] if probabilities.shape[1] == 1 else probabilities).tolist())
+        labels = np.array(self.labels, dtype=object)
+        if self.problem_type == "multi_label_classification":
+            return [labels[row >= threshold].tolist() for row in probabilities]
+        return list(labels[probabilities.argmax(axis=1)])
 
     def predict_proba(
         self, texts: str | Iterable[str], batch_size: int = 256, show_progress: bool = True
     ) -> np.ndarray:
-        """Return the probabilities of each text, in order.
+        """Return the probabilities of each text, in order; the numbers themselves for a regression.
 
         Args:
             texts: As in `predict`.
@@ -214,7 +251,7 @@ class TextClassifier:
         yield from self._chunks(self._probabilities, self.model.num_labels, texts, batch_size)
 
     def _probabilities(self, input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
-        return self.model.score(input_ids, attention_mask).float().softmax(dim=-1)
+        return self._activate(self.model.score(input_ids, attention_mask).float())
 
     def _normalized_vectors(self, input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
         return F.normalize(self.model.pool(input_ids, attention_mask).float(), dim=-1)

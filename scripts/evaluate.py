@@ -1,4 +1,4 @@
-"""Evaluate a saved classifier on a dataset: accuracy, macro F1, figures per class, confusion matrix.
+"""Evaluate a saved model on a dataset: accuracy, F1, figures per class, confusion matrix; or errors of a regression.
 
 python scripts/evaluate.py --model_name_or_path runs/ag-news [--dataset_name NAME] [--output_file results.json]
 """
@@ -21,7 +21,7 @@ from rnn_hf.data.loading import load_text_dataset
 from rnn_hf.reporting.command_line import ScriptParser, user_errors, written_beside
 from rnn_hf.text_classifier import TextClassifier
 from rnn_hf.training.arguments import check_domains, flag
-from rnn_hf.training.metrics import classification_metrics, predict_split
+from rnn_hf.training.metrics import compute_metrics, predict_split
 
 FIGURE_FORMATS = (".png", ".svg", ".pdf")
 
@@ -42,6 +42,9 @@ class EvaluateArguments:
     )
     label_column_name: str = flag("label", "Column of the label.")
     clean_text: bool = flag(False, "Whether to decode HTML entities and drop tags and stray backslashes.")
+    threshold: float = flag(
+        0.5, "Probability from which a class is taken to hold, where a text has several.", at_least=0, at_most=1
+    )
     per_device_eval_batch_size: int = flag(256, "Texts per batch.", at_least=1)
     output_file: str | None = flag(None, "JSON file for the results.")
     figure_file: str | None = flag(None, "Picture of the confusion matrix (.png, .svg or .pdf); needs matplotlib.")
@@ -60,22 +63,33 @@ def check_figure_file(path: Path) -> None:
 
 
 def as_table(metrics: dict[str, Any]) -> str:
-    """Return metrics as text: totals, a row for each class, and the confusion matrix.
+    """Return metrics as text: totals, a row for each class or target, and the confusion matrix if there is one.
 
     Args:
-        metrics: What `classification_metrics` returns.
+        metrics: What `compute_metrics` returns.
     """
+    if "r2" in metrics:
+        per_target = metrics.get("per_target", {"": metrics})
+        width = max(map(len, per_target))
+        figures = ("r2", "mse", "mae", "pearson", "spearman")
+        lines = [f"{metrics['num_examples']:,} rows", "", " ".join([" " * width, *(f"{name:>9}" for name in figures)])]
+        for target, values in per_target.items():
+            lines.append(" ".join([f"{target:<{width}}", *(f"{values[name]:>9.4f}" for name in figures)]))
+        return "\n".join(lines)
     labels = list(metrics["per_class"])
     width = max(len("class"), *map(len, labels))
     lines = [
         f"accuracy {100 * metrics['accuracy']:.2f} %, macro F1 {100 * metrics['macro_f1']:.2f} %, "
-        f"{metrics['num_examples']:,} rows",
+        + (f"micro F1 {100 * metrics['micro_f1']:.2f} %, " if "micro_f1" in metrics else "")
+        + f"{metrics['num_examples']:,} rows",
         "",
         f"{'class':<{width}} {'precision':>9} {'recall':>9} {'F1':>9} {'rows':>9}",
     ]
     for label, figures in metrics["per_class"].items():
         shares = " ".join(f"{100 * figures[name]:>9.2f}" for name in ("precision", "recall", "f1"))
         lines.append(f"{label:<{width}} {shares} {figures['support']:>9,}")
+    if "confusion_matrix" not in metrics:
+        return "\n".join(lines)
     cell = max(len(f"{count:,}") for row in metrics["confusion_matrix"] for count in row)
     cell = max(cell, *(min(len(label), 12) for label in labels))
     lines += ["", "true class down, predicted class across"]
@@ -97,6 +111,8 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         if args.figure_file is not None:
             check_figure_file(Path(args.figure_file))
         classifier = TextClassifier.from_pretrained(args.model_name_or_path)
+        if args.figure_file is not None and classifier.problem_type != "single_label_classification":
+            raise ValueError("`--figure_file` needs a model that gives one class a text. Leave it out.")
         dataset = load_text_dataset(
             args.dataset_name,
             args.dataset_config_name,
@@ -104,6 +120,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
             text_column_names=args.text_column_names,
             label_column_name=args.label_column_name,
             label_names=classifier.labels,
+            problem_type=classifier.problem_type,
             splits=[args.split],
             clean_text=args.clean_text,
         )
@@ -119,7 +136,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     )
     model = classifier.model.to(accelerator.device)
     logits, labels = predict_split(model, accelerator.prepare(loader), accelerator)
-    metrics = classification_metrics(logits, labels, classifier.labels)
+    metrics = compute_metrics(logits, labels, classifier.labels, classifier.problem_type, args.threshold)
     if accelerator.is_main_process:
         print(as_table(metrics))
         print(f"\n{len(labels):,} texts in {time.perf_counter() - started:.1f} s")

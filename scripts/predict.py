@@ -30,11 +30,16 @@ class PredictArguments:
     input_file: str | None = field(default=None, metadata={"help": "File of one text a line. Default: stdin."})
     output_file: str | None = field(default=None, metadata={"help": "JSON Lines file. Default: stdout."})
     all_probabilities: bool = field(default=False, metadata={"help": "Whether to write every class's probability."})
+    threshold: float = field(
+        default=0.5, metadata={"help": "Probability from which a label is written, where a text may have several."}
+    )
     batch_size: int = field(default=256, metadata={"help": "Texts that go through the model together."})
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
             raise ValueError(f"`--batch_size` must be at least 1, got {self.batch_size}.")
+        if not 0 <= self.threshold <= 1:
+            raise ValueError(f"`--threshold` must be at least 0 and at most 1, got {self.threshold}.")
         if self.text is not None and self.input_file is not None:
             raise ValueError("`--text` cannot stand beside `--input_file`. Drop one of them.")
 
@@ -45,19 +50,35 @@ def lines_of(stream: IO[bytes]) -> Iterator[str]:
         yield line.decode("utf-8", errors="replace").rstrip("\r\n")
 
 
-def answers(probabilities: np.ndarray, names: Sequence[str], all_probabilities: bool) -> Iterator[str]:
+def by_name(names: Sequence[str], row: Sequence[float]) -> str:
+    """Return a JSON object of numbers."""
+    return f"{{{', '.join(f'{name}: {number:.6f}' for name, number in zip(names, row, strict=True))}}}"
+
+
+def answers(
+    probabilities: np.ndarray, names: Sequence[str], problem_type: str, all_probabilities: bool, threshold: float
+) -> Iterator[str]:
     """Yield one line of JSON for each text.
 
     Args:
         probabilities: Shape `(num_texts, num_labels)`.
         names: The labels, as JSON.
+        problem_type: What the model answers.
         all_probabilities: Whether to write every class's probability.
+        threshold: Probability from which a label is written, where a text may have several.
     """
     best = probabilities.argmax(axis=1).tolist()
     for label, row in zip(best, probabilities.tolist(), strict=True):
-        line = f'{{"label": {names[label]}, "probability": {row[label]:.6f}'
+        if problem_type == "regression":
+            yield f'{{"value": {row[0]:.6f}}}\n' if len(row) == 1 else f'{{"values": {by_name(names, row)}}}\n'
+            continue
+        if problem_type == "multi_label_classification":
+            labels = ", ".join(name for name, probability in zip(names, row, strict=True) if probability >= threshold)
+            line = f'{{"labels": [{labels}]'
+        else:
+            line = f'{{"label": {names[label]}, "probability": {row[label]:.6f}'
         if all_probabilities:
-            line += f', "probabilities": {{{", ".join(f"{n}: {p:.6f}" for n, p in zip(names, row, strict=True))}}}'
+            line += f', "probabilities": {by_name(names, row)}'
         yield line + "}\n"
 
 
@@ -87,7 +108,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         count = 0
         with tqdm(unit="text", delay=2, disable=is_quiet) as bar:
             for probabilities in classifier.iter_proba(texts, args.batch_size):
-                output.writelines(answers(probabilities, names, args.all_probabilities))
+                output.writelines(
+                    answers(probabilities, names, classifier.problem_type, args.all_probabilities, args.threshold)
+                )
                 output.flush()
                 count += len(probabilities)
                 bar.update(len(probabilities))

@@ -17,21 +17,22 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
-import torch.nn.functional as F
 import transformers
 import yaml
-from accelerate import Accelerator, DataLoaderConfiguration
+from accelerate import Accelerator, DataLoaderConfiguration, PartialState
 from accelerate.utils import gather_object, set_seed, tqdm
-from datasets import DatasetDict
+from datasets import Dataset, DatasetDict
 from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader
 from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 
 import rnn_hf
 from rnn_hf import RNNConfig, RNNForSequenceClassification
+from rnn_hf.configuration_rnn import ProblemType
 from rnn_hf.data.batching import (
     BatchSampler,
     EncodedRows,
@@ -42,6 +43,7 @@ from rnn_hf.data.batching import (
     padding_share,
 )
 from rnn_hf.data.encoding import encode_dataset
+from rnn_hf.data.labels import label_names_of, problem_type_of
 from rnn_hf.data.loading import DEFAULT_DATASET, load_text_dataset
 from rnn_hf.data.memory import iterate_texts
 from rnn_hf.data.tokenizer_training import save_tokenizer, train_tokenizer
@@ -67,7 +69,8 @@ from rnn_hf.training.checkpoints import (
     save_checkpoint,
     written_whole,
 )
-from rnn_hf.training.metrics import calibration, classification_metrics, predict_split
+from rnn_hf.training.losses import Loss, class_weights_of, create_loss
+from rnn_hf.training.metrics import MAIN_METRICS, compute_metrics, num_correct, predict_split
 from rnn_hf.training.optimization import LazyAdam, clip_grad_norm, create_optimizer, create_schedule
 
 # Settings that a checkpoint does not fix; all other fields of its configuration stay when training goes on from it
@@ -130,6 +133,7 @@ def load_data(data_args: DataArguments, args: TrainArguments, label_names: Seque
             text_column_names=data_args.text_column_names,
             label_column_name=data_args.label_column_name,
             label_names=names,
+            problem_type=data_args.problem_type,
             validation_size=data_args.validation_size,
             seed=args.seed,
             clean_text=data_args.clean_text,
@@ -141,7 +145,7 @@ def load_data(data_args: DataArguments, args: TrainArguments, label_names: Seque
         raise ValueError(f"The dataset has no training split (splits: {', '.join(dataset)}). Pass `--train_file`.")
     if "validation" not in dataset and args.early_stopping_patience is not None:
         raise ValueError("`--early_stopping_patience` needs a validation split. Pass `--validation_size 0.05`.")
-    names = dataset["train"].features["label"].names
+    names = label_names_of(dataset["train"])
     if label_names is not None and names != label_names and sorted(names) == sorted(label_names):
         return load(label_names)
     return dataset
@@ -169,12 +173,14 @@ def load_tokenizer(
 def create_model(
     tokenizer: PreTrainedTokenizerBase,
     label_names: list[str],
+    problem_type: ProblemType,
     model_args: ModelArguments,
     args: TrainArguments,
     given: set[str],
 ) -> RNNForSequenceClassification:
     """Return a new model, or the checkpoint's with as many labels as the data has."""
     labels: dict[str, Any] = {
+        "problem_type": problem_type,
         "id2label": dict(enumerate(label_names)),
         "label2id": {name: index for index, name in enumerate(label_names)},
     }
@@ -187,7 +193,6 @@ def create_model(
                 **labels,
                 pad_token_id=tokenizer.pad_token_id,
                 unk_token_id=tokenizer.unk_token_id,
-                problem_type="single_label_classification",
             )
         )
     config = AutoConfig.from_pretrained(args.model_name_or_path)
@@ -211,6 +216,55 @@ def create_model(
             f"{model.config.vocab_size}. Leave out `--tokenizer_name_or_path`."
         )
     return model
+
+
+class Prepared(NamedTuple):
+    """What a run begins with."""
+
+    dataset: DatasetDict
+    tokenizer: PreTrainedTokenizerBase
+    model: RNNForSequenceClassification
+    label_names: list[str]
+    problem_type: ProblemType
+    recipe: dict[str, Any]
+
+
+def prepare(model_args: ModelArguments, data_args: DataArguments, args: TrainArguments, given: set[str]) -> Prepared:
+    """Return encoded rows, their tokenizer, the model, and every argument of the run as a recipe."""
+    RNNConfig(**asdict(model_args))  # a wrong value is told before any data is read
+    if data_args.dataset_name is None and not data_args.has_files:
+        data_args.dataset_name = DEFAULT_DATASET
+    known_labels = None
+    if args.model_name_or_path is not None:
+        known_labels = list(AutoConfig.from_pretrained(args.model_name_or_path).id2label.values())
+    with PartialState().main_process_first():  # the others read what it has cached
+        texts = load_data(data_args, args, known_labels)
+        tokenizer = load_tokenizer(texts, model_args, data_args, args)
+        dataset = encode_dataset(texts, tokenizer, data_args.max_length)
+    label_names, problem_type = label_names_of(texts["train"]), problem_type_of(texts["train"])
+    model = create_model(tokenizer, label_names, problem_type, model_args, args, given)
+    if data_args.word_vectors is not None:
+        vectors = read_word_vectors(data_args.word_vectors, tokenizer.get_vocab())
+        embeddings = model.model.embed_tokens
+        initialize_embeddings(embeddings.weight, vectors, padding_idx=embeddings.padding_idx)
+        PartialState().print(f"{data_args.word_vectors}: {vectors}")
+
+    # the recipe says what the model became: a checkpoint's sizes, the vocabulary that was found
+    model_args = ModelArguments(**{name: getattr(model.config, name) for name in asdict(model_args)})
+    return Prepared(dataset, tokenizer, model, label_names, problem_type, as_recipe(model_args, data_args, args))
+
+
+def training_loss(
+    rows: Dataset, label_names: list[str], problem_type: ProblemType, args: TrainArguments, device: torch.device
+) -> Loss:
+    """Return the loss of the problem, smoothed and weighted as the arguments say."""
+    labels = np.asarray(rows.with_format("numpy")["labels"][:]) if args.class_weights else np.empty(0)
+    weights = class_weights_of(args.class_weights, labels, label_names, problem_type)
+    return create_loss(
+        problem_type,
+        label_smoothing=args.label_smoothing_factor,
+        class_weights=None if weights is None else weights.to(device),
+    )
 
 
 def create_loaders(
@@ -273,6 +327,17 @@ def write_results(
     publish(folder / "finished", folder)
 
 
+def size_and_versions(model: torch.nn.Module) -> dict[str, Any]:
+    """Return what `all_results.json` tells of a model and of what it was trained with."""
+    return {
+        "num_parameters": sum(weight.numel() for weight in model.parameters()),
+        "python_version": platform.python_version(),
+        "torch_version": torch.__version__,
+        "transformers_version": transformers.__version__,
+        "rnn_hf_version": rnn_hf.__version__,
+    }
+
+
 @dataclass
 class Run:
     """A model in training, and everything that training it touches."""
@@ -286,6 +351,8 @@ class Run:
     loaders: dict[str, DataLoader[Any]]
     sampler: BatchSampler
     label_names: list[str]
+    problem_type: ProblemType
+    loss: Loss
     num_steps: int
     state: RunState = field(default_factory=RunState)
     best_weights: dict[str, torch.Tensor] | None = None
@@ -293,6 +360,7 @@ class Run:
     def __post_init__(self) -> None:
         self.bare_model, self.bare_optimizer = self.model, self.optimizer
         self.model, self.optimizer = self.accelerator.prepare(self.model, self.optimizer)
+        self.main_metric = MAIN_METRICS[self.problem_type]
         self.evaluates = "validation" in self.loaders and self.args.eval_strategy != "no"
         self.progress: Any = None
         # losses, logits and labels since the last look at them; looking waits for the device
@@ -354,7 +422,7 @@ class Run:
         with self.accelerator.accumulate(self.model):
             labels = batch["labels"]
             logits = self.model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits.float()
-            loss = F.cross_entropy(logits, labels, label_smoothing=self.args.label_smoothing_factor)
+            loss = self.loss(logits, labels)
             self.accelerator.backward(loss)
             took_step: bool = self.accelerator.sync_gradients
             if took_step and self.args.max_grad_norm > 0:
@@ -379,19 +447,23 @@ class Run:
         if self.unread:
             losses, logits, labels = zip(*self.unread, strict=True)
             sizes = torch.tensor([len(batch) for batch in labels], device=counts.device)
-            num_correct = (torch.cat(logits).argmax(dim=-1) == torch.cat(labels)).sum()
-            counts = torch.stack([(torch.stack(losses) * sizes).sum(), num_correct, sizes.sum()])
+            correct = num_correct(torch.cat(logits), torch.cat(labels), self.problem_type)
+            counts = torch.stack([(torch.stack(losses) * sizes).sum(), correct, sizes.sum()])
         self.unread.clear()
-        loss_sum, correct, seen = self.accelerator.reduce(counts, reduction="sum").tolist()
+        loss_sum, num_right, seen = self.accelerator.reduce(counts, reduction="sum").tolist()
         state = self.state
-        state.loss_sum, state.correct = state.loss_sum + loss_sum, state.correct + round(correct)
+        state.loss_sum, state.correct = state.loss_sum + loss_sum, state.correct + round(num_right)
         state.seen, state.num_texts = state.seen + round(seen), state.num_texts + round(seen)
         if state.seen:
             self.progress.set_postfix_str(
-                f"loss {state.loss_sum / state.seen:.3f}, accuracy {state.correct / state.seen:.3f}, "
+                f"loss {state.loss_sum / state.seen:.3f}, {self.running_accuracy(', ')}"
                 f"{state.num_texts / max(state.train_runtime, 1e-9):,.0f} texts/s",
                 refresh=False,
             )
+
+    def running_accuracy(self, end: str = "") -> str:
+        """Return the accuracy of the epoch so far in words; a regression has none."""
+        return "" if self.problem_type == "regression" else f"accuracy {self.state.correct / self.state.seen:.3f}{end}"
 
     def log_running_accuracy(self) -> None:
         """Write a line with the loss and the accuracy of the epoch so far, as the lesson does."""
@@ -401,7 +473,7 @@ class Run:
         self.record({"loss": loss, "train_accuracy": accuracy, "learning_rate": float(self.schedule.get_last_lr()[0])})
         self.progress.write(
             f"epoch {state.epoch + 1} | {state.batch:>5}/{num_batches} batches | loss {loss:.3f} "
-            f"| accuracy {accuracy:.3f}"
+            f"| {self.running_accuracy()}"
         )
 
     def evaluate(self) -> None:
@@ -411,17 +483,18 @@ class Run:
         state = self.state
         logits, labels = predict_split(self.model, self.loaders["validation"], self.accelerator)
         self.model.train()
-        metrics = classification_metrics(logits, labels, self.label_names)
-        self.record({"validation_accuracy": metrics["accuracy"], "validation_loss": metrics["loss"]})
-        self.progress.write(f"step {state.step} | validation accuracy {metrics['accuracy']:.4f}")
+        metrics = compute_metrics(logits, labels, self.label_names, self.problem_type)
+        metric = metrics[self.main_metric]
+        self.record({f"validation_{self.main_metric}": metric, "validation_loss": metrics["loss"]})
+        self.progress.write(f"step {state.step} | validation {self.main_metric} {metric:.4f}")
         state.evaluations_without_gain += 1
-        if state.best_accuracy is None or metrics["accuracy"] > state.best_accuracy:
-            state.best_accuracy, state.best_step, state.evaluations_without_gain = metrics["accuracy"], state.step, 0
+        if state.best_metric is None or metric > state.best_metric:
+            state.best_metric, state.best_step, state.evaluations_without_gain = metric, state.step, 0
             weights = self.bare_model.state_dict()
             self.best_weights = {name: weight.detach().cpu().clone() for name, weight in weights.items()}
 
     def is_out_of_patience(self) -> bool:
-        """Return whether the validation accuracy has stood still for too long."""
+        """Return whether the validation split has seen no gain for too long."""
         patience = self.args.early_stopping_patience
         return patience is not None and self.state.evaluations_without_gain >= patience
 
@@ -467,35 +540,31 @@ class Run:
         validation = self.loaders.get("validation")
         num_validation_examples = 0 if validation is None else len(validation.dataset)  # type: ignore[arg-type]  # sized
         results: dict[str, Any] = {
+            "problem_type": self.problem_type,
             "test_accuracy": None,
             "test_macro_f1": None,
-            "validation_accuracy": state.best_accuracy,
-            "train_accuracy": state.correct / max(state.seen, 1),
+            "validation_accuracy": None,
+            f"validation_{self.main_metric}": state.best_metric,
+            "train_accuracy": None if self.problem_type == "regression" else state.correct / max(state.seen, 1),
             "epoch": state.num_texts / num_train_examples,
             "step": state.step,
-            "best_step": state.best_step if state.best_accuracy is not None else state.step,
+            "best_step": state.best_step if state.best_metric is not None else state.step,
             "train_runtime": state.train_runtime,
             "train_samples_per_second": state.num_texts / max(state.train_runtime, 1e-9),
             "num_train_examples": num_train_examples,
             "num_validation_examples": num_validation_examples,
             "num_test_examples": 0,
-            "num_parameters": sum(weight.numel() for weight in self.bare_model.parameters()),
             "num_processes": self.accelerator.num_processes,
             "seed": self.args.seed,
             "device": self.accelerator.device.type,
             "num_threads": self.num_threads,
-            "python_version": platform.python_version(),
-            "torch_version": torch.__version__,
-            "transformers_version": transformers.__version__,
-            "rnn_hf_version": rnn_hf.__version__,
+            **size_and_versions(self.bare_model),
         }
         if "test" in self.loaders:
             logits, labels = predict_split(self.model, self.loaders["test"], self.accelerator, "Testing")
-            metrics = classification_metrics(logits, labels, self.label_names)
+            metrics = compute_metrics(logits, labels, self.label_names, self.problem_type)
             results |= {f"test_{name}": value for name, value in metrics.items()}
             results["num_test_examples"] = results.pop("test_num_examples")
-            if "test_confusion_matrix" in results:
-                results["test_calibration"] = calibration(logits, labels)
         return results | {"log": state.log}
 
     def end(self) -> None:
@@ -512,11 +581,12 @@ class Run:
 def print_summary(results: dict[str, Any], folder: str, seconds: float) -> None:
     """Print what came out, where it lies and how to load it."""
     test = "no test split"
-    if results["test_accuracy"] is not None:
-        test = (
-            f"{100 * results['test_accuracy']:.2f} % accuracy, {100 * results['test_macro_f1']:.2f} % macro F1 "
-            f"on {results['num_test_examples']:,} rows"
-        )
+    if results["num_test_examples"] and results["problem_type"] == "regression":
+        test = f"R2 {results['test_r2']:.3f}, mean absolute error {results['test_mae']:.3f}"
+    elif results["num_test_examples"]:
+        test = f"{100 * results['test_accuracy']:.2f} % accuracy, {100 * results['test_macro_f1']:.2f} % macro F1"
+    if results["num_test_examples"]:
+        test += f" on {results['num_test_examples']:,} rows"
     size = (Path(folder) / "model.safetensors").stat().st_size / 1e6
     print(
         f"""
@@ -551,33 +621,13 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     with user_errors("train.py"):
         parser = ScriptParser((ModelArguments, DataArguments, TrainArguments), description=__doc__)
         (model_args, data_args, args), given = parser.parse(sys.argv[1:] if argv is None else argv)
-        if data_args.dataset_name is None and not data_args.has_files:
-            data_args.dataset_name = DEFAULT_DATASET
-        RNNConfig(**asdict(model_args))  # a wrong value is told before any data is read
         check_output_dir(args)
         if args.push_to_hub:
             check_hub_access(args.hub_model_id)
         accelerator = start_accelerator(args)
         set_seed(args.seed)
 
-        known_labels = None
-        if args.model_name_or_path is not None:
-            known_labels = list(AutoConfig.from_pretrained(args.model_name_or_path).id2label.values())
-        with accelerator.main_process_first():  # the others read what it has cached
-            texts = load_data(data_args, args, known_labels)
-            tokenizer = load_tokenizer(texts, model_args, data_args, args)
-            dataset = encode_dataset(texts, tokenizer, data_args.max_length)
-        label_names = texts["train"].features["label"].names
-        model = create_model(tokenizer, label_names, model_args, args, given)
-        if data_args.word_vectors is not None:
-            vectors = read_word_vectors(data_args.word_vectors, tokenizer.get_vocab())
-            embeddings = model.model.embed_tokens
-            initialize_embeddings(embeddings.weight, vectors, padding_idx=embeddings.padding_idx)
-            accelerator.print(f"{data_args.word_vectors}: {vectors}")
-
-        # the recipe says what the model became: a checkpoint's sizes, the vocabulary that was found
-        model_args = ModelArguments(**{name: getattr(model.config, name) for name in asdict(model_args)})
-        recipe = as_recipe(model_args, data_args, args)
+        dataset, tokenizer, model, label_names, problem_type, recipe = prepare(model_args, data_args, args, given)
         loaders, sampler = create_loaders(dataset, tokenizer, args, accelerator)
         accelerator.print(
             f"{len(sampler.lengths):,} training texts in {len(sampler):,} batches, {len(tokenizer):,} words; "
@@ -587,6 +637,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         num_steps = args.max_steps if args.max_steps > 0 else math.ceil(args.num_train_epochs * steps_per_epoch)
         optimizer = create_optimizer(model, args, accelerator.device)
         schedule = create_schedule(optimizer, args, num_steps)
+        loss = training_loss(dataset["train"], label_names, problem_type, args, accelerator.device)
         run = Run(
             args=args,
             recipe=recipe,
@@ -597,6 +648,8 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
             loaders=loaders,
             sampler=sampler,
             label_names=label_names,
+            problem_type=problem_type,
+            loss=loss,
             num_steps=num_steps,
         )
         if args.resume_from_checkpoint is not None:

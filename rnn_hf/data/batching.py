@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 
 import datasets
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
@@ -27,7 +29,7 @@ class TokenBatch(NamedTuple):
     lengths: np.ndarray
     """Number of tokens of each row. Shape `(batch_size,)`."""
     labels: np.ndarray
-    """Shape `(batch_size,)`."""
+    """Class ids, int64 of shape `(batch_size,)`; or numbers, float32 of that shape or `(batch_size, num_labels)`."""
     row: np.ndarray
     """Where in its split each row stands. Shape `(batch_size,)`."""
 
@@ -51,7 +53,10 @@ class EncodedRows(Dataset[TokenBatch]):
         self._dataset = dataset
         table = dataset.with_format("arrow")[:]
         self.lengths: np.ndarray = table["length"].to_numpy().astype(np.int32)
-        self._labels = table["labels"].to_numpy()
+        labels = table["labels"]
+        is_table = pa.types.is_fixed_size_list(labels.type)
+        flat = (pc.list_flatten(labels) if is_table else labels).to_numpy()
+        self._labels: np.ndarray = flat.reshape(len(labels), -1) if is_table else flat
         self._row = table["row"].to_numpy()
         texts = [chunk for chunk in table["input_ids"].chunks if len(chunk)]
         self._tokens = [chunk.values.to_numpy() for chunk in texts]
@@ -95,11 +100,11 @@ class PaddingCollator:
         self.pad_token_id = pad_token_id
 
     def __call__(self, rows: TokenBatch) -> dict[str, Tensor]:
-        """Return the batch, all int64.
+        """Return the batch, all int64 but for labels that are numbers.
 
         Returns:
-            `input_ids` and `attention_mask` (1 for tokens, 0 for padding), shape `(batch_size, longest)`, `labels` and
-            `row` (where in its split the text stands), shape `(batch_size,)`.
+            `input_ids` and `attention_mask` (1 for tokens, 0 for padding), shape `(batch_size, longest)`, `labels` as
+            in `TokenBatch`, and `row` (where in its split the text stands), shape `(batch_size,)`.
         """
         input_ids, mask = pad(rows.tokens, rows.lengths, self.pad_token_id)
         return {

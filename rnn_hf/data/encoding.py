@@ -1,8 +1,10 @@
 """From texts to rows of tokens, in Arrow files that are memory mapped."""
 
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
-from datasets import DatasetDict, Features, List, Value
+from datasets import ClassLabel, DatasetDict, Features, List, Value
 from datasets.fingerprint import Hasher
 from transformers import PreTrainedTokenizerBase
 
@@ -23,8 +25,9 @@ def encode_dataset(dataset: DatasetDict, tokenizer: PreTrainedTokenizerBase, max
         max_length: Number of tokens a text is cut to. `None`: texts stay whole.
 
     Returns:
-        Splits with the columns `input_ids` (list of int32), `labels` (int64), `length` (int32, number of tokens) and
-        `row` (int32, index of the row in its split).
+        Splits with the columns `input_ids` (list of int32), `labels`, `length` (int32, number of tokens) and `row`
+        (int32, index of the row in its split). Labels are what the loss asks for: int64 for one class a text, a list
+        of float32, 0 or 1 for each class, for several, and float32, or a list of them, for a regression.
 
     Raises:
         ValueError: If `max_length` is below 1.
@@ -34,21 +37,31 @@ def encode_dataset(dataset: DatasetDict, tokenizer: PreTrainedTokenizerBase, max
     encode, content = fast_encoder(tokenizer, max_length)
     content = content or Hasher.hash(tokenizer)
 
-    def encode_rows(texts: list[str], labels: list[int], rows: list[int], pages: MappedPages) -> pa.Table:
+    # every split has the features of the first
+    feature = next(iter(dataset.values())).features["label"] if dataset else Value("int64")
+    is_multi_hot = isinstance(feature, List) and isinstance(feature.feature, ClassLabel)
+    label = Value("int64") if isinstance(feature, ClassLabel) else feature
+    if is_multi_hot:
+        label = List(Value("float32"), length=feature.feature.num_classes)
+    features = Features(input_ids=List(Value("int32")), labels=label, length=Value("int32"), row=Value("int32"))
+
+    def label_array(labels: list[Any]) -> pa.Array:
+        if is_multi_hot:
+            labels = list(multi_hot(labels, feature.feature.num_classes))
+        return pa.array(labels, type=features.arrow_schema.field("labels").type)
+
+    def encode_rows(texts: list[str], labels: list[Any], rows: list[int], pages: MappedPages) -> pa.Table:
         tokens, lengths = encode(texts)
         pages.release()
         offsets = pa.array(np.append(0, lengths.cumsum()), type=pa.int32())
         columns = [
             pa.ListArray.from_arrays(offsets, pa.array(tokens)),
-            pa.array(labels),
+            label_array(labels),
             pa.array(lengths, type=pa.int32()),
             pa.array(rows, type=pa.int32()),
         ]
         return pa.Table.from_arrays(columns, names=list(features))
 
-    features = Features(
-        input_ids=List(Value("int32")), labels=Value("int64"), length=Value("int32"), row=Value("int32")
-    )
     return DatasetDict(
         {
             split: rows.map(
@@ -65,3 +78,17 @@ def encode_dataset(dataset: DatasetDict, tokenizer: PreTrainedTokenizerBase, max
             for split, rows in dataset.items()
         }
     )
+
+
+def multi_hot(labels: list[list[int]], num_classes: int) -> np.ndarray:
+    """Return 1 for the classes of each text and 0 for the others. Shape `(num_texts, num_classes)`, float32.
+
+    Example:
+        >>> multi_hot([[2, 0], []], num_classes=3)
+        array([[1., 0., 1.],
+               [0., 0., 0.]], dtype=float32)
+    """
+    flags = np.zeros((len(labels), num_classes), dtype=np.float32)
+    for row, classes in zip(flags, labels, strict=True):
+        row[classes] = 1
+    return flags

@@ -6,7 +6,7 @@ Texts stay in Arrow files that are memory mapped, so that memory does not grow w
 import glob
 import html
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,25 @@ import datasets
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from datasets import ClassLabel, Dataset, DatasetDict, Features, Value, load_dataset
+from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value, load_dataset
 from datasets.exceptions import DatasetNotFoundError
 from datasets.fingerprint import Hasher
 from huggingface_hub import constants, get_session
 
+from rnn_hf.configuration_rnn import ProblemType
+
 from .demo_news import load_demo_news
+from .labels import (
+    check_numbers,
+    class_ids,
+    column_of,
+    convert_labels,
+    item_of,
+    label_feature,
+    listed,
+    multi_hot_width,
+    recognize_problem_type,
+)
 from .memory import MappedPages
 
 DEFAULT_DATASET = "fancyzhx/ag_news"
@@ -39,8 +52,6 @@ _READERS: Mapping[str, tuple[str, dict[str, Any]]] = {
     ".json": ("json", {}),
     ".parquet": ("parquet", {}),
 }
-
-_LABEL_VALUES = (Value("string"), Value("large_string"), Value("bool"))
 
 # Names that no English sentence ends a word with, so that they are entities even where the ampersand is lost.
 _ENTITY = re.compile(
@@ -79,16 +90,18 @@ def load_text_dataset(
     text_column_names: Sequence[str] | None = None,
     label_column_name: str = "label",
     label_names: Sequence[str] | None = None,
+    problem_type: ProblemType | None = None,
     splits: Sequence[str] | None = None,
     validation_size: float = 0.05,
     seed: int = 42,
     clean_text: bool = False,
     max_train_samples: int | None = None,
 ) -> DatasetDict:
-    """Load a dataset with one label a text as the columns `text` and `label`.
+    """Load a dataset as the columns `text` and `label`: one class a text, several, or numbers.
 
-    Where there is no validation split, a stratified one is cut from the training rows: at least one row of each class
-    that has two or more; a class of one row stays in training. The cut and the sample depend on `seed` alone.
+    Where there is no validation split, one is cut from the training rows. With one class a text it is stratified: at
+    least one row of each class that has two or more; a class of one row stays in training. The cut and the sample
+    depend on `seed` alone.
 
     Args:
         dataset_name: Id on the Hugging Face Hub, folder in the Hub's layout, or `"demo"` (generated, needs no
@@ -99,10 +112,13 @@ def load_text_dataset(
         test_file: Test rows, likewise.
         text_column_names: Columns that make up the text, joined by one blank; a missing value counts as an empty
             text. Defaults to `text`, or else to the only column of strings.
-        label_column_name: Column of the labels: `ClassLabel`, strings, integers or booleans.
+        label_column_name: Column of the labels: a `ClassLabel`, strings, integers or booleans for one class a text;
+            lists of them for several, where integers of 0 and 1, as many in each row, stand for all classes in turn;
+            floating-point numbers for a regression, lists of them for one with several targets.
         label_names: Classes in the order of their ids, such as those of a loaded model. Labels are matched by name;
             where none matches and all are numbers, they are taken for ids. Defaults to the classes of the training
-            split: the names of its `ClassLabel`, or else its labels, sorted.
+            split: the names of its `ClassLabel`, or else its labels, sorted. A regression does not ask for them.
+        problem_type: What the labels ask for, such as a regression on integers. Defaults to what their type says.
         splits: Which of `"train"`, `"validation"` and `"test"` to return. Defaults to those there are.
         validation_size: Share of the training rows that becomes the validation split, where there is none; 0: none.
         seed: Seed of the cut and of the sample.
@@ -110,7 +126,8 @@ def load_text_dataset(
         max_train_samples: Size of a random sample of the training rows, drawn after the cut. Defaults to all.
 
     Returns:
-        The splits that are present, each with the columns `text` (string) and `label` (`ClassLabel`).
+        The splits that are present, each with the columns `text` (string) and `label`: a `ClassLabel`, a list of it,
+        a float32, or a list of as many float32.
 
     Raises:
         FileNotFoundError: If the dataset or a file does not exist.
@@ -123,7 +140,7 @@ def load_text_dataset(
     """
     for split in splits or ():
         if split not in SPLITS:
-            raise ValueError(f'`splits` must be of {_listed(SPLITS)}, got "{split}".')
+            raise ValueError(f'`splits` must be of {listed(SPLITS)}, got "{split}".')
     if not 0 <= validation_size < 1:
         raise ValueError(f"`validation_size` must be at least 0 and below 1, got {validation_size}.")
     if max_train_samples is not None and max_train_samples < 1:
@@ -139,38 +156,44 @@ def load_text_dataset(
         names = {split: _VALIDATION_ALIASES if split == "validation" else (split,) for split in SPLITS}
         found = {split: loaded[name] for split in SPLITS for name in reversed(names[split]) if name in loaded}
         if not found:
-            raise ValueError(f"The dataset must have a split of {_listed(SPLITS)}, got {_listed(loaded)}.")
+            raise ValueError(f"The dataset must have a split of {listed(SPLITS)}, got {listed(loaded)}.")
 
     cut = validation_size > 0 and "validation" not in found and "train" in found
     available = [split for split in SPLITS if split in found or (cut and split == "validation")]
     for split in splits or ():
         if split not in available:
-            raise ValueError(f'The dataset has no "{split}" split. Choose from {_listed(available)}.')
+            raise ValueError(f'The dataset has no "{split}" split. Choose from {listed(available)}.')
     wanted = [split for split in available if splits is None or split in splits]
     needed = [split for split in found if split in wanted or (cut and split == "train" and "validation" in wanted)]
 
     reference = {split: found[split] for split in (["train"] if "train" in found else needed)}
-    classes = _classes(reference, label_column_name) if label_names is None else list(label_names)
-    declared = all(isinstance(rows.features.get(label_column_name), ClassLabel) for rows in reference.values())
+    problem = problem_type or recognize_problem_type(reference, label_column_name)
+    feature = label_feature(reference, label_column_name, problem, label_names)
+    is_multi_hot = multi_hot_width(reference, label_column_name, problem, label_names) is not None
+    declared = all(isinstance(item_of(rows.features[label_column_name]), ClassLabel) for rows in reference.values())
     result = {}
     for split in needed:
         columns = _text_columns(found[split], text_column_names, label_column_name)
-        ids = _class_ids(
-            found[split], label_column_name, classes, split, ids_allowed=declared or label_names is not None
-        )
-        result[split] = _text_and_label(found[split], columns, label_column_name, ids, classes, clean_text)
+        ids = None
+        if problem == "regression" or is_multi_hot:
+            width = len(item_of(feature).names) if is_multi_hot else getattr(feature, "length", None)
+            check_numbers(found[split], label_column_name, split, problem, width)
+        else:
+            ids = class_ids(
+                found[split],
+                label_column_name,
+                split,
+                problem,
+                item_of(feature).names,
+                ids_allowed=declared or label_names is not None,
+            )
+        result[split] = _text_and_label(found[split], columns, label_column_name, problem, ids, feature, clean_text)
     if cut and "train" in needed:
         result["train"], result["validation"] = _cut_validation(result["train"], validation_size, seed)
     if max_train_samples is not None and max_train_samples < len(result.get("train", ())):
         sample = np.random.default_rng(seed).permutation(len(result["train"]))[:max_train_samples]
         result["train"] = result["train"].select(np.sort(sample))
     return DatasetDict({split: result[split] for split in wanted})
-
-
-def _listed(names: Iterable[str]) -> str:
-    """Return the names for a message, not more than 20 of them."""
-    names = list(names)
-    return ", ".join(names[:20]) + (f", ... ({len(names)} in all)" if len(names) > 20 else "")
 
 
 def _reason(error: BaseException) -> str:
@@ -186,7 +209,7 @@ def _read_file(split: str, path: Path) -> Dataset:
     if not path.exists():
         raise FileNotFoundError(f"{flag} must be a file, but there is none at {path}. Check the path.")
     if path.suffix.lower() not in _READERS:
-        raise ValueError(f"{flag} must end in {_listed(_READERS)}, got {path}. Convert the file or rename it.")
+        raise ValueError(f"{flag} must end in {listed(_READERS)}, got {path}. Convert the file or rename it.")
     reader, options = _READERS[path.suffix.lower()]
     try:
         return load_dataset(reader, data_files={split: glob.escape(str(path.absolute()))}, **options)[split]
@@ -226,7 +249,7 @@ def _load_named(name: str, config: str | None) -> DatasetDict:
         configs = _configs_to_choose_from(name, config)
         if configs:
             raise ValueError(
-                f'`--dataset_config_name` must be one of {_listed(configs)} for "{name}", got {config}. Choose one.'
+                f'`--dataset_config_name` must be one of {listed(configs)} for "{name}", got {config}. Choose one.'
             ) from error
         raise ValueError(f'"{name}" could not be read as a dataset ({_reason(error)}). Mend its files.') from error
 
@@ -261,11 +284,6 @@ def _offline(enabled: bool) -> Iterator[None]:
         datasets.config.HF_HUB_OFFLINE = before
 
 
-def _column(dataset: Dataset, name: str) -> pa.ChunkedArray:
-    """Return a column as it lies in its file."""
-    return dataset.select_columns([name]).with_format("arrow")[:][name]
-
-
 def _text_columns(dataset: Dataset, wanted: Sequence[str] | None, label_column: str) -> list[str]:
     """Return the columns that make up the text, checked."""
     others = [name for name in dataset.column_names if name != label_column]
@@ -275,13 +293,13 @@ def _text_columns(dataset: Dataset, wanted: Sequence[str] | None, label_column: 
         if len(wanted) != 1:
             raise ValueError(
                 f'The dataset has no column "text" and {len(strings)} other columns of strings '
-                f"(columns: {_listed(dataset.column_names)}). Pass `--text_column_names`."
+                f"(columns: {listed(dataset.column_names)}). Pass `--text_column_names`."
             )
     for name in wanted:
         if name not in others:
             problem = "is the label" if name == label_column else "is not in the dataset"
             raise ValueError(
-                f'Text column "{name}" {problem} (columns: {_listed(dataset.column_names)}). '
+                f'Text column "{name}" {problem} (columns: {listed(dataset.column_names)}). '
                 "Pass other `--text_column_names`."
             )
         if not isinstance(dataset.features[name], Value):
@@ -289,74 +307,32 @@ def _text_columns(dataset: Dataset, wanted: Sequence[str] | None, label_column: 
     return list(wanted)
 
 
-def _named_labels(dataset: Dataset, column: str, split: str) -> dict[Any, str]:
-    """Return the name of every label that occurs in a split."""
-    if column not in dataset.column_names:
-        raise ValueError(
-            f'Column "{column}" is not in the dataset (columns: {_listed(dataset.column_names)}). '
-            "Pass `--label_column_name`."
-        )
-    if len(dataset) == 0:
-        raise ValueError(f'The "{split}" split must have rows, got none.')
-    feature, labels = dataset.features[column], _column(dataset, column)
-    if labels.null_count:
-        row = pc.index(pc.is_null(labels), True).as_py()
-        raise ValueError(
-            f'Every row must have a label, got none in row {row} of the "{split}" split (the first row is 0).'
-        )
-    if not (pa.types.is_integer(labels.type) or feature in _LABEL_VALUES):
-        raise ValueError(
-            f'Column "{column}" must hold one class a row (a string, an integer or a boolean), got {feature}. '
-            "Pass `--label_column_name`."
-        )
-    names = dict(enumerate(feature.names)) if isinstance(feature, ClassLabel) else {}
-    return {label: names.get(label, str(label)) for label in pc.unique(labels).to_pylist()}
-
-
-def _classes(reference: Mapping[str, Dataset], column: str) -> list[str]:
-    """Return the names of the classes in the order of their ids."""
-    names: set[str] = set()
-    for split, rows in reference.items():
-        names.update(_named_labels(rows, column, split).values())
-        if isinstance(rows.features[column], ClassLabel):
-            return list(rows.features[column].names)
-    numbers = all(re.fullmatch(r"-?\d+", name) for name in names)
-    return sorted(names, key=int) if numbers else sorted(names)
-
-
-def _class_ids(
-    dataset: Dataset, column: str, classes: Sequence[str], split: str, *, ids_allowed: bool
-) -> dict[Any, int]:
-    """Return the class id of every label that occurs in a split."""
-    named = _named_labels(dataset, column, split)
-    ids = {name: class_id for class_id, name in enumerate(classes)}
-    if ids_allowed and not any(name in ids for name in named.values()):
-        ids = {str(class_id): class_id for class_id in range(len(classes))}
-    for label, name in named.items():
-        if name not in ids:
-            row = pc.index(_column(dataset, column), label).as_py()
-            raise ValueError(
-                f'Label "{name}" in row {row} of the "{split}" split (labels: {_listed(sorted(named.values()))}) is '
-                f"none of the classes {_listed(classes)}. Leave such rows out, or pass `--label_column_name`."
-            )
-    return {label: ids[name] for label, name in named.items()}
-
-
 def _text_and_label(
     dataset: Dataset,
     text_columns: list[str],
     label_column: str,
-    ids: dict[Any, int],
-    classes: list[str],
+    problem_type: ProblemType,
+    ids: dict[Any, int] | None,
+    label: ClassLabel | List | Value,
     clean: bool,
 ) -> Dataset:
     """Return the columns `text` and `label`, written anew only where they differ from those that are there."""
-    features = Features(text=Value("string"), label=ClassLabel(names=classes))
+    features = Features(text=Value("string"), label=label)
     first = text_columns[0]
     as_they_are = len(text_columns) == 1 and not clean and dataset.features[first] == features["text"]
-    if as_they_are and dataset.features[label_column] == features["label"] and not _column(dataset, first).null_count:
+    if (
+        as_they_are
+        and dataset.features[label_column] == features["label"]
+        and not column_of(dataset, first).null_count
+    ):
         return dataset.select_columns([first, label_column]).rename_columns({first: "text", label_column: "label"})
-    settings = {"text_columns": text_columns, "label_column": label_column, "ids": ids, "clean": clean}
+    settings = {
+        "text_columns": text_columns,
+        "label_column": label_column,
+        "problem_type": problem_type,
+        "ids": ids,
+        "clean": clean,
+    }
     return (
         dataset.with_format("arrow")
         .map(
@@ -366,7 +342,7 @@ def _text_and_label(
             features=features,
             fn_kwargs={**settings, "pages": MappedPages(dataset)},
             # where the pages lie is nothing that the texts depend on
-            new_fingerprint=Hasher.hash([dataset._fingerprint, _convert, clean_text, settings, classes]),
+            new_fingerprint=Hasher.hash([dataset._fingerprint, _convert, clean_text, settings, label]),
             desc="Preparing texts",
         )
         .with_format(None)
@@ -377,7 +353,8 @@ def _convert(
     table: pa.Table,
     text_columns: list[str],
     label_column: str,
-    ids: dict[Any, int],
+    problem_type: ProblemType,
+    ids: dict[Any, int] | None,
     clean: bool,
     pages: MappedPages,
 ) -> pa.Table:
@@ -386,15 +363,16 @@ def _convert(
     text = pc.binary_join_element_wise(*texts, " ")
     if clean:
         text = pa.array([clean_text(text) for text in text.to_pylist()], type=pa.string())
-    positions = pc.index_in(table[label_column], pa.array(list(ids), type=table[label_column].type))
-    label = pc.take(pa.array(list(ids.values()), type=pa.int64()), positions)
+    label = convert_labels(table[label_column], problem_type, ids)
     pages.release()
     return pa.table({"text": text, "label": label})
 
 
 def _cut_validation(dataset: Dataset, share: float, seed: int) -> tuple[Dataset, Dataset]:
     """Return the rows that stay in training and those that are held out, both in their old order."""
-    labels = _column(dataset, "label").to_numpy()
+    labels = np.zeros(len(dataset), dtype=np.int64)
+    if isinstance(dataset.features["label"], ClassLabel):
+        labels = column_of(dataset, "label").to_numpy()
     shuffled = np.random.default_rng(seed).permutation(len(labels))
     held_out = np.zeros(len(labels), dtype=bool)
     for label in np.unique(labels):

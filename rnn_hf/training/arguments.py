@@ -3,12 +3,13 @@
 The names are those of `transformers.TrainingArguments` and of `RNNConfig` wherever these have one.
 """
 
+import math
 import operator
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
-from rnn_hf.configuration_rnn import CellType, ClassifierPooling, RecurrentInitializer
+from rnn_hf.configuration_rnn import CellType, ClassifierPooling, ProblemType, RecurrentInitializer
 
 OptimizerName = Literal[
     "adam", "adamw_torch", "adamw_torch_fused", "lazy_adam", "lazy_adamw", "adagrad", "rmsprop", "sgd"
@@ -43,6 +44,14 @@ def check_domains(arguments: Any) -> None:
         if value is not None and not all(COMPARISONS[key][0](value, bound) for key, bound in domain.items()):
             expected = " and ".join(f"{COMPARISONS[key][1]} {bound}" for key, bound in domain.items())
             raise ValueError(f"`--{entry.name}` must be {expected}, got {value}.")
+
+
+def is_positive_number(word: str) -> bool:
+    """Return whether a word is a finite number above 0."""
+    try:
+        return 0 < float(word) < math.inf
+    except ValueError:
+        return False
 
 
 @dataclass
@@ -82,6 +91,10 @@ class DataArguments:
         default=None, metadata={"help": "Columns of the text, joined by a blank. Default: `text`, or the only one."}
     )
     label_column_name: str = flag("label", "Column of the label.")
+    problem_type: ProblemType | None = flag(
+        None,
+        "What the labels ask for. Default: numbers with a decimal point, lists, or one class a text, as they are.",
+    )
     clean_text: bool = flag(False, "Whether to decode HTML entities and drop tags and stray backslashes.")
     validation_size: float = flag(
         0.05, "Share of the training rows cut off for validation where no such split exists.", at_least=0, below=1
@@ -127,6 +140,10 @@ class TrainArguments:
     max_grad_norm: float = flag(1.0, "Norm to which gradients are clipped; 0: never.", at_least=0)
     gradient_accumulation_steps: int = flag(1, "Batches per optimizer step.", at_least=1)
     label_smoothing_factor: float = flag(0.0, "Share of each label spread over all classes.", at_least=0, below=1)
+    class_weights: list[str] | None = field(
+        default=None,
+        metadata={"help": "A number for each class, or `balanced`: rare classes weigh more in the training loss."},
+    )
     train_sampling_strategy: SamplingStrategy = flag(
         "group_by_length", "Batches of texts of like length, or drawn without regard to it."
     )
@@ -136,7 +153,7 @@ class TrainArguments:
     eval_strategy: IntervalStrategy = flag("epoch", "When the validation split is evaluated.")
     eval_steps: int = flag(500, 'Steps between two evaluations with `--eval_strategy "steps"`.', at_least=1)
     early_stopping_patience: int | None = flag(
-        None, "Stop after this many evaluations without a better validation accuracy.", at_least=1
+        None, "Stop after this many evaluations without a better validation score.", at_least=1
     )
     save_strategy: IntervalStrategy = flag("no", "When the state of the run is saved.")
     save_steps: int = flag(500, 'Steps between two checkpoints with `--save_strategy "steps"`.', at_least=1)
@@ -157,6 +174,10 @@ class TrainArguments:
             raise ValueError("`--push_to_hub` needs a repository. Pass `--hub_model_id OWNER/NAME`.")
         if self.early_stopping_patience is not None and self.eval_strategy == "no":
             raise ValueError("`--early_stopping_patience` needs evaluations. Set `--eval_strategy epoch` or `steps`.")
+        if self.class_weights is not None and self.class_weights != ["balanced"]:
+            for weight in self.class_weights:
+                if not is_positive_number(weight):
+                    raise ValueError(f"`--class_weights` must be `balanced` or numbers above 0, got {weight!r}.")
         if self.max_steps == 0:
             raise ValueError("`--max_steps` must be -1 or at least 1, got 0.")
 

@@ -31,7 +31,7 @@ class RunState:
         step: Optimizer steps taken.
         epoch: Epoch that is being read, from 0.
         batch: Batches of that epoch already read.
-        best_accuracy: Best validation accuracy so far, or `None`.
+        best_metric: Best validation accuracy, or other metric that decides, so far; `None` before the first.
         best_step: The step it was measured at.
         evaluations_without_gain: Evaluations since then.
         seen: Texts of this epoch that were trained on.
@@ -45,7 +45,7 @@ class RunState:
     step: int = 0
     epoch: int = 0
     batch: int = 0
-    best_accuracy: float | None = None
+    best_metric: float | None = None
     best_step: int = 0
     evaluations_without_gain: int = 0
     seen: int = 0

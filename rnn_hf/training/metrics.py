@@ -1,4 +1,4 @@
-"""Metrics of a classifier, from the logits of a whole split."""
+"""Metrics of a classifier or a regression, from the logits of a whole split."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,9 +8,19 @@ import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
 from accelerate.utils import tqdm
+from scipy.stats import spearmanr
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
+
+from rnn_hf.configuration_rnn import ProblemType
+
+# By which the best weights are told; for each, more is better
+MAIN_METRICS: dict[ProblemType, str] = {
+    "single_label_classification": "accuracy",
+    "multi_label_classification": "micro_f1",
+    "regression": "r2",
+}
 
 
 @torch.no_grad()
@@ -29,7 +39,8 @@ def predict_split(
         description: What the progress bar says.
 
     Returns:
-        Logits, float32 of shape `(num_examples, num_labels)`, and labels, int64 of shape `(num_examples,)`.
+        Logits, float32 of shape `(num_examples, num_labels)`, and labels, a row for each example, as the batches have
+        them.
     """
     model.eval()
     parts = []
@@ -44,6 +55,44 @@ def predict_split(
     return logits[first], labels[first]
 
 
+def compute_metrics(
+    logits: np.ndarray,
+    labels: np.ndarray,
+    label_names: Sequence[str],
+    problem_type: ProblemType,
+    threshold: float = 0.5,
+) -> dict[str, Any]:
+    """Return the metrics that fit a problem, as its own function describes them.
+
+    Args:
+        logits: What the model answers. Shape `(num_examples, num_labels)`.
+        labels: What is true.
+        label_names: Names of the classes or targets in the order of their ids.
+        problem_type: What the labels ask for.
+        threshold: Probability from which a class is taken to hold, where a text has several.
+    """
+    if problem_type == "single_label_classification":
+        return classification_metrics(logits, labels, label_names)
+    if problem_type == "multi_label_classification":
+        return multi_label_metrics(logits, labels, label_names, threshold)
+    return regression_metrics(logits, labels, label_names)
+
+
+def num_correct(logits: Tensor, labels: Tensor, problem_type: ProblemType) -> Tensor:
+    """Return how many texts have the right class, or exactly the right classes; 0 for a regression.
+
+    Args:
+        logits: What the model answers. Shape `(num_examples, num_labels)`.
+        labels: What is true.
+        problem_type: What the labels ask for.
+    """
+    if problem_type == "single_label_classification":
+        return (logits.argmax(dim=-1) == labels).sum()
+    if problem_type == "multi_label_classification":
+        return ((logits > 0) == labels.bool()).all(dim=-1).sum()
+    return torch.zeros((), device=logits.device)
+
+
 def classification_metrics(logits: np.ndarray, labels: np.ndarray, label_names: Sequence[str]) -> dict[str, Any]:
     """Return accuracy, macro F1, the figures of each class and the confusion matrix.
 
@@ -54,7 +103,8 @@ def classification_metrics(logits: np.ndarray, labels: np.ndarray, label_names: 
 
     Returns:
         A mapping that JSON can hold. `"loss"` is the mean cross-entropy in nats, `"macro_f1"` the mean over the
-        classes that occur, and `"confusion_matrix"` has the true classes as rows and the predicted ones as columns.
+        classes that occur, `"confusion_matrix"` has the true classes as rows and the predicted ones as columns, and
+        `"calibration"` is what `calibration` returns.
 
     Example:
         >>> metrics = classification_metrics(np.eye(2), np.array([0, 0]), ["bad", "good"])
@@ -64,19 +114,15 @@ def classification_metrics(logits: np.ndarray, labels: np.ndarray, label_names: 
     ids = list(range(len(label_names)))
     predictions = logits.argmax(axis=1)
     columns = precision_recall_fscore_support(labels, predictions, labels=ids, zero_division=0)
-    names = ("precision", "recall", "f1", "support")
-    per_class = {
-        label: {name: column[index].item() for name, column in zip(names, columns, strict=True)}
-        for index, label in enumerate(label_names)
-    }
     occurring = np.union1d(labels, predictions)
     return {
         "accuracy": float((predictions == labels).mean()),
         "macro_f1": float(columns[2][occurring].mean()),
         "loss": float(F.cross_entropy(torch.from_numpy(logits).double(), torch.from_numpy(labels))),
         "num_examples": len(labels),
-        "per_class": per_class,
+        "per_class": _per_class(columns, label_names),
         "confusion_matrix": confusion_matrix(labels, predictions, labels=ids).tolist(),
+        "calibration": calibration(logits, labels),
     }
 
 
@@ -118,3 +164,83 @@ def calibration(logits: np.ndarray, labels: np.ndarray, num_bins: int = 15) -> d
     ]
     gaps = [entry["count"] * abs(entry["mean_confidence"] - entry["accuracy"]) for entry in bins]
     return {"expected_calibration_error": sum(gaps) / len(labels), "num_bins": num_bins, "bins": bins}
+
+
+def multi_label_metrics(
+    logits: np.ndarray, labels: np.ndarray, label_names: Sequence[str], threshold: float = 0.5
+) -> dict[str, Any]:
+    """Return the metrics of texts that have any number of classes.
+
+    Args:
+        logits: Scores. Shape `(num_examples, num_labels)`.
+        labels: 1 for the classes of a text, 0 for the others. Shape `(num_examples, num_labels)`.
+        label_names: Names of the classes in the order of their ids.
+        threshold: Probability from which a class is taken to hold.
+
+    Returns:
+        A mapping that JSON can hold. `"accuracy"` is the share of texts whose classes are all right and no others,
+        `"micro_f1"` counts every decision alike, `"macro_f1"` is the mean over the classes that occur, and `"loss"`
+        the mean binary cross-entropy in nats.
+
+    Example:
+        >>> metrics = multi_label_metrics(np.array([[9.0, -9.0], [9.0, 9.0]]), np.array([[1, 0], [0, 1]]), ["a", "b"])
+        >>> metrics["accuracy"], round(metrics["micro_f1"], 2), round(metrics["macro_f1"], 2)
+        (0.5, 0.8, 0.83)
+    """
+    scores = torch.from_numpy(logits).double()
+    predictions, truth = (scores.sigmoid() >= threshold).numpy(), labels.astype(bool)
+    columns = precision_recall_fscore_support(truth, predictions, zero_division=0)
+    _, _, micro_f1, _ = precision_recall_fscore_support(truth, predictions, average="micro", zero_division=0)
+    occurring = truth.any(axis=0) | predictions.any(axis=0)
+    return {
+        "accuracy": float((predictions == truth).all(axis=1).mean()),
+        "micro_f1": float(micro_f1),
+        "macro_f1": float(columns[2][occurring].mean()) if occurring.any() else 0.0,
+        "loss": float(F.binary_cross_entropy_with_logits(scores, torch.from_numpy(labels).double())),
+        "threshold": threshold,
+        "num_examples": len(labels),
+        "per_class": _per_class(columns, label_names),
+    }
+
+
+def regression_metrics(logits: np.ndarray, labels: np.ndarray, label_names: Sequence[str]) -> dict[str, Any]:
+    """Return the metrics of predicted numbers, means over the targets where there are several.
+
+    Args:
+        logits: Predicted numbers. Shape `(num_examples, num_labels)`.
+        labels: True numbers. Shape `(num_examples,)` or `(num_examples, num_labels)`.
+        label_names: Names of the targets.
+
+    Returns:
+        A mapping that JSON can hold: `"mse"` (also `"loss"`) and `"mae"`, the mean squared and absolute errors,
+        `"r2"`, the share of the variance that is explained, `"pearson"` and `"spearman"`, the correlations of numbers
+        and of ranks, and all of them `"per_target"` where there are several. What a constant leaves undefined is 0.
+
+    Example:
+        >>> regression_metrics(np.array([[1.0], [2.0], [6.0]]), np.array([1.0, 2.0, 3.0]), ["stars"])["mae"]
+        1.0
+    """
+    predictions, truth = (array.reshape(len(array), -1).astype(np.float64) for array in (logits, labels))
+    per_target = {}
+    for target, predicted, true in zip(label_names, predictions.T, truth.T, strict=True):
+        errors, variance = predicted - true, true.var()
+        varies = variance > 0 and predicted.var() > 0
+        per_target[target] = {
+            "mse": float((errors**2).mean()),
+            "mae": float(np.abs(errors).mean()),
+            "r2": float(1 - (errors**2).mean() / variance) if variance > 0 else 0.0,
+            "pearson": float(np.corrcoef(predicted, true)[0, 1]) if varies else 0.0,
+            "spearman": float(spearmanr(predicted, true).statistic) if varies else 0.0,
+        }
+    names = next(iter(per_target.values()))
+    means = {name: float(np.mean([figures[name] for figures in per_target.values()])) for name in names}
+    several = {"per_target": per_target} if len(per_target) > 1 else {}
+    return means | {"loss": means["mse"], "num_examples": len(labels)} | several
+
+
+def _per_class(columns: Sequence[np.ndarray], label_names: Sequence[str]) -> dict[str, dict[str, float]]:
+    names = ("precision", "recall", "f1", "support")
+    return {
+        label: {name: column[index].item() for name, column in zip(names, columns, strict=True)}
+        for index, label in enumerate(label_names)
+    }

@@ -7,6 +7,7 @@ import pyarrow.parquet
 import pytest
 from datasets import ClassLabel, Dataset, Features, Value
 
+from rnn_hf.configuration_rnn import ProblemType
 from rnn_hf.data.loading import clean_text, load_text_dataset
 from tests.conftest import in_new_process
 
@@ -318,11 +319,22 @@ def test_an_unlabelled_class_label_is_named(tmp_path: Path) -> None:
         load_text_dataset(str(tmp_path / "f"))
 
 
-@pytest.mark.parametrize("labels", [[0.5, 1.0], [[0, 1], [1]]])
-def test_a_label_must_be_a_class(tmp_path: Path, labels: list[object]) -> None:
+@pytest.mark.parametrize(
+    ("problem_type", "labels", "expected"),
+    [
+        ("single_label_classification", [0.5, 1.0], "one class a row"),
+        ("single_label_classification", [[0, 1], [1]], "one class a row"),
+        ("multi_label_classification", ["a", "b"], "a list of classes"),
+        ("multi_label_classification", [[0.5], [1.0]], "a list of classes"),
+        ("regression", ["a", "b"], "a number"),
+    ],
+)
+def test_labels_must_be_what_the_problem_asks_for(
+    tmp_path: Path, problem_type: ProblemType, labels: list[object], expected: str
+) -> None:
     folder = write_folder(tmp_path / "f", test={"text": ["p", "q"], "label": labels})
-    with pytest.raises(ValueError, match='Column "label" must hold one class a row'):
-        load_text_dataset(folder)
+    with pytest.raises(ValueError, match=f'Column "label" must hold {expected}.*Pass .*`--problem_type`'):
+        load_text_dataset(folder, problem_type=problem_type)
 
 
 def test_a_label_outside_the_training_classes_names_label_split_and_classes(tmp_path: Path) -> None:

@@ -15,7 +15,10 @@ from rnn_hf.reporting.dataset_facts import KNOWN
 from rnn_hf.reporting.markdown import plain
 from rnn_hf.reporting.model_card import RunFacts, read_run_facts, render_model_card
 from rnn_hf.training.arguments import DataArguments, ModelArguments, TrainArguments, as_recipe
-from tests.reporting.hub_values import LIBRARIES, LICENSES, PIPELINE_TAGS
+from tests.local_hub import LICENSES, PIPELINE_TAGS
+
+# https://github.com/huggingface/huggingface.js, packages/tasks/src/model-libraries.ts: those of text
+LIBRARIES = {"transformers", "sentence-transformers", "setfit", "flair", "spacy", "fasttext", "keras", "model2vec"}
 
 CLASS = {"precision": 0.5, "recall": 0.25, "f1": 0.75, "support": 1900}
 RESULTS: dict[str, Any] = {

@@ -18,7 +18,7 @@ from transformers import AutoTokenizer
 from rnn_hf import RNNForSequenceClassification
 from rnn_hf.data.demo_news import load_demo_news
 from rnn_hf.data.loading import DEFAULT_DATASET
-from rnn_hf.training.metrics import classification_metrics
+from rnn_hf.training.metrics import compute_metrics
 from scripts import evaluate, predict
 from scripts import train as script
 from tests import local_hub
@@ -141,10 +141,10 @@ def test_the_best_weights_are_kept(train: Train, monkeypatch: pytest.MonkeyPatch
     measured = []
 
     def declare(*args: Any) -> dict[str, Any]:
-        measured.append(classification_metrics(*args))
+        measured.append(compute_metrics(*args))
         return measured[-1] | {"accuracy": [0.3, 0.9, 0.5, 0.1][len(measured) - 1]}
 
-    monkeypatch.setattr(script, "classification_metrics", declare)
+    monkeypatch.setattr(script, "compute_metrics", declare)
     results, folder = train("run", "--num_train_epochs", "3", "--learning_rate", "0.03")
     assert (results["validation_accuracy"], results["best_step"], results["step"]) == (0.9, 14, 21)
     argv = ["--model_name_or_path", str(folder), "--dataset_name", "demo", "--split", "validation", "--use_cpu"]

@@ -39,7 +39,7 @@ class Trained:
     def save(self, folder: Path, step: int, best: dict[str, Tensor] | None = None, limit: int | None = None) -> Path:
         return save_checkpoint(
             folder,
-            RunState(step=step, best_accuracy=0.5, log=[{"loss": 0.1}]),
+            RunState(step=step, best_metric=0.5, log=[{"loss": 0.1}]),
             model=self.model,
             optimizer=self.optimizer,
             schedule=self.schedule,
@@ -61,7 +61,7 @@ def test_a_restored_run_goes_on_as_if_nothing_had_happened(tmp_path: Path, optim
         resumed.step(step)
     assert torch.equal(resumed.model.weight, undisturbed.model.weight)
     assert resumed.schedule.get_last_lr() == undisturbed.schedule.get_last_lr()
-    assert checkpoint.state == RunState(step=3, best_accuracy=0.5, log=[{"loss": 0.1}])
+    assert checkpoint.state == RunState(step=3, best_metric=0.5, log=[{"loss": 0.1}])
     assert checkpoint.arguments == {"seed": 3}
 
 

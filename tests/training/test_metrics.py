@@ -1,12 +1,28 @@
 import numpy as np
 import pytest
 from accelerate import Accelerator
-from sklearn.metrics import f1_score
+from scipy.stats import pearsonr, spearmanr
+from sklearn.metrics import (
+    accuracy_score,
+    f1_score,
+    mean_absolute_error,
+    mean_squared_error,
+    r2_score,
+    recall_score,
+)
 from torch import Tensor, nn, tensor
 from torch.utils.data import DataLoader
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from rnn_hf.training.metrics import calibration, classification_metrics, predict_split
+from rnn_hf.configuration_rnn import ProblemType
+from rnn_hf.training.metrics import (
+    calibration,
+    classification_metrics,
+    multi_label_metrics,
+    num_correct,
+    predict_split,
+    regression_metrics,
+)
 
 
 def test_metrics_are_those_computed_by_hand() -> None:
@@ -78,3 +94,46 @@ def test_logits_that_are_no_numbers_have_no_calibration_but_break_nothing() -> N
     measured = calibration(np.full((3, 2), np.nan, dtype=np.float32), np.array([0, 1, 1]))
     assert np.isnan(measured["expected_calibration_error"])
     assert sum(entry["count"] for entry in measured["bins"]) == 3
+
+
+def test_multi_label_metrics_are_scikit_learns() -> None:
+    generator = np.random.default_rng(0)
+    logits, labels = generator.normal(size=(50, 3)), (generator.random((50, 3)) < 0.4).astype(np.float32)
+    metrics = multi_label_metrics(logits, labels, ["a", "b", "c"], threshold=0.3)
+    predictions = 1 / (1 + np.exp(-logits)) >= 0.3
+    assert metrics["accuracy"] == pytest.approx(accuracy_score(labels, predictions))
+    for average in ("micro", "macro"):
+        assert metrics[f"{average}_f1"] == pytest.approx(f1_score(labels, predictions, average=average))
+    assert metrics["per_class"]["b"]["recall"] == pytest.approx(recall_score(labels[:, 1], predictions[:, 1]))
+
+
+def test_regression_metrics_are_scikit_learns_and_scipys() -> None:
+    generator = np.random.default_rng(0)
+    truth = generator.normal(size=(50, 2))
+    predictions = truth + generator.normal(size=(50, 2))
+    metrics = regression_metrics(predictions, truth, ["a", "b"])
+    assert metrics["mse"] == metrics["loss"] == pytest.approx(mean_squared_error(truth, predictions))
+    assert metrics["mae"] == pytest.approx(mean_absolute_error(truth, predictions))
+    assert metrics["r2"] == pytest.approx(r2_score(truth, predictions))
+    figures = metrics["per_target"]["b"]
+    assert figures["pearson"] == pytest.approx(pearsonr(truth[:, 1], predictions[:, 1]).statistic)
+    assert figures["spearman"] == pytest.approx(spearmanr(truth[:, 1], predictions[:, 1]).statistic)
+
+
+def test_a_constant_answer_has_finite_metrics() -> None:
+    metrics = regression_metrics(np.ones((3, 1)), np.array([1.0, 2.0, 3.0]), ["a"])
+    assert (metrics["pearson"], metrics["spearman"], metrics["r2"]) == (0, 0, pytest.approx(-1.5))
+    assert regression_metrics(np.ones((2, 1)), np.ones(2), ["a"])["r2"] == 0
+
+
+@pytest.mark.parametrize(
+    ("problem_type", "labels", "expected"),
+    [
+        ("single_label_classification", [0, 1, 1], 2),
+        ("multi_label_classification", [[1.0, 0], [0, 0], [1, 1]], 1),
+        ("regression", [[1.0, 0], [0, 0], [1, 1]], 0),
+    ],
+)
+def test_right_answers_are_counted(problem_type: ProblemType, labels: list[object], expected: int) -> None:
+    logits = tensor([[2.0, -1], [1, -1], [-2, 1]])
+    assert num_correct(logits, tensor(labels), problem_type) == expected

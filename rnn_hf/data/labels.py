@@ -1,0 +1,261 @@
+"""What the labels of a dataset ask for: one class a text, any number of classes, or numbers."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from datasets import ClassLabel, Dataset, List, Value
+
+from rnn_hf.configuration_rnn import ProblemType
+
+_NAMES = (Value("string"), Value("large_string"), Value("bool"))
+_EXPECTED = {
+    "single_label_classification": "one class a row (a string, an integer or a boolean)",
+    "multi_label_classification": "a list of classes, or of 0 and 1 for each class, a row",
+    "regression": "a number, or a list of as many numbers, a row",
+}
+
+
+def problem_type_of(dataset: Dataset) -> ProblemType:
+    """Return what the column `label` of a loaded dataset asks for."""
+    feature = dataset.features["label"]
+    if isinstance(feature, ClassLabel):
+        return "single_label_classification"
+    is_classes = isinstance(feature, List) and isinstance(feature.feature, ClassLabel)
+    return "multi_label_classification" if is_classes else "regression"
+
+
+def label_names_of(dataset: Dataset) -> list[str]:
+    """Return the names of the classes, or of the targets of a regression, of a loaded dataset."""
+    feature = dataset.features["label"]
+    classes = feature.feature if isinstance(feature, List) else feature
+    if isinstance(classes, ClassLabel):
+        return list(classes.names)
+    return [f"LABEL_{index}" for index in range(feature.length if isinstance(feature, List) else 1)]
+
+
+def item_of(feature: Any) -> Any:
+    """Return the feature of one label, whether there is a list of them or not."""
+    return feature.feature if isinstance(feature, List) else feature
+
+
+def listed(names: Iterable[str]) -> str:
+    """Return the names for a message, not more than 20 of them."""
+    names = list(names)
+    return ", ".join(names[:20]) + (f", ... ({len(names)} in all)" if len(names) > 20 else "")
+
+
+def column_of(dataset: Dataset, name: str) -> pa.ChunkedArray:
+    """Return a column as it lies in its file."""
+    return dataset.select_columns([name]).with_format("arrow")[:][name]
+
+
+def recognize_problem_type(reference: Mapping[str, Dataset], column: str) -> ProblemType:
+    """Return what a column of labels asks for: numbers with a decimal point are targets, lists are sets of classes."""
+    (split, rows), *_ = reference.items()
+    labels = _labelled(rows, column, split).type
+    values = labels.value_type if _is_list(labels) else labels
+    if pa.types.is_floating(values):
+        return "regression"
+    return "multi_label_classification" if _is_list(labels) else "single_label_classification"
+
+
+def label_feature(
+    reference: Mapping[str, Dataset], column: str, problem_type: ProblemType, label_names: Sequence[str] | None
+) -> ClassLabel | List | Value:
+    """Return the feature of the column `label`, with the classes in the order of their ids.
+
+    Args:
+        reference: The splits whose labels are all there are.
+        column: Column of the labels.
+        problem_type: What they ask for.
+        label_names: The classes, where they are known.
+    """
+    if problem_type == "regression":
+        (split, rows), *_ = reference.items()
+        labels = _checked(rows, column, split, problem_type)
+        width = pc.list_value_length(labels)[0].as_py() if _is_list(labels.type) else 1
+        if width == 0 or (label_names is not None and width != len(label_names)):
+            expected = "at least one number" if label_names is None else f"{len(label_names)} numbers"
+            raise ValueError(f'Every row must have {expected} in "{column}", got {width} in row 0 of "{split}".')
+        return List(Value("float32"), length=width) if _is_list(labels.type) else Value("float32")
+    width = multi_hot_width(reference, column, problem_type, label_names)
+    if label_names is not None:
+        classes = list(label_names)
+    elif width is not None:
+        classes = [str(index) for index in range(width)]
+    else:
+        classes = _class_names(reference, column, problem_type)
+    feature = ClassLabel(names=classes)
+    return feature if problem_type == "single_label_classification" else List(feature)
+
+
+def multi_hot_width(
+    reference: Mapping[str, Dataset], column: str, problem_type: ProblemType, label_names: Sequence[str] | None
+) -> int | None:
+    """Return how many classes rows of 0 and 1 for each class tell of; `None` where rows list their classes."""
+    if problem_type != "multi_label_classification":
+        return None
+    widths = set()
+    for split, rows in reference.items():
+        labels = _checked(rows, column, split, problem_type)
+        if isinstance(item_of(rows.features[column]), ClassLabel) or pa.types.is_string(labels.type.value_type):
+            return None
+        is_flag = pc.is_in(_numbers(labels), pa.array([0.0, 1.0]))
+        if not pc.all(is_flag, min_count=0).as_py():
+            return None
+        widths.update(pc.unique(pc.list_value_length(labels)).to_pylist())
+    width = widths.pop() if len(widths) == 1 else 0
+    is_multi_hot = width > 1 and (label_names is None or width == len(label_names))
+    return width if is_multi_hot else None
+
+
+def class_ids(
+    dataset: Dataset,
+    column: str,
+    split: str,
+    problem_type: ProblemType,
+    classes: Sequence[str],
+    *,
+    ids_allowed: bool,
+) -> dict[Any, int]:
+    """Return the class id of every label that occurs in a split."""
+    named = _named_labels(dataset, column, split, problem_type)
+    ids = {name: class_id for class_id, name in enumerate(classes)}
+    if ids_allowed and not any(name in ids for name in named.values()):
+        ids = {str(class_id): class_id for class_id in range(len(classes))}
+    for label, name in named.items():
+        if name not in ids:
+            row = _first_row(column_of(dataset, column), pc.index(_values(column_of(dataset, column)), label).as_py())
+            raise ValueError(
+                f'Label "{name}" in row {row} of the "{split}" split (labels: {listed(sorted(named.values()))}) is '
+                f"none of the classes {listed(classes)}. Leave such rows out, or pass `--label_column_name`."
+            )
+    return {label: ids[name] for label, name in named.items()}
+
+
+def check_numbers(dataset: Dataset, column: str, split: str, problem_type: ProblemType, width: int | None) -> None:
+    """Check that rows hold finite numbers, `width` of them in a list, or one each where it is `None`."""
+    labels = _checked(dataset, column, split, problem_type)
+    if width is not None:
+        wrong = pc.not_equal(pc.list_value_length(labels), width)
+        if pc.any(wrong).as_py():
+            row = pc.index(wrong, True).as_py()
+            raise ValueError(
+                f'Every row must have {width} numbers in "{column}", got {len(labels[row])} in row {row} of the '
+                f'"{split}" split.'
+            )
+    elif _is_list(labels.type):
+        raise ValueError(f'Column "{column}" must hold one number a row as in training, got lists in "{split}".')
+    finite = pc.is_finite(_numbers(labels))
+    if not pc.all(finite, min_count=0).as_py():
+        row = _first_row(labels, pc.index(finite, False).as_py())
+        raise ValueError(f'Every label must be a finite number, got another in row {row} of the "{split}" split.')
+
+
+def convert_labels(labels: pa.ChunkedArray, problem_type: ProblemType, ids: dict[Any, int] | None) -> pa.Array:
+    """Return the column `label` of some rows.
+
+    Args:
+        labels: What their file holds.
+        problem_type: What it asks for.
+        ids: The class of each label; `None` for numbers, and for rows of 0 and 1 for each class.
+    """
+    if problem_type == "regression":
+        numbers = pc.cast(_values(labels), pa.float32()).combine_chunks()
+        if not _is_list(labels.type):
+            return numbers
+        return pa.FixedSizeListArray.from_arrays(numbers, len(numbers) // len(labels))
+    if ids is None:
+        flags = _numbers(labels).to_numpy().reshape(len(labels), -1)
+        return pa.array([row.nonzero()[0] for row in flags], type=pa.list_(pa.int64()))
+    values = _values(labels)
+    positions = pc.index_in(values, pa.array(list(ids), type=values.type))
+    classes = pc.take(pa.array(list(ids.values()), type=pa.int64()), positions)
+    if problem_type == "single_label_classification":
+        return classes
+    offsets = [0, *pc.cumulative_sum(pc.list_value_length(labels)).to_pylist()]
+    return pa.ListArray.from_arrays(pa.array(offsets, type=pa.int32()), classes.combine_chunks())
+
+
+def _is_list(labels: pa.DataType) -> bool:
+    return bool(pa.types.is_list(labels) or pa.types.is_large_list(labels) or pa.types.is_fixed_size_list(labels))
+
+
+def _values(labels: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return all labels one after the other."""
+    return pc.list_flatten(labels) if _is_list(labels.type) else labels
+
+
+def _numbers(labels: pa.ChunkedArray) -> pa.ChunkedArray:
+    return pc.cast(_values(labels), pa.float64())
+
+
+def _first_row(labels: pa.ChunkedArray, position: int) -> int:
+    """Return the row that a position among all labels belongs to."""
+    if not _is_list(labels.type):
+        return position
+    row: int = pc.list_parent_indices(labels.combine_chunks())[position].as_py()
+    return row
+
+
+def _labelled(dataset: Dataset, column: str, split: str) -> pa.ChunkedArray:
+    """Return a column of labels of which none is missing."""
+    if column not in dataset.column_names:
+        raise ValueError(
+            f'Column "{column}" is not in the dataset (columns: {listed(dataset.column_names)}). '
+            "Pass `--label_column_name`."
+        )
+    if len(dataset) == 0:
+        raise ValueError(f'The "{split}" split must have rows, got none.')
+    labels = column_of(dataset, column)
+    for missing in (labels, _values(labels)):
+        if missing.null_count:
+            position = pc.index(pc.is_null(missing), True).as_py()
+            row = position if missing is labels else _first_row(labels, position)
+            raise ValueError(
+                f'Every row must have a label, got none in row {row} of the "{split}" split (the first row is 0).'
+            )
+    return labels
+
+
+def _checked(dataset: Dataset, column: str, split: str, problem_type: ProblemType) -> pa.ChunkedArray:
+    """Return a column of labels of the type that the problem asks for."""
+    labels = _labelled(dataset, column, split)
+    feature = dataset.features[column]
+    values = labels.type.value_type if _is_list(labels.type) else labels.type
+    if problem_type == "single_label_classification":
+        fits: bool = pa.types.is_integer(labels.type) or feature in _NAMES
+    elif problem_type == "multi_label_classification":
+        fits = _is_list(labels.type) and not (pa.types.is_null(values) or _is_list(values))
+        if fits and pa.types.is_floating(values):
+            fits = pc.all(pc.is_in(_numbers(labels), pa.array([0.0, 1.0])), min_count=0).as_py()
+    else:
+        fits = pa.types.is_integer(values) or pa.types.is_floating(values)
+    if not fits:
+        raise ValueError(
+            f'Column "{column}" must hold {_EXPECTED[problem_type]}, got {feature}. Pass `--label_column_name` or '
+            "`--problem_type`."
+        )
+    return labels
+
+
+def _named_labels(dataset: Dataset, column: str, split: str, problem_type: ProblemType) -> dict[Any, str]:
+    """Return the name of every label that occurs in a split."""
+    labels = _checked(dataset, column, split, problem_type)
+    feature = item_of(dataset.features[column])
+    names = dict(enumerate(feature.names)) if isinstance(feature, ClassLabel) else {}
+    return {label: names.get(label, str(label)) for label in pc.unique(_values(labels)).to_pylist()}
+
+
+def _class_names(reference: Mapping[str, Dataset], column: str, problem_type: ProblemType) -> list[str]:
+    """Return the names of the classes in the order of their ids."""
+    names: set[str] = set()
+    for split, rows in reference.items():
+        names.update(_named_labels(rows, column, split, problem_type).values())
+        if isinstance(item_of(rows.features[column]), ClassLabel):
+            return list(item_of(rows.features[column]).names)
+    numbers = all(re.fullmatch(r"-?\d+", name) for name in names)
+    return sorted(names, key=int) if numbers else sorted(names)
