@@ -284,7 +284,7 @@ def timed_sections() -> Iterator[dict[str, float]]:
         with (
             patch.object(run.model, "forward", timed("forward", run.model.forward)),
             patch.object(run.accelerator, "backward", timed("backward", run.accelerator.backward)),
-            patch.object(run.optimizer, "step", timed("optimizer", run.optimizer.step)),
+            patch.object(run.bare_optimizer, "step", timed("optimizer", run.bare_optimizer.step)),
         ):
             timed("all", train_all)(run)
 

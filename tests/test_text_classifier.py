@@ -63,6 +63,31 @@ def test_probabilities_are_those_of_the_model_text_by_text(
     np.testing.assert_allclose(actual, text_by_text(classifier, TEXTS), atol=1e-6)
 
 
+def test_batches_of_many_texts_have_few_shapes_and_little_padding(
+    classifier: TextClassifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every shape costs time and memory once, so a stream must not bring new ones for ever."""
+    generator = np.random.default_rng(0)
+    texts = ["a " * length for length in generator.integers(0, 10, size=2000)]
+    shapes, num_positions, score = set(), 0, classifier.model.score
+
+    def noted(input_ids: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
+        nonlocal num_positions
+        shapes.add(tuple(input_ids.shape))
+        num_positions += input_ids.numel()
+        return score(input_ids, attention_mask)
+
+    monkeypatch.setattr(classifier.model, "score", noted)
+    actual = classifier.predict_proba(texts, batch_size=64)
+    assert {size for size, _ in shapes if size > 8} <= {16, 32, 48, 64}
+    num_tokens = sum(len(text) // 2 for text in texts)
+    assert num_tokens < num_positions < 1.1 * num_tokens
+    first_of_length = {text: texts.index(text) for text in texts}
+    expected = text_by_text(classifier, list(first_of_length))
+    np.testing.assert_allclose(actual[list(first_of_length.values())], expected, atol=1e-6)
+    np.testing.assert_allclose(actual, actual[[first_of_length[text] for text in texts]], atol=1e-6)
+
+
 def test_labels_are_the_most_probable_ones(classifier: TextClassifier) -> None:
     expected = [classifier.labels[index] for index in text_by_text(classifier, TEXTS).argmax(axis=1)]
     assert len(set(expected)) > 1  # or the order would not be seen
