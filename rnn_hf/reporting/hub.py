@@ -5,7 +5,15 @@ from pathlib import Path
 
 import torch
 import yaml
-from huggingface_hub import CommitOperationAdd, HfApi, ModelCard, get_token, hf_hub_url
+from huggingface_hub import (
+    CommitOperationAdd,
+    HfApi,
+    ModelCard,
+    get_session,
+    get_token,
+    hf_hub_url,
+    hf_raise_for_status,
+)
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, StrictDataclassError
 from safetensors import SafetensorError, safe_open
 
@@ -100,7 +108,7 @@ def push_folder(
     check_hub_access(name)
     api = HfApi(library_name="rnn_hf")
     try:
-        ModelCard.load(files["README.md"]).validate()
+        _validate_card(api, files["README.md"].read_text(encoding="utf-8"))
         api.create_repo(name, private=private or None, exist_ok=True)
         if private and not api.model_info(name).private:
             raise ValueError(f"{name!r} exists and is public. Make it private on the Hub, or choose another name.")
@@ -163,6 +171,16 @@ def _check_card(path: Path) -> None:
         raise ValueError(f"The front matter of the card {str(path)!r} is not valid: {error}") from error
     if task is None:
         raise ValueError(f"The card {str(path)!r} has no `pipeline_tag`, by which the Hub knows the task. Add one.")
+
+
+def _validate_card(api: HfApi, card: str) -> None:
+    """Ask the Hub whether it takes a card: only there the licences and tasks are known."""
+    # `ModelCard.validate` of some versions asks another Hub than the one that `HF_ENDPOINT` names
+    response = get_session().post(f"{api.endpoint}/api/validate-yaml", json={"repoType": "model", "content": card})
+    if response.status_code == 400:
+        errors = "; ".join(error["message"] for error in response.json()["errors"])
+        raise ValueError(f"The Hub refused the front matter of the card: {errors}")
+    hf_raise_for_status(response)
 
 
 def _refusal(error: HfHubHTTPError, name: str) -> str:
