@@ -11,7 +11,7 @@ from typing import Any
 import datasets
 import pytest
 from accelerate.state import AcceleratorState, GradientState
-from huggingface_hub import constants
+from huggingface_hub import constants, hf_api
 from transformers.utils import hub as transformers_hub
 from transformers.utils.logging import warning_once
 
@@ -89,7 +89,8 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         }
         for name, value in settings.items():
             monkeypatch.setattr(constants, name, value)
-        # an instance that knows the address of before
+        # two instances that know the address of before
+        monkeypatch.setattr(hf_api.api, "endpoint", address)
         monkeypatch.setattr(transformers_hub, "_hf_api", None, raising=False)
         monkeypatch.setenv("HF_ENDPOINT", address)
         monkeypatch.setenv("HF_HOME", str(home))
