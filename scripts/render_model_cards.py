@@ -29,9 +29,10 @@ def resolved_recipe(path: Path) -> dict[str, Any]:
 def described(folder: Path) -> dict[str, Any]:
     """Return the name of a model, its recipe, and where the recipe lies, from the folder of its card."""
     path = folder.resolve() / "recipe.yaml"
+    recipe = resolved_recipe(path)
     return {
-        "name": path.parent.name,
-        "recipe": resolved_recipe(path),
+        "name": recipe["hub_model_id"] or path.parent.name,
+        "recipe": recipe,
         "recipe_path": path.relative_to(CARDS.parent).as_posix() if path.is_relative_to(CARDS) else path.name,
     }
 

@@ -321,7 +321,7 @@ def write_results(
         results["model_bytes"] = (beside / "model.safetensors").stat().st_size
         (beside / "recipe.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True))
         (beside / "all_results.json").write_text(json.dumps(results, indent=2) + "\n")
-        write_model_card(beside, name=folder.resolve().name, recipe=recipe)
+        write_model_card(beside, name=recipe["hub_model_id"] or folder.resolve().name, recipe=recipe)
         if find_spec("matplotlib") is None:
             print('No figures were drawn: matplotlib is not installed (`pip install -e ".[plots]"`).')
     publish(folder / "finished", folder)

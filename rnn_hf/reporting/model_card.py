@@ -244,9 +244,11 @@ def how_to_use(facts: RunFacts) -> str:
         f"classifier = TextClassifier.from_pretrained({name})",
         f"classifier.predict([{text}])",
     )
+    has_owner = "/" in facts.name and is_hub_id(facts.name)
+    place = "The name in the lines below is that of the folder with this card and the weights; on the Hub, put the "
+    place += "owner and a slash before it.\n\n"
     return (
-        "## Use\n\nThe name in the lines below is that of the folder with this card and the weights; "
-        "on the Hub, put the owner and a slash before it.\n\n"
+        f"## Use\n\n{'' if has_owner else place}"
         f"With the package `rnn_hf`:\n\n{with_package}\n\n"
         f"Without it: transformers runs the code beside the weights once you trust it.\n\n{with_remote_code}\n\n"
         f"For many texts, `TextClassifier` is the fast way:\n\n{with_text_classifier}"

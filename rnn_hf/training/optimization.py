@@ -94,6 +94,8 @@ class LazyAdam(torch.optim.Optimizer):
 
         embedding.sparse = True  # before the model is wrapped: torch's DDP asks once
         embedding.register_forward_pre_hook(before_reading)
+        # a word that comes often is added up before the gradient is sent to other processes
+        embedding.weight.register_hook(lambda gradient: gradient.coalesce())
 
     def catch_up(self) -> None:
         """Make up for all missed steps of all rows."""

@@ -246,6 +246,7 @@ def test_training_pushes_the_finished_folder(hub: str, train: Train, capsys: pyt
     pushed = set(HfApi().list_repo_files(NAME, revision="trained")) - {".gitattributes"}
     assert {*REQUIRED_FILES, "recipe.yaml", "all_results.json"} <= pushed
     assert not any(name.startswith("checkpoints") for name in pushed)
+    assert f'model="{NAME}"' in (folder / "README.md").read_text()
     # who repeats the run from its recipe does not push to the same place
     assert yaml.safe_load((folder / "recipe.yaml").read_text())["push_to_hub"] is False
 
