@@ -130,6 +130,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         "train_runtime": outcome.metrics["train_runtime"],
         "train_samples_per_second": outcome.metrics["train_samples_per_second"],
         "num_train_examples": len(dataset["train"]),
+        "num_validation_examples": len(dataset.get("validation", ())),
         "num_test_examples": 0,
         "num_processes": trainer_args.world_size,
         "seed": args.seed,

@@ -26,6 +26,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, Trai
 
 from rnn_hf import RNNConfig, RNNForSequenceClassification, TextClassifier
 from rnn_hf.data.tokenizer_training import save_tokenizer, train_tokenizer
+from rnn_hf.data.tokens import training_length
 from scripts import push_to_hub
 from tests.conftest import in_new_process
 from tests.local_hub import READ_TOKEN, card_errors
@@ -328,4 +329,4 @@ print(json.dumps(found))
 def test_auto_classes_load_from_the_hub_with_the_package_and_no_question(hub: str, tmp_path: Path) -> None:
     push_by_script(make_classifier(), NAME, tmp_path)
     assert type(AutoModelForSequenceClassification.from_pretrained(NAME)) is RNNForSequenceClassification
-    assert AutoTokenizer.from_pretrained(NAME).model_max_length == 16
+    assert training_length(AutoTokenizer.from_pretrained(NAME)) == 16

@@ -177,7 +177,7 @@ def test_a_tokenizer_is_saved_under_the_name_that_transformers_4_knows(tmp_path:
         save_tokenizer(tokenizer, folder)
         config = json.loads((folder / "tokenizer_config.json").read_text())
         assert config["tokenizer_class"] == "PreTrainedTokenizerFast"
-        assert (config["model_max_length"], config["split_special_tokens"]) == (5, True)
+        assert (config["max_length"], config["split_special_tokens"]) == (5, True)
         tokenizer = AutoTokenizer.from_pretrained(folder)
         assert tokenizer(["a b [PAD]", ""]).input_ids == train_tokenizer(TEXTS)(["a b [PAD]", ""]).input_ids
 
