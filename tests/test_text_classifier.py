@@ -63,8 +63,9 @@ def test_probabilities_are_those_of_the_model_text_by_text(
     np.testing.assert_allclose(actual, text_by_text(classifier, TEXTS), atol=1e-6)
 
 
+@pytest.mark.parametrize("num_threads", [1, 2])
 def test_batches_of_many_texts_have_few_shapes_and_little_padding(
-    classifier: TextClassifier, monkeypatch: pytest.MonkeyPatch
+    classifier: TextClassifier, num_threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every shape costs time and memory once, so a stream must not bring new ones for ever."""
     generator = np.random.default_rng(0)
@@ -78,7 +79,8 @@ def test_batches_of_many_texts_have_few_shapes_and_little_padding(
         return score(input_ids, attention_mask)
 
     monkeypatch.setattr(classifier.model, "score", noted)
-    actual = classifier.predict_proba(texts, batch_size=64)
+    with rnn_hf.text_classifier.num_threads(num_threads):
+        actual = classifier.predict_proba(texts, batch_size=64)
     assert {size for size, _ in shapes if size > 8} <= {16, 32, 48, 64}
     num_tokens = sum(len(text) // 2 for text in texts)
     assert num_tokens < num_positions < 1.1 * num_tokens

@@ -23,16 +23,14 @@ def problem_type_of(dataset: Dataset) -> ProblemType:
     feature = dataset.features["label"]
     if isinstance(feature, ClassLabel):
         return "single_label_classification"
-    is_classes = isinstance(feature, List) and isinstance(feature.feature, ClassLabel)
-    return "multi_label_classification" if is_classes else "regression"
+    return "multi_label_classification" if isinstance(item_of(feature), ClassLabel) else "regression"
 
 
 def label_names_of(dataset: Dataset) -> list[str]:
     """Return the names of the classes, or of the targets of a regression, of a loaded dataset."""
     feature = dataset.features["label"]
-    classes = feature.feature if isinstance(feature, List) else feature
-    if isinstance(classes, ClassLabel):
-        return list(classes.names)
+    if isinstance(item_of(feature), ClassLabel):
+        return list(item_of(feature).names)
     return [f"LABEL_{index}" for index in range(feature.length if isinstance(feature, List) else 1)]
 
 
