@@ -86,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         set_seed(args.seed)
 
         prepared = train.prepare(model_args, data_args, args, given)
-        dataset, tokenizer, model, label_names, problem_type, recipe = prepared
+        dataset, tokenizer, model, label_names, problem_type, recipe, _ = prepared
         metric = MAIN_METRICS[problem_type]
         trainer_args = training_arguments(args, metric, "validation" in dataset)
         loss = train.training_loss(dataset["train"], label_names, problem_type, args, trainer_args.device)
