@@ -612,10 +612,16 @@ def print_summary(results: dict[str, Any], folder: str, seconds: float) -> None:
         test = f"{100 * results['test_accuracy']:.2f} % accuracy, {100 * results['test_macro_f1']:.2f} % macro F1"
     if results["num_test_examples"]:
         test += f" on {results['num_test_examples']:,} rows"
+    teacher = ""
+    if "teacher_accuracy" in results:
+        accuracy, agreement = (100 * results[name] for name in ("teacher_accuracy", "teacher_agreement"))
+        teacher = (
+            f"\nTeacher:  {accuracy:.2f} % accuracy; the student's label is the teacher's on {agreement:.2f} % of them"
+        )
     size = (Path(folder) / "model.safetensors").stat().st_size / 1e6
     print(
         f"""
-Test:     {test}
+Test:     {test}{teacher}
 Training: {results["train_runtime"]:.1f} s, {results["train_samples_per_second"]:,.0f} texts a second, \
 {results["epoch"]:g} epochs of {results["num_train_examples"]:,} rows
 Written:  {folder} ({size:.1f} MB of weights), {seconds:.1f} s in all

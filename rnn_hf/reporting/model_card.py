@@ -59,7 +59,10 @@ SHOWN_SETTINGS = (
     "word_dropout", "embedding_dropout", "hidden_dropout_prob", "classifier_dropout", "label_smoothing_factor",
     "optim", "learning_rate", "lr_scheduler_type", "warmup_steps", "weight_decay", "max_grad_norm",
     "per_device_train_batch_size", "gradient_accumulation_steps", "num_train_epochs", "save_dtype",
+    "distillation_loss", "temperature", "alpha", "num_noised_copies", "mask_probability", "ngram_probability",
 )  # fmt: skip
+
+TEACHER_FIGURES = ("teacher_accuracy", "teacher_agreement")
 
 FIGURE_TEXTS = {
     "confusion_matrix.png": "Confusion matrix of the test split",
@@ -155,6 +158,7 @@ def render_model_card(facts: RunFacts) -> ModelCard:
         how_to_use(facts),
         use_and_limits(facts),
         test_results(facts),
+        distillation(facts),
         speed_and_size(facts),
         training_data(facts),
         training(facts),
@@ -335,6 +339,33 @@ def commonest_error(results: Mapping[str, Any]) -> str:
     )
 
 
+def distillation(facts: RunFacts) -> str:
+    """Return whom the model learned from, and how near it has come."""
+    results, recipe = facts.results, facts.recipe
+    if "teacher_name_or_path" not in recipe:
+        return ""
+    parts = ["The model was trained on the answers of larger ones, its teachers (Hinton et al., 2015)."]
+    if results.get("num_noised_examples"):
+        parts[0] += (
+            f" They also answered {results['num_noised_examples']:,} noised copies of the training texts "
+            "(Tang et al., 2019)."
+        )
+    if "teachers" in results:
+        together = {"name": "all teachers together", **{name: results[name] for name in TEACHER_FIGURES}}
+        several = [together] if len(results["teachers"]) > 1 else []
+        rows = [
+            [escaped(teacher_title(teacher["name"])), *(f"{100 * teacher[name]:.2f}" for name in TEACHER_FIGURES)]
+            for teacher in [*results["teachers"], *several]
+        ]
+        parts.append(table(["teacher", "test accuracy, %", "same label as this model, %"], rows))
+    return "## Teachers\n\n" + "\n\n".join(parts)
+
+
+def teacher_title(name: str) -> str:
+    """Return a teacher's name on the Hub, or that of its folder: the path would be one of this machine."""
+    return name if is_hub_id(name) else Path(name).name
+
+
 def speed_and_size(facts: RunFacts) -> str:
     """Return how large the model is and, where it was measured, how fast it is beside others."""
     results, sizes = facts.results, []
@@ -401,7 +432,8 @@ def training(facts: RunFacts) -> str:
         [f"`{name}`", f"`{str(recipe[name]).lower()}`"] for name in SHOWN_SETTINGS if recipe.get(name) is not None
     ]
     recipe_path, folder = map(shlex.quote, (plain(facts.recipe_path), f"runs/{plain(facts.name)}"))
-    command = f"python scripts/train.py {recipe_path} --seed {results['seed']} --output_dir {folder}"
+    script = "distill.py" if "teacher_name_or_path" in recipe else "train.py"
+    command = f"python scripts/{script} {recipe_path} --seed {results['seed']} --output_dir {folder}"
     parts = [
         "From a clone of `rnn_hf`, with the `recipe.yaml` that lies beside this card, this repeats the run:\n\n"
         f"{fenced('bash', command)}",
