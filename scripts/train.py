@@ -615,9 +615,7 @@ def print_summary(results: dict[str, Any], folder: str, seconds: float) -> None:
     teacher = ""
     if "teacher_accuracy" in results:
         accuracy, agreement = (100 * results[name] for name in ("teacher_accuracy", "teacher_agreement"))
-        teacher = (
-            f"\nTeacher:  {accuracy:.2f} % accuracy; the student's label is the teacher's on {agreement:.2f} % of them"
-        )
+        teacher = f"\nTeacher:  {accuracy:.2f} % accuracy; teacher and student agree on {agreement:.2f} % of the rows"
     size = (Path(folder) / "model.safetensors").stat().st_size / 1e6
     print(
         f"""
