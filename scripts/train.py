@@ -162,6 +162,7 @@ def load_tokenizer(
     if name is None:
         return train_tokenizer(
             iterate_texts(dataset["train"]),
+            tokenizer_type=data_args.tokenizer_type,
             vocab_size=model_args.vocab_size,
             min_frequency=data_args.min_frequency,
             max_length=data_args.max_length,

@@ -284,6 +284,16 @@ def test_pretrained_vectors_are_read_and_saved(train: Train, tmp_path: Path) -> 
     assert torch.equal(model.get_input_embeddings().weight[row], torch.full((16,), 0.25))
 
 
+@pytest.mark.parametrize("tokenizer_type", ["bpe", "wordpiece", "unigram"])
+def test_a_model_of_pieces_of_words_is_trained_and_evaluated(train: Train, tokenizer_type: str) -> None:
+    results, folder = train("run", "--tokenizer_type", tokenizer_type, "--vocab_size", "150")
+    vocabulary = AutoTokenizer.from_pretrained(folder).get_vocab()
+    assert len(vocabulary) == json.loads((folder / "config.json").read_text())["vocab_size"] == 150
+    assert "ing" in {token.removeprefix("##") for token in vocabulary}
+    metrics = evaluate.main(["--model_name_or_path", str(folder), "--dataset_name", "demo", "--use_cpu"])
+    assert metrics["confusion_matrix"] == results["test_confusion_matrix"]
+
+
 def test_texts_of_every_length_go_through(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows, folder = tmp_path / "rows.jsonl", tmp_path / "run"
     texts = ["", " ", "word", "two words", "word " * 100_000]
@@ -341,6 +351,8 @@ def test_a_hub_out_of_reach_is_one_line_with_the_ways_out(tmp_path: Path, env: d
         (["--report_to", "tracker-of-nobody"], "tracker-of-nobody"),
         (["--validation_size", "0", "--early_stopping_patience", "1"], "needs a validation split"),
         (["--save_strategy", "sometimes"], "invalid choice: 'sometimes'"),
+        (["--tokenizer_type", "unigram", "--vocab_size", "5"], "`vocab_size` must be larger"),
+        (["--tokenizer_type", "bpe", "--tokenizer_name_or_path", "there"], "cannot stand beside"),
     ],
 )
 def test_a_mistake_of_the_user_is_one_line(
