@@ -176,7 +176,10 @@ def test_the_text_holds_the_figures() -> None:
 def test_several_seeds_are_shown_with_their_mean_and_spread() -> None:
     seeds = [{"seed": 1, "test_accuracy": 0.9323, "test_macro_f1": 0.9}, {"seed": 2, "test_accuracy": 0.9523}]
     text = card_text(other_seeds=seeds)
-    assert "| Accuracy | 91.23 % | 93.23 ± 2.00 % |" in text
+    assert "| Accuracy | 91.23 % | 93.23 ± 2.00 % | 88.26 to 98.20 % |" in text
+    assert "| Macro F1 | 90.12 % | 90.06 ± 0.08 % | 89.30 to 90.82 % |" in text
+    assert "It does not cover the choice of the test rows" in text
+    assert "interval" not in card_text()
     assert "seeds 42, 1, 2" in text
     assert "±" not in card_text()
 
