@@ -48,6 +48,22 @@ class SeedArguments:
             raise ValueError(f"`--seeds` must be different numbers of at least 0, got {self.seeds}.")
 
 
+def refuse_single_seed(words: Sequence[str]) -> None:
+    """Refuse `--seed` on the command line; in a recipe that a run has written, it is the one of that run."""
+    if any(word.split("=")[0] == "--seed" for word in words):
+        raise ValueError("`--seed` is that of one run. Pass `--seeds`.")
+
+
+def given_recipe(groups: Sequence[Any], given: set[str]) -> dict[str, Any]:
+    """Return the arguments that all seeds share as a recipe, without those left to their defaults.
+
+    Args:
+        groups: All arguments of the training script.
+        given: Names of the flags that were given, by a recipe or on the command line.
+    """
+    return {name: value for name, value in as_recipe(*groups).items() if name in given - NOT_OF_ALL_SEEDS}
+
+
 def prepare_folder(folder: Path, recipe: Mapping[str, Any], overwrite: bool) -> Path:
     """Return the recipe's place in the folder of all seeds, which is written, and holds no seeds of another recipe.
 
@@ -168,12 +184,10 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         parser = ScriptParser((SeedArguments, ModelArguments, DataArguments, TrainArguments), description=__doc__)
         (seed_args, *groups), given = parser.parse(words)
         args = groups[-1]
-        # a recipe that a run has written holds the seed of that run
-        if any(word.split("=")[0] == "--seed" for word in words):
-            raise ValueError("`--seed` is that of one run. Pass `--seeds`.")
+        refuse_single_seed(words)
         if args.push_to_hub or args.resume_from_checkpoint is not None:
             raise ValueError("`--push_to_hub` and `--resume_from_checkpoint` are for one seed. Run `train.py` for it.")
-        recipe = {name: value for name, value in as_recipe(*groups).items() if name in given - NOT_OF_ALL_SEEDS}
+        recipe = given_recipe(groups, given)
         folder = Path(args.output_dir)
         recipe_file = prepare_folder(folder, recipe, args.overwrite_output_dir)
 
