@@ -53,7 +53,7 @@ class BaselineArguments(SeedArguments):
         default_factory=lambda: list(TITLES), metadata={"help": f"Which to train, of {', '.join(TITLES)}."}
     )
     fasttext_epochs: list[int] = field(
-        default_factory=lambda: [5, 25],
+        default_factory=lambda: [5],
         metadata={"help": "How often fastText reads the training rows; the best of several on the validation split."},
     )
     output_file: str | None = field(default=None, metadata={"help": "JSON file for the results."})
