@@ -244,6 +244,13 @@ def test_speed_is_shown_where_it_was_measured() -> None:
     assert "texts a second |" not in card_text()
 
 
+def test_a_temperature_is_told_with_the_error_it_mends() -> None:
+    text = card_text({"temperature": 1.2345, "test_ece": 0.0234, "test_ece_before_scaling": 0.0456})
+    assert "divided by a temperature of 1.23," in text
+    assert "Without it, the error would be 4.6 %." in text
+    assert "temperature" not in card_text()
+
+
 def test_figures_are_linked_by_their_place_beside_the_card_where_they_exist(tmp_path: Path) -> None:
     (tmp_path / "all_results.json").write_text(json.dumps(RESULTS))
     (tmp_path / "figures").mkdir()
