@@ -194,7 +194,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         run = train.create_run(prepared._replace(recipe=recipe), args, accelerator, student_loss)
 
     run.train()
-    train.round_weights(run.bare_model, getattr(torch, args.save_dtype))
+    run.finish_weights()
     results = run.results()
     num_texts = len(texts["train"])
     results = {"num_noised_examples": results["num_train_examples"] - num_texts, **results}

@@ -72,6 +72,7 @@ from rnn_hf.training.checkpoints import (
 from rnn_hf.training.losses import Loss, class_weights_of, create_loss
 from rnn_hf.training.metrics import MAIN_METRICS, compute_metrics, num_correct, predict_split
 from rnn_hf.training.optimization import LazyAdam, clip_grad_norm, create_optimizer, create_schedule
+from rnn_hf.training.temperature import effect_of_temperature, fit_temperature, fold_temperature
 
 # Settings that a checkpoint does not fix; all other fields of its configuration stay when training goes on from it
 CHANGEABLE = {"embedding_dropout", "hidden_dropout_prob", "classifier_dropout", "word_dropout"}
@@ -148,6 +149,11 @@ def load_data(data_args: DataArguments, args: TrainArguments, label_names: Seque
         raise ValueError(f"The dataset has no training split (splits: {', '.join(dataset)}). Pass `--train_file`.")
     if "validation" not in dataset and args.early_stopping_patience is not None:
         raise ValueError("`--early_stopping_patience` needs a validation split. Pass `--validation_size 0.05`.")
+    if args.temperature_scaling:
+        if problem_type_of(dataset["train"]) != "single_label_classification":
+            raise ValueError("`--temperature_scaling` is for one class a text. Leave it out.")
+        if "validation" not in dataset:
+            raise ValueError("`--temperature_scaling` needs a validation split. Pass `--validation_size 0.05`.")
     names = label_names_of(dataset["train"])
     if label_names is not None and names != label_names and sorted(names) == sorted(label_names):
         return load(label_names)
@@ -211,6 +217,8 @@ def create_model(
         args.model_name_or_path,
         use_safetensors=True,
         ignore_mismatched_sizes=config.num_labels != len(label_names),
+        # training goes on from weights that were divided, and leaves nothing of that
+        temperature=1.0,
         **labels,
         **{name: settings[name] for name in given & CHANGEABLE},
     )
@@ -380,6 +388,7 @@ class Run:
     num_steps: int
     state: RunState = field(default_factory=RunState)
     best_weights: dict[str, torch.Tensor] | None = None
+    temperature: float | None = None
 
     def __post_init__(self) -> None:
         self.bare_model, self.bare_optimizer = self.model, self.optimizer
@@ -559,6 +568,18 @@ class Run:
         self.state, self.best_weights = checkpoint.state, checkpoint.best_weights
         self.accelerator.print(f"Going on from {checkpoint.folder}.")
 
+    def finish_weights(self) -> None:
+        """Fold the temperature in, if that was asked for, and round the weights to what they are saved in."""
+        if self.args.temperature_scaling:
+            self.scale_temperature()
+        round_weights(self.bare_model, getattr(torch, self.args.save_dtype))
+
+    def scale_temperature(self) -> None:
+        """Divide the logits by the temperature that fits the validation split."""
+        logits, labels = predict_split(self.model, self.loaders["validation"], self.accelerator, "Calibrating")
+        self.temperature = fit_temperature(logits, labels)
+        fold_temperature(self.bare_model, self.temperature)
+
     def results(self) -> dict[str, Any]:
         """Evaluate the test split, and return what `all_results.json` holds."""
         state, num_train_examples = self.state, len(self.loaders["train"].dataset)  # type: ignore[arg-type]  # sized
@@ -591,6 +612,8 @@ class Run:
             metrics = compute_metrics(logits, labels, self.label_names, self.problem_type)
             results |= {f"test_{name}": value for name, value in metrics.items()}
             results["num_test_examples"] = results.pop("test_num_examples")
+            if self.temperature is not None:
+                results |= effect_of_temperature(self.temperature, logits, labels)
         return results | {"log": state.log}
 
     def end(self) -> None:
@@ -729,7 +752,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         run = create_run(prepared, args, accelerator)
 
     run.train()
-    round_weights(run.bare_model, getattr(torch, args.save_dtype))
+    run.finish_weights()
     results = run.results()
     finish(run, prepared.tokenizer, results, started)
     return results

@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from statistics import mean, stdev
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from .dataset_facts import DatasetFacts, dataset_facts, dataset_title, hub_dataset, is_hub_id
 from .markdown import escaped, fenced, plain, table
+from .seeds import INTERVAL_NOTE, seed_statistics
 
 FIGURES = "figures"
 TASK = "text-classification"
@@ -298,25 +298,37 @@ def test_results(facts: RunFacts) -> str:
             f"The expected calibration error, the mean gap between the probability of the predicted class and the "
             f"share of right predictions (Guo et al., 2017), is {100 * error:.1f} % over {num_bins} bins."
         )
+    if results.get("temperature") is not None:
+        parts.append(
+            f"The logits are divided by a temperature of {results['temperature']:.3g}, the one that fits the "
+            "validation split best; the division is part of the weights and changes no prediction. Without it, the "
+            f"error would be {100 * results['test_ece_before_scaling']:.1f} %."
+        )
     parts.append(figure(facts, "reliability.png"))
     return title + "\n\n".join(part for part in parts if part)
 
 
 def scores_table(facts: RunFacts) -> str:
-    """Return the metrics of the model, and their spread over the seeds."""
+    """Return the metrics of the model, and over the seeds their mean, spread and interval."""
     runs = [facts.results, *facts.other_seeds]
     titles, rows = ["metric", "value"], []
     if facts.other_seeds:
         seeds = ", ".join(str(run["seed"]) for run in runs)
-        titles = ["metric", f"this model (seed {facts.results['seed']})", f"mean ± standard deviation (seeds {seeds})"]
+        mean_title = f"mean ± standard deviation (seeds {seeds})"
+        titles = ["metric", f"this model (seed {facts.results['seed']})", mean_title, "95 % interval of the mean"]
     for metric in facts.measured:
         row = [metric.title, metric.shown(facts.results[metric.key])]
-        values = [run[metric.key] for run in runs if run.get(metric.key) is not None]
         if facts.other_seeds:
-            spread = stdev(values) if len(values) > 1 else 0.0
-            row.append(f"{metric.shown(mean(values)).removesuffix(' %')} ± {metric.shown(spread)}")
+            over_seeds = seed_statistics([run[metric.key] for run in runs if run.get(metric.key) is not None])
+            mean = metric.shown(over_seeds.mean)
+            if over_seeds.standard_deviation is None or over_seeds.interval is None:
+                row += [mean, ""]
+            else:
+                low, high = map(metric.shown, over_seeds.interval)
+                row.append(f"{mean.removesuffix(' %')} ± {metric.shown(over_seeds.standard_deviation)}")
+                row.append(f"{low.removesuffix(' %')} to {high}")
         rows.append(row)
-    return table(titles, rows)
+    return table(titles, rows) + (f"\n\n{INTERVAL_NOTE}" if facts.other_seeds else "")
 
 
 def commonest_error(results: Mapping[str, Any]) -> str:

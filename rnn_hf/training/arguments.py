@@ -161,6 +161,9 @@ class TrainArguments:
     )
     save_strategy: IntervalStrategy = flag("no", "When the state of the run is saved.")
     save_steps: int = flag(500, 'Steps between two checkpoints with `--save_strategy "steps"`.', at_least=1)
+    temperature_scaling: bool = flag(
+        False, "Whether the finished logits are divided by a temperature fitted on the validation split."
+    )
     save_dtype: SaveDtype = flag("float32", "Type the finished weights are rounded to, tested and saved in.")
     save_total_limit: int | None = flag(2, "Checkpoints kept, the newest ones.", at_least=1)
     resume_from_checkpoint: str | None = flag(None, "Folder of a checkpoint to go on from, or `latest`.")
