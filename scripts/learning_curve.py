@@ -8,7 +8,6 @@ the file holds are not computed again, unless the settings they were computed wi
 baselines can be measured on different days. The figure goes beside the file, as `curve.png`.
 """
 
-import json
 import math
 import sys
 import tempfile
@@ -24,7 +23,8 @@ from accelerate.utils import tqdm
 # run as a file, a script finds its siblings' folder but not its own
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
-from rnn_hf.reporting.command_line import ScriptParser, check_folder_of, user_errors, written_beside
+from rnn_hf.reporting.command_line import ScriptParser, check_folder_of, user_errors
+from rnn_hf.reporting.points import Point, PointFile
 from rnn_hf.reporting.seeds import percent
 from rnn_hf.training.arguments import DataArguments, ModelArguments, TrainArguments
 from scripts import baselines
@@ -69,37 +69,9 @@ class CurveArguments(baselines.BaselineArguments):
         return list(TITLES)
 
 
-Point = dict[str, Any]
-
-
-class Curve:
-    """The points that a file holds, each written as soon as it is measured.
-
-    Args:
-        path: The file.
-        settings: What the points of each model that is to be measured depend on; points of other settings are dropped.
-    """
-
-    def __init__(self, path: Path, settings: Mapping[str, Mapping[str, Any]]) -> None:
-        self.path = path
-        before = json.loads(path.read_text()) if path.exists() else {"settings": {}, "points": []}
-        self.settings: dict[str, Any] = {**before["settings"], **settings}
-        self.points: list[Point] = [
-            point for point in before["points"] if self.settings[point["model"]] == before["settings"][point["model"]]
-        ]
-
-    def has(self, model: str, num_rows: int, seed: int) -> bool:
-        """Return whether a point is there."""
-        wanted = {"model": model, "num_rows": num_rows, "seed": seed}
-        return any(point.items() >= wanted.items() for point in self.points)
-
-    def add(self, point: Point) -> None:
-        """Add a point and write the file."""
-        order = list(TITLES)
-        self.points.append(point)
-        self.points.sort(key=lambda point: (order.index(point["model"]), point["num_rows"], point["seed"]))
-        with written_beside(self.path) as beside:
-            beside.write_text(json.dumps({"settings": self.settings, "points": self.points}, indent=2) + "\n")
+def order(point: Point) -> tuple[int, int, int]:
+    """Return what the points are sorted by: the model, the number of rows, the seed."""
+    return list(TITLES).index(point["model"]), point["num_rows"], point["seed"]
 
 
 def accuracies(points: Sequence[Mapping[str, Any]]) -> dict[str, dict[int, list[float]]]:
@@ -167,13 +139,13 @@ def main(argv: Sequence[str] | None = None) -> list[Point]:
         settings_of = {model: baselines.settings_of(data_args, args) for model in baselines.TITLES}
         settings_of[RECIPE] = {"recipe": recipe, "min_steps": args.min_steps}
         path = Path(args.output_file)
-        curve = Curve(path, {model: settings_of[model] for model in args.models})
+        curve = PointFile(path, "model", {model: settings_of[model] for model in args.models}, order)
         missing = [
             (num_rows, seed, model)
             for num_rows in sorted(args.num_rows)
             for seed in args.seeds
             for model in args.models
-            if not curve.has(model, num_rows, seed)
+            if not curve.has(model=model, num_rows=num_rows, seed=seed)
         ]
         baselines.load_rows(data_args, train_args, args.seeds[0])
 
