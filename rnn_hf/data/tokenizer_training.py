@@ -16,6 +16,7 @@ from .tokens import set_training_length
 
 PAD_TOKEN = "[PAD]"
 UNK_TOKEN = "[UNK]"
+EOS_TOKEN = "[EOS]"
 
 # `Lowercase` maps every character alone, but a Greek capital sigma at the end of a word becomes another letter than
 # one inside it (Unicode Standard 3.13, `Final_Sigma`). With an unbounded look-behind, a text of lone sigmas would cost
@@ -34,6 +35,7 @@ def train_tokenizer(
     vocab_size: int | None = None,
     min_frequency: int = 1,
     max_length: int | None = None,
+    has_end_of_text: bool = False,
     show_progress: bool = False,
 ) -> PreTrainedTokenizerFast:
     r"""Return a tokenizer whose vocabulary is the most frequent words of `texts`.
@@ -58,6 +60,8 @@ def train_tokenizer(
         max_length: Tokens after which this package cuts a text off, in training and in `TextClassifier`; saved in
             `tokenizer_config.json`. `None` sets no limit. `model_max_length` is unlimited, as the models are: calling
             the tokenizer cuts nothing unless `truncation=True, max_length=...` is passed.
+        has_end_of_text: Whether there is a token `[EOS]`, of id 2, for a language model to tell texts apart by. The
+            tokenizer knows it as `eos_token` and never adds it to a text.
         show_progress: Whether to draw the progress bar of `tokenizers` on standard error.
 
     Returns:
@@ -77,10 +81,11 @@ def train_tokenizer(
     """
     if isinstance(texts, str):
         raise TypeError("`texts` must be an iterable of strings, got one string. Pass `[text]`.")
-    if vocab_size is not None and vocab_size < 2:
+    special_tokens = [PAD_TOKEN, UNK_TOKEN, *([EOS_TOKEN] if has_end_of_text else [])]
+    if vocab_size is not None and vocab_size < len(special_tokens):
         raise ValueError(
-            f"`vocab_size` must be at least 2, got {vocab_size}. Count {PAD_TOKEN} and {UNK_TOKEN} in, or pass `None` "
-            "to keep every word."
+            f"`vocab_size` must be at least {len(special_tokens)}, got {vocab_size}. "
+            f"Count {' and '.join(special_tokens)} in, or pass `None` to keep every word."
         )
     if min_frequency < 1:
         raise ValueError(f"`min_frequency` must be at least 1, got {min_frequency}. Pass 1 to keep every word.")
@@ -93,11 +98,11 @@ def train_tokenizer(
         trainer=WordLevelTrainer(
             vocab_size=sys.maxsize if vocab_size is None else vocab_size,
             min_frequency=min_frequency,
-            special_tokens=[PAD_TOKEN, UNK_TOKEN],
+            special_tokens=special_tokens,
             show_progress=show_progress,
         ),
     )
-    if backend.get_vocab_size() == 2 and vocab_size != 2:
+    if backend.get_vocab_size() == len(special_tokens) != vocab_size:
         raise ValueError(
             f"`texts` must contain a word that occurs at least {min_frequency} times, got none. Pass more texts or "
             "lower `min_frequency`."
@@ -107,6 +112,7 @@ def train_tokenizer(
         tokenizer_object=backend,
         pad_token=PAD_TOKEN,
         unk_token=UNK_TOKEN,
+        eos_token=EOS_TOKEN if has_end_of_text else None,
         padding_side="right",
         model_input_names=["input_ids", "attention_mask"],
         split_special_tokens=True,
