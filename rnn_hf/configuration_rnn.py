@@ -11,8 +11,9 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""The configuration of the recurrent text classifiers."""
+"""The configuration of the recurrent text classifiers and language models."""
 
+from itertools import pairwise
 from typing import ClassVar, Literal
 
 from huggingface_hub.dataclasses import strict
@@ -26,7 +27,7 @@ ProblemType = Literal["single_label_classification", "multi_label_classification
 
 @strict
 class RNNConfig(PreTrainedConfig):
-    r"""Everything that shapes a recurrent text classifier: one configuration for three cells.
+    r"""Everything that shapes a recurrent text classifier or language model: one configuration for three cells.
 
     Args:
         vocab_size (`int`, *optional*, defaults to 30000):
@@ -63,7 +64,8 @@ class RNNConfig(PreTrainedConfig):
         hidden_dropout_prob (`float`, *optional*, defaults to 0.0):
             Dropout probability of the states between two layers.
         classifier_dropout (`float`, *optional*, defaults to 0.3):
-            Dropout probability of the pooled vector before the classifier.
+            Dropout probability of the pooled vector before the classifier, or of the states before a language
+            model's output layer.
         word_dropout (`float`, *optional*, defaults to 0.3):
             Share of the tokens that training replaces with the unknown word (Iyyer et al., 2015).
         embedding_initializer_mean (`float`, *optional*, defaults to 0.0):
@@ -77,6 +79,14 @@ class RNNConfig(PreTrainedConfig):
         temperature (`float`, *optional*, defaults to 1.0):
             What the classifier's weight and bias were divided by after training, so that its probabilities fit (Guo
             et al., 2017). The model itself does not use it.
+        adaptive_softmax_cutoffs (`list[int]`, *optional*):
+            Ids at which the clusters of a language model's adaptive softmax (Grave et al., 2017) begin, in rising
+            order; words should be sorted by falling frequency. Training then computes the scores of the words before
+            the first cutoff for every token, those of a cluster only for its own. Defaults to one softmax over all.
+        tie_word_embeddings (`bool`, *optional*, defaults to `True`):
+            Whether a language model's output layer shares the word vectors (Press and Wolf, 2017).
+        use_cache (`bool`, *optional*, defaults to `True`):
+            Whether a language model returns its state in evaluation, so that `generate` reads every token once.
 
     Example:
         >>> from rnn_hf import RNNConfig
@@ -86,7 +96,13 @@ class RNNConfig(PreTrainedConfig):
     """
 
     model_type: ClassVar[str] = "rnn_hf"
-    keys_to_ignore_at_inference: ClassVar[list[str]] = ["final_hidden_state", "final_cell_state"]
+    # a language model's state is "cache" since transformers 5.24, "past_key_values" before
+    keys_to_ignore_at_inference: ClassVar[list[str]] = [
+        "final_hidden_state",
+        "final_cell_state",
+        "cache",
+        "past_key_values",
+    ]
     _auto_class: ClassVar[str | None] = "AutoConfig"
 
     vocab_size: int = 30_000
@@ -111,6 +127,9 @@ class RNNConfig(PreTrainedConfig):
     embedding_initializer_range: float | int = 0.1
     recurrent_initializer: RecurrentInitializer = "orthogonal"
     temperature: float | int = 1.0
+    adaptive_softmax_cutoffs: list[int] | None = None
+    tie_word_embeddings: bool = True
+    use_cache: bool = True
 
     @property
     def num_directions(self) -> int:
@@ -144,6 +163,17 @@ class RNNConfig(PreTrainedConfig):
         for name in ("embedding_dropout", "hidden_dropout_prob", "classifier_dropout", "word_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 0 and below 1, got {getattr(self, name)}.")
+
+    def validate_cutoffs(self) -> None:
+        """Check that the cutoffs of the adaptive softmax cut the vocabulary into parts that are not empty."""
+        cutoffs = self.adaptive_softmax_cutoffs
+        if cutoffs is None:
+            return
+        if not cutoffs or any(end <= start for start, end in pairwise([0, *cutoffs, self.vocab_size])):
+            raise ValueError(
+                f"`adaptive_softmax_cutoffs` must rise, from 1 at least to `vocab_size - 1` ({self.vocab_size - 1}) "
+                f"at most, got {cutoffs}."
+            )
 
     def validate_initializer(self) -> None:
         """Check that the word vectors' spread is not negative."""

@@ -11,11 +11,11 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Recurrent text encoders, classifiers and taggers: plain RNN, LSTM and GRU."""
+"""Recurrent text encoders, classifiers, taggers and language models: plain RNN, LSTM and GRU."""
 
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
 from itertools import pairwise
 from typing import Any
 
@@ -24,9 +24,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
-from transformers import PreTrainedModel
+from transformers import GenerationMixin, PreTrainedModel
 from transformers import initialization as init
+from transformers.cache_utils import Cache, CacheLayerMixin
 from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.utils.generic import ModelOutput, can_return_tuple
 
 from .configuration_rnn import RNNConfig
@@ -35,6 +37,12 @@ RECURRENT_LAYERS: dict[str, Callable[..., nn.RNNBase]] = {"rnn": nn.RNN, "lstm":
 
 # What these layers call, with the weights of one direction
 TORCH_RECURRENCES: dict[str, Callable[..., Any]] = {"rnn": torch.rnn_tanh, "lstm": torch.lstm, "gru": torch.gru}
+
+# What transformers calls the state of a language model, which depends on its version
+CACHE_NAME = "cache" if "cache" in {entry.name for entry in fields(CausalLMOutputWithPast)} else "past_key_values"
+
+# The label that a loss passes over
+IGNORED_LABEL = -100
 
 POOLING_PARTS: dict[str, tuple[str, ...]] = {
     "last": ("last",),
@@ -233,13 +241,20 @@ class ElmanRecurrence(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, inputs: Tensor, weight_ih: Tensor, weight_hh: Tensor, bias_ih: Tensor, bias_hh: Tensor
+        ctx: Any,
+        inputs: Tensor,
+        initial: Tensor | None,
+        weight_ih: Tensor,
+        weight_hh: Tensor,
+        bias_ih: Tensor,
+        bias_hh: Tensor,
     ) -> Tensor:
-        """Return all states, from a first state of 0. Shape `(sequence_length, batch_size, size)`.
+        """Return all states. Shape `(sequence_length, batch_size, size)`.
 
         Args:
             ctx: What the backward pass needs is kept here.
             inputs: What is read, of shape `(sequence_length, batch_size, input_size)`.
+            initial: The state before the first step, `None` for 0, of shape `(batch_size, size)`.
             weight_ih: `W`, of shape `(size, input_size)`.
             weight_hh: `U`, of shape `(size, size)`.
             bias_ih: `b`, of shape `(size,)`.
@@ -247,17 +262,19 @@ class ElmanRecurrence(torch.autograd.Function):
         """
         all_states = F.linear(inputs, weight_ih, bias_ih + bias_hh)
         states, transposed = all_states.unbind(), weight_hh.t()
+        if initial is not None:
+            states[0].addmm_(initial, transposed)
         states[0].tanh_()
         for before, state in pairwise(states):
             state.addmm_(before, transposed).tanh_()
-        ctx.save_for_backward(inputs, weight_ih, weight_hh, all_states)
+        ctx.save_for_backward(inputs, initial, weight_ih, weight_hh, all_states)
         return all_states
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_states: Tensor) -> tuple[Tensor, ...]:
+    def backward(ctx: Any, grad_states: Tensor) -> tuple[Tensor | None, ...]:
         """Return the gradients of what `forward` was given."""
-        inputs, weight_ih, weight_hh, all_states = ctx.saved_tensors
+        inputs, initial, weight_ih, weight_hh, all_states = ctx.saved_tensors
         all_grads = torch.empty_like(all_states)  # before the tangent
         grads, outer = all_grads.unbind(), grad_states.unbind()
         slopes = torch.addcmul(all_states.new_ones(()), all_states, all_states, value=-1).unbind()
@@ -267,7 +284,11 @@ class ElmanRecurrence(torch.autograd.Function):
         grad_bias = all_grads.sum(dim=(0, 1))
         grad_weight_hh = all_grads[1:].flatten(0, 1).t() @ all_states[:-1].flatten(0, 1)
         grad_weight_ih = all_grads.flatten(0, 1).t() @ inputs.flatten(0, 1)
-        return all_grads @ weight_ih, grad_weight_ih, grad_weight_hh, grad_bias, grad_bias
+        grad_initial = None
+        if initial is not None:
+            grad_weight_hh.addmm_(grads[0].t(), initial)
+            grad_initial = grads[0] @ weight_hh if ctx.needs_input_grad[1] else None
+        return all_grads @ weight_ih, grad_initial, grad_weight_ih, grad_weight_hh, grad_bias, grad_bias
 
 
 class GRURecurrence(torch.autograd.Function):
@@ -279,13 +300,20 @@ class GRURecurrence(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, inputs: Tensor, weight_ih: Tensor, weight_hh: Tensor, bias_ih: Tensor, bias_hh: Tensor
+        ctx: Any,
+        inputs: Tensor,
+        initial: Tensor | None,
+        weight_ih: Tensor,
+        weight_hh: Tensor,
+        bias_ih: Tensor,
+        bias_hh: Tensor,
     ) -> Tensor:
-        """Return all states, from a first state of 0. Shape `(sequence_length, batch_size, size)`.
+        """Return all states. Shape `(sequence_length, batch_size, size)`.
 
         Args:
             ctx: What the backward pass needs is kept here.
             inputs: What is read, of shape `(sequence_length, batch_size, input_size)`.
+            initial: The state before the first step, `None` for 0, of shape `(batch_size, size)`.
             weight_ih: `W`, of shape `(3 * size, input_size)`.
             weight_hh: `U`, of shape `(3 * size, size)`.
             bias_ih: `b`, of shape `(3 * size,)`.
@@ -294,8 +322,10 @@ class GRURecurrence(torch.autograd.Function):
         size = weight_hh.shape[1]
         gates = F.linear(inputs, weight_ih, bias_ih)  # becomes r, z, n
         recurrents = torch.empty_like(gates)  # u
-        # the zero state stands in front, so that every step has one before it
+        # the initial state stands in front, so that every step has one before it
         all_states = inputs.new_zeros(len(inputs) + 1, inputs.shape[1], size)
+        if initial is not None:
+            all_states[0] = initial
         states, transposed = all_states.unbind(), weight_hh.t()
         parts = zip(
             gates[..., : 2 * size].unbind(),
@@ -319,7 +349,7 @@ class GRURecurrence(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_states: Tensor) -> tuple[Tensor, ...]:
+    def backward(ctx: Any, grad_states: Tensor) -> tuple[Tensor | None, ...]:
         """Return the gradients of what `forward` was given."""
         inputs, weight_ih, weight_hh, all_states, gates, recurrents = ctx.saved_tensors
         size = weight_hh.shape[1]
@@ -342,13 +372,16 @@ class GRURecurrence(torch.autograd.Function):
             if step:
                 torch.addcmul(outer[step - 1], grads[step], kept[step], out=grads[step - 1])
                 grads[step - 1].addmm_(rows[step], weight_hh)
+        grad_initial = None
+        if ctx.needs_input_grad[1]:
+            grad_initial = torch.addmm(grads[0] * kept[0], rows[0], weight_hh)
         flat = grad_parts.flatten(0, 1)
         grad_bias_hh = flat.sum(dim=0)
         grad_weight_hh = flat.t() @ all_states[:-1].flatten(0, 1)
         # from u to v: the same but for the candidate, where u was scaled by r
         torch.mul(all_grads, to_candidate, out=grad_parts[..., 2 * size :])
         grad_weight_ih = flat.t() @ inputs.flatten(0, 1)
-        return grad_parts @ weight_ih, grad_weight_ih, grad_weight_hh, flat.sum(dim=0), grad_bias_hh
+        return grad_parts @ weight_ih, grad_initial, grad_weight_ih, grad_weight_hh, flat.sum(dim=0), grad_bias_hh
 
 
 def _cpu_fuses_half_types() -> bool:
@@ -377,7 +410,11 @@ class RNNLayer(GradientCheckpointingLayer):
         return self.recurrent._flat_weights  # type: ignore[return-value]  # none is missing
 
     def forward(
-        self, hidden_states: Tensor, mask: Tensor | None = None, needs_cell_state: bool = False
+        self,
+        hidden_states: Tensor,
+        mask: Tensor | None = None,
+        needs_cell_state: bool = False,
+        initial: tuple[Tensor, ...] | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """Read the texts, in the fastest form that is exact.
 
@@ -392,6 +429,8 @@ class RNNLayer(GradientCheckpointingLayer):
             mask: `True` for tokens, which stand at the front; `None` where nothing is padded.
                 Shape `(batch_size, sequence_length)`.
             needs_cell_state: Whether the LSTM's cell state after each text is asked for.
+            initial: The state of one direction before the first token and, for the LSTM, its cell state; `None` for
+                0. Shape of each `(batch_size, 1, hidden_size)`.
 
         Returns:
             States, 0 where the mask is `False`, of shape `(batch_size, sequence_length, output_size)`, and the final
@@ -401,23 +440,24 @@ class RNNLayer(GradientCheckpointingLayer):
             self.recurrent.flatten_parameters()
         if torch.is_autocast_enabled("cpu") and hidden_states.device.type == "cpu" and not _cpu_fuses_half_types():
             with torch.autocast("cpu", enabled=False):
-                return self.forward(hidden_states.float(), mask, needs_cell_state)
+                initial = None if initial is None else tuple(state.float() for state in initial)
+                return self.forward(hidden_states.float(), mask, needs_cell_state, initial)
         final = None
         # a quantized layer has no weights to be read with
         reads_directions = hidden_states.device.type == "cpu" and isinstance(self.recurrent, nn.RNNBase)
         if mask is not None and needs_cell_state:
-            states, final = self._read_packed(hidden_states, mask)
+            states, final = self._read_packed(hidden_states, mask, initial)
         elif reads_directions and (
             self._is_faster_as_loop(hidden_states)
             or (self.cell_type == "lstm" and self.bidirectional and mask is not None)
         ):
-            states = self._read_directions(hidden_states, mask)
+            states = self._read_directions(hidden_states, mask, initial)
         elif self.bidirectional and mask is not None:
-            states, final = self._read_packed(hidden_states, mask)
+            states, final = self._read_packed(hidden_states, mask, initial)
         elif reads_directions and not (needs_cell_state or torch.is_grad_enabled()):
-            states = self._run(hidden_states, self._weights)
+            states = self._run(hidden_states, self._weights, initial)
         else:
-            states, final = self.recurrent(hidden_states)
+            states, final = self.recurrent(hidden_states, self._as_torch_takes_it(initial))
         if mask is not None:
             # in its place where no backward pass needs the states as they are
             states = states.mul_(mask.unsqueeze(-1)) if states.grad_fn is None else states * mask.unsqueeze(-1)
@@ -426,15 +466,22 @@ class RNNLayer(GradientCheckpointingLayer):
         cell_state = final[1].transpose(0, 1)  # (batch, num_directions, hidden)
         return states, cell_state if mask is None else cell_state * mask.any(dim=1)[:, None, None]
 
-    def _read_packed(self, inputs: Tensor, mask: Tensor) -> tuple[Tensor, Any]:
+    def _as_torch_takes_it(self, initial: tuple[Tensor, ...] | None) -> Any:
+        """Return an initial state, one tensor or for the LSTM two, with the batch in the middle."""
+        if initial is None:
+            return None
+        turned = tuple(state.transpose(0, 1).contiguous() for state in initial)
+        return turned if self.cell_type == "lstm" else turned[0]
+
+    def _read_packed(self, inputs: Tensor, mask: Tensor, initial: tuple[Tensor, ...] | None) -> tuple[Tensor, Any]:
         lengths = mask.sum(dim=1).clamp(min=1).cpu()
         packed = pack_padded_sequence(inputs, lengths, batch_first=True, enforce_sorted=False)
-        packed_states, final = self.recurrent(packed)
+        packed_states, final = self.recurrent(packed, self._as_torch_takes_it(initial))
         states, _ = pad_packed_sequence(packed_states, batch_first=True, total_length=mask.shape[1])
         return states, final
 
-    def _read_directions(self, inputs: Tensor, mask: Tensor | None) -> Tensor:
-        states = self._read_one_way(inputs, self._weights[:4])
+    def _read_directions(self, inputs: Tensor, mask: Tensor | None, initial: tuple[Tensor, ...] | None) -> Tensor:
+        states = self._read_one_way(inputs, self._weights[:4], initial)
         if not self.bidirectional:
             return states
         batch_size, length = inputs.shape[:2]
@@ -447,19 +494,24 @@ class RNNLayer(GradientCheckpointingLayer):
         backward = backward.flatten(0, 1).index_select(0, mirrored.flatten()).view_as(states)
         return torch.cat([states, backward], dim=-1)
 
-    def _read_one_way(self, inputs: Tensor, weights: list[Tensor]) -> Tensor:
+    def _read_one_way(
+        self, inputs: Tensor, weights: list[Tensor], initial: tuple[Tensor, ...] | None = None
+    ) -> Tensor:
         """Return the states of the direction that has these weights. Shape `(batch, time, hidden_size)`."""
         if not self._is_faster_as_loop(inputs):
-            return self._run(inputs, weights)
+            return self._run(inputs, weights, initial)
         recurrence = {"rnn": ElmanRecurrence, "gru": GRURecurrence}[self.cell_type]
-        states: Tensor = recurrence.apply(inputs.transpose(0, 1), *weights).transpose(0, 1)
+        first = None if initial is None else initial[0].squeeze(1)
+        states: Tensor = recurrence.apply(inputs.transpose(0, 1), first, *weights).transpose(0, 1)
         return states
 
-    def _run(self, inputs: Tensor, weights: list[Tensor]) -> Tensor:
+    def _run(self, inputs: Tensor, weights: list[Tensor], initial: tuple[Tensor, ...] | None = None) -> Tensor:
         """Return what `self.recurrent` would with the weights of one direction or both, without all it checks."""
         num_directions = len(weights) // 4
-        zeros = inputs.new_zeros(num_directions, len(inputs), self.recurrent.hidden_size)
-        state = (zeros, zeros) if self.cell_type == "lstm" else zeros
+        state = self._as_torch_takes_it(initial)
+        if state is None:
+            zeros = inputs.new_zeros(num_directions, len(inputs), self.recurrent.hidden_size)
+            state = (zeros, zeros) if self.cell_type == "lstm" else zeros
         run = TORCH_RECURRENCES[self.cell_type]
         states: Tensor = run(inputs, state, weights, True, 1, 0.0, self.training, num_directions == 2, True)[0]
         return states
@@ -543,8 +595,8 @@ class RNNModel(RNNPreTrainedModel):
     """
 
     _auto_class = "AutoModel"
-    # what a classifier or a tagger has above its encoder
-    _keys_to_ignore_on_load_unexpected = [r"^classifier\.", r"^pooler\."]
+    # what the heads have above their encoder
+    _keys_to_ignore_on_load_unexpected = [r"^(classifier|pooler|lm_head|projection|clusters)\."]
 
     def __init__(self, config: RNNConfig) -> None:
         super().__init__(config)
@@ -570,6 +622,8 @@ class RNNModel(RNNPreTrainedModel):
         inputs_embeds: Tensor | None = None,
         output_hidden_states: bool | None = None,
         output_final_states: bool = True,
+        initial_hidden_state: Tensor | None = None,
+        initial_cell_state: Tensor | None = None,
         **kwargs: Any,
     ) -> RNNModelOutput:
         r"""Read a batch of texts.
@@ -585,21 +639,30 @@ class RNNModel(RNNPreTrainedModel):
                 Whether to return the word vectors and the states of every layer. Defaults to the configuration's.
             output_final_states (`bool`, *optional*, defaults to `True`):
                 Whether to return the states after the whole text.
+            initial_hidden_state (`torch.Tensor` of shape `(batch_size, num_hidden_layers, hidden_size)`, *optional*):
+                The `final_hidden_state` of what stood before, so that a text can be read piece by piece.
+            initial_cell_state (`torch.Tensor` of shape `(batch_size, num_hidden_layers, hidden_size)`, *optional*):
+                The `final_cell_state` of what stood before, which an LSTM needs, too.
             return_dict (`bool`, *optional*):
                 Whether to return an `RNNModelOutput` rather than a plain tuple.
             kwargs:
                 Ignored, so that what generic code passes to every model does not break this one.
 
         Raises:
-            ValueError: If not exactly one of `input_ids` and `inputs_embeds` is given, or the mask has another shape.
+            ValueError: If not exactly one of `input_ids` and `inputs_embeds` is given, the mask has another shape, or
+                an initial state is given that the model cannot start from.
         """
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("Exactly one of `input_ids` and `inputs_embeds` must be given.")
+        self._check_initial_states(initial_hidden_state, initial_cell_state)
         if output_hidden_states is None:
             output_hidden_states = self.config.output_hidden_states
         embeddings = self._embed(input_ids, inputs_embeds, attention_mask)
         mask = self.token_mask(embeddings, attention_mask)
-        all_states, *final_states = self.read(embeddings, mask, bool(output_hidden_states), output_final_states)
+        initial = [state for state in (initial_hidden_state, initial_cell_state) if state is not None]
+        all_states, *final_states = self.read(
+            embeddings, mask, bool(output_hidden_states), output_final_states, initial
+        )
         final_hidden_state, final_cell_state = (
             torch.cat(states, dim=1) if states else None for states in final_states
         )
@@ -616,6 +679,7 @@ class RNNModel(RNNPreTrainedModel):
         mask: Tensor | None,
         output_hidden_states: bool = False,
         output_final_states: bool = False,
+        initial_states: Sequence[Tensor] = (),
     ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
         """Run the layers over word vectors.
 
@@ -624,6 +688,8 @@ class RNNModel(RNNPreTrainedModel):
             mask: What `token_mask` returned.
             output_hidden_states: Whether to keep the states of every layer.
             output_final_states: Whether to return the states after the whole text.
+            initial_states: The states before the text and, for the LSTM, the cell states; nothing for 0.
+                Shape of each `(batch_size, num_hidden_layers, hidden_size)`.
 
         Returns:
             The word vectors and the states of the top layer, or of all; the final states and cell states of each
@@ -641,20 +707,28 @@ class RNNModel(RNNPreTrainedModel):
             states = states.take_along_dim(order.unsqueeze(-1), dim=1)
             mask = mask.take_along_dim(order, dim=1)
 
-        all_states, final_hidden_states, final_cell_states = [embeddings], [], []
+        all_states = [embeddings]
+        final_hidden_states: list[Tensor] = []
+        final_cell_states: list[Tensor] = []
         for index, layer in enumerate(self.layers):
             if index:
                 states = self.hidden_dropout(states)
+            initial = tuple(state[:, index : index + 1] for state in initial_states) or None
             states, cell_state = layer(
                 states,
                 mask=mask,
                 needs_cell_state=output_final_states and self.has_cell_states,
+                initial=initial,
             )
             if output_final_states:
-                final = pool_last(states, mask, self.bidirectional)
-                final_hidden_states.append(final.unflatten(-1, (self.num_directions, -1)))
-            if cell_state is not None:
-                final_cell_states.append(cell_state)
+                final = pool_last(states, mask, self.bidirectional).unflatten(-1, (self.num_directions, -1))
+                finals = [final] if cell_state is None else [final, cell_state]
+                if initial is not None and mask is not None:
+                    # where nothing is read, nothing changes
+                    has_tokens = mask.any(dim=1)[:, None, None]
+                    finals = [torch.where(has_tokens, *pair) for pair in zip(finals, initial, strict=True)]
+                for collected, state in zip((final_hidden_states, final_cell_states), finals, strict=False):
+                    collected.append(state)
             if output_hidden_states or index + 1 == len(self.layers):
                 restored = (
                     states if order is None else states.take_along_dim(order.argsort(dim=1).unsqueeze(-1), dim=1)
@@ -662,6 +736,17 @@ class RNNModel(RNNPreTrainedModel):
                 all_states.append(restored[:, :0] if is_without_tokens else restored)
 
         return all_states, final_hidden_states, final_cell_states
+
+    def _check_initial_states(self, hidden_state: Tensor | None, cell_state: Tensor | None) -> None:
+        if hidden_state is None and cell_state is None:
+            return
+        if self.bidirectional:
+            raise ValueError(
+                "`initial_hidden_state` needs `bidirectional=False`: a backward direction starts at the end of a text."
+            )
+        if hidden_state is None or (cell_state is None) == self.has_cell_states:
+            needed = "`initial_hidden_state`" + (" and `initial_cell_state`" if self.has_cell_states else " alone")
+            raise ValueError(f"A model of this `cell_type` starts from {needed}.")
 
     def token_mask(self, vectors: Tensor, attention_mask: Tensor | None) -> Tensor | None:
         """Return which positions are read and pooled.
@@ -917,6 +1002,318 @@ class RNNForTokenClassification(RNNPreTrainedModel):
         )
 
 
-HEADS: tuple[type[RNNPreTrainedModel], ...] = (RNNModel, RNNForSequenceClassification, RNNForTokenClassification)
+class RNNCacheLayer(CacheLayerMixin):
+    """The state of all layers after what a language model has read; its size does not grow with the text.
 
-__all__ = ["RNNForSequenceClassification", "RNNForTokenClassification", "RNNModel", "RNNPreTrainedModel"]
+    Attributes:
+        hidden_state: Shape `(batch_size, num_hidden_layers, hidden_size)`.
+        cell_state: The same of an LSTM's cell, or `None`.
+        num_tokens: Positions read so far, padding included.
+    """
+
+    is_sliding = False
+    hidden_state: Tensor | None
+    cell_state: Tensor | None
+    num_tokens: int
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # transformers does not type it
+        self.reset()
+
+    def advance(self, hidden_state: Tensor, cell_state: Tensor | None, num_tokens: int) -> None:
+        """Replace the state by the one after `num_tokens` more positions."""
+        # a graph that reached back through all pieces of a text would grow with it
+        self.hidden_state = hidden_state.detach()
+        self.cell_state = None if cell_state is None else cell_state.detach()
+        self.num_tokens += num_tokens
+        self.is_initialized = True
+
+    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
+        """Do nothing: there are no keys and values, for which transformers has this method."""
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        """Refuse, for the same reason; `advance` is what a recurrent model calls."""
+        raise RuntimeError("A recurrent state has no keys and values. Pass the cache to a model of this family.")
+
+    def get_seq_length(self) -> int:
+        """Return how many positions were read."""
+        return self.num_tokens
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        """Return the length of a mask over all positions, and its offset."""
+        return self.num_tokens + query_length, 0
+
+    def get_max_length(self) -> int:
+        """Return -1: there is no limit."""
+        return -1
+
+    get_max_cache_shape = get_max_length
+
+    def reset(self) -> None:
+        """Forget everything."""
+        self.hidden_state = self.cell_state = None
+        self.num_tokens, self.is_initialized = 0, False
+
+    def crop(self, *args: Any, **kwargs: Any) -> None:
+        """Refuse: a state does not tell what it was some tokens ago."""
+        raise RuntimeError("A recurrent state cannot be cropped. Read the shorter text from its start.")
+
+    def reorder_cache(self, beam_idx: Tensor) -> None:
+        """Let each row go on from the state of row `beam_idx` (beam search)."""
+        self.batch_select_indices(beam_idx)
+
+    def batch_select_indices(self, indices: Tensor) -> None:
+        """Keep the states of some rows."""
+        if self.hidden_state is not None:
+            self.hidden_state = self.hidden_state[indices.to(self.hidden_state.device)]
+        if self.cell_state is not None:
+            self.cell_state = self.cell_state[indices.to(self.cell_state.device)]
+
+    def batch_repeat_interleave(self, repeats: int) -> None:
+        """Repeat the state of each row."""
+        if self.hidden_state is not None:
+            self.batch_select_indices(torch.arange(len(self.hidden_state)).repeat_interleave(repeats))
+
+    @property
+    def batch_size(self) -> int:
+        """Rows of the state, -1 before the first token."""
+        return -1 if self.hidden_state is None else len(self.hidden_state)
+
+
+class RNNCache(Cache):
+    """What a language model remembers of a text, as `generate` passes it from token to token.
+
+    Example:
+        >>> model = RNNForCausalLM(RNNConfig(vocab_size=10)).eval()
+        >>> cache = RNNCache()
+        >>> logits = [model(torch.tensor([[token]]), cache=cache).logits for token in (7, 8, 9)]
+        >>> torch.testing.assert_close(torch.cat(logits, dim=1), model(torch.tensor([[7, 8, 9]])).logits)
+    """
+
+    def __init__(self) -> None:
+        self.state = RNNCacheLayer()
+        super().__init__(layers=[self.state])
+
+
+class RNNForCausalLM(RNNPreTrainedModel, GenerationMixin):
+    """Recurrent language model: `RNNModel` and an output layer, which shares the word vectors.
+
+    With `adaptive_softmax_cutoffs` the probability of a word is that of its cluster, times its own in the cluster:
+    an exact distribution, of which training computes only what it needs (Grave et al., 2017). The words before the
+    first cutoff stand beside one vector for each cluster; all words keep vectors of the full width, so that they are
+    those of the embedding.
+
+    The states of one direction predict what follows, so `bidirectional=True` is refused. Where the states are not as
+    wide as the word vectors, a linear layer stands between. Nothing is pooled.
+
+    Args:
+        config: The configuration.
+
+    Raises:
+        ValueError: If `config.bidirectional` is set.
+
+    Example:
+        >>> model = RNNForCausalLM(RNNConfig(vocab_size=10, adaptive_softmax_cutoffs=[4])).eval()
+        >>> logits = model(torch.tensor([[7, 8, 9]])).logits
+        >>> logits.shape, logits.exp().sum(dim=-1).round(decimals=4).tolist()
+        (torch.Size([1, 3, 10]), [[1.0, 1.0, 1.0]])
+    """
+
+    _auto_class = "AutoModelForCausalLM"
+    _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}
+    # what the other heads have above their encoder
+    _keys_to_ignore_on_load_unexpected = [r"^(classifier|pooler)\."]
+    # the labels of accumulated batches differ in number, and the loss is the mean over all of them
+    accepts_loss_kwargs = True
+    # a state cannot be set back to an earlier token, as assisted generation would have to
+    _is_stateful = True
+
+    def __init__(self, config: RNNConfig) -> None:
+        if config.bidirectional:
+            raise ValueError(
+                "A language model needs `bidirectional=False`, got True: the backward direction would read the words "
+                "that are to be predicted."
+            )
+        super().__init__(config)
+        self.model = RNNModel(config)
+        self.classifier_dropout = RNNDropout(config.classifier_dropout)
+        has_projection = config.output_size != config.embedding_size
+        self.projection = nn.Linear(config.output_size, config.embedding_size) if has_projection else nn.Identity()
+        self.lm_head = nn.Linear(config.embedding_size, config.vocab_size)
+        self.cutoffs = list(config.adaptive_softmax_cutoffs or ())
+        if self.cutoffs:
+            self.clusters = nn.Linear(config.embedding_size, len(self.cutoffs))
+        self.post_init()  # type: ignore[no-untyped-call]  # transformers does not type it
+
+    @can_return_tuple  # type: ignore[untyped-decorator]  # transformers does not type it
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        past_key_values: RNNCache | None = None,
+        use_cache: bool | None = None,
+        output_hidden_states: bool | None = None,
+        output_logits: bool | None = None,
+        logits_to_keep: int | Tensor = 0,
+        num_items_in_batch: Tensor | int | None = None,
+        cache: RNNCache | None = None,
+        **kwargs: Any,
+    ) -> CausalLMOutputWithPast:
+        r"""Predict the word after each position of a batch of texts.
+
+        Args:
+            input_ids (`torch.LongTensor` of shape `(batch_size, sequence_length)`, *optional*):
+                Ids of the tokens.
+            attention_mask (`torch.Tensor` of shape `(batch_size, sequence_length)`, *optional*):
+                1 for tokens, 0 for what is to be left out, wherever it stands. Without it everything is a token. It
+                may also cover what was read before; only its end is looked at.
+            inputs_embeds (`torch.FloatTensor` of shape `(batch_size, sequence_length, embedding_size)`, *optional*):
+                Word vectors in the place of `input_ids`.
+            labels (`torch.LongTensor` of shape `(batch_size, sequence_length)`, *optional*):
+                The tokens themselves: the model shifts them, so that each position predicts the next one. The loss
+                passes over -100, which should stand at the padding.
+            past_key_values (`RNNCache`, *optional*):
+                The name of `cache` before transformers 5.24.
+            use_cache (`bool`, *optional*):
+                Whether to return the state after the text. Defaults to the configuration's in evaluation, and to
+                `False` in training, unless a `cache` is given.
+            output_hidden_states (`bool`, *optional*):
+                Whether to return the word vectors and the states of every layer. Defaults to the configuration's.
+            output_logits (`bool`, *optional*):
+                Whether to return the logits. Defaults to `True`, but to `False` in training with labels: there are
+                `batch_size * sequence_length * vocab_size` of them, and the loss does not need them all.
+            logits_to_keep (`int` or `torch.LongTensor`, *optional*, defaults to 0):
+                How many of the last positions have logits, 0 for all; or which positions.
+            num_items_in_batch (`torch.Tensor` or `int`, *optional*):
+                What to divide the sum of the losses by: Trainer passes the number of labels in all batches whose
+                gradients it accumulates. Defaults to the number in this batch.
+            cache (`RNNCache`, *optional*):
+                What was read before, from which the model goes on; it is updated. Gradients do not reach back into it.
+            return_dict (`bool`, *optional*):
+                Whether to return a `CausalLMOutputWithPast` rather than a plain tuple.
+            kwargs:
+                `shift_labels`, labels that are shifted already, in the place of `labels`: of a text that is read piece
+                by piece, the last label of a piece is the first token of the next one. All else is ignored, so that
+                what generic code passes to every model does not break this one.
+
+        Returns:
+            The loss and the logits: without an adaptive softmax scores before softmax, with one the logarithms of the
+            probabilities. `softmax(logits)` is the distribution either way.
+
+        Raises:
+            ValueError: If not exactly one of `input_ids` and `inputs_embeds` is given, the mask has another shape, or
+                the cache is not an `RNNCache`.
+        """
+        cache = past_key_values if cache is None else cache
+        if cache is not None and not isinstance(cache, RNNCache):
+            raise ValueError(f"`{CACHE_NAME}` must be an `RNNCache`, got `{type(cache).__name__}`. Pass `RNNCache()`.")
+        if use_cache is None:
+            use_cache = cache is not None or (self.config.use_cache and not self.training)
+        if use_cache and cache is None:
+            cache = RNNCache()
+        given = input_ids if inputs_embeds is None else inputs_embeds
+        if attention_mask is not None and given is not None:
+            attention_mask = attention_mask[:, -given.shape[1] :] if given.shape[1] else attention_mask[:, :0]
+        elif input_ids is not None:
+            # rows that `generate` has finished go on with padding, of which the encoder would warn without a mask
+            attention_mask = torch.ones_like(input_ids)
+        outputs = self.model(
+            input_ids,
+            attention_mask=attention_mask,
+            inputs_embeds=inputs_embeds,
+            output_hidden_states=output_hidden_states,
+            output_final_states=bool(use_cache),
+            initial_hidden_state=None if cache is None else cache.state.hidden_state,
+            initial_cell_state=None if cache is None else cache.state.cell_state,
+            return_dict=True,
+        )
+        states = outputs.last_hidden_state
+        if use_cache and cache is not None:
+            cache.state.advance(outputs.final_hidden_state, outputs.final_cell_state, states.shape[1])
+        vectors = self.projection(self.classifier_dropout(states))
+
+        loss = logits = None
+        shift_labels = kwargs.get("shift_labels")  # as an argument, Trainer would take it for one it must give
+        has_labels = labels is not None or shift_labels is not None
+        if shift_labels is not None:
+            loss = self._loss(vectors, shift_labels, num_items_in_batch)
+        elif labels is not None:
+            loss = self._loss(vectors[:, :-1], labels[:, 1:], num_items_in_batch)
+        if output_logits or (output_logits is None and not (has_labels and self.training)):
+            kept = slice(-logits_to_keep or None, None) if isinstance(logits_to_keep, int) else logits_to_keep
+            logits = self._logits(vectors[:, kept])
+        state: dict[str, Any] = {CACHE_NAME: cache if use_cache else None}
+        return CausalLMOutputWithPast(loss=loss, logits=logits, hidden_states=outputs.hidden_states, **state)
+
+    @property
+    def _bounds(self) -> list[int]:
+        """Where the words of the shortlist and of each cluster begin, and where the last ones end."""
+        return [0, *self.cutoffs, len(self.lm_head.weight)]
+
+    def _logits(self, vectors: Tensor) -> Tensor:
+        """Return the logits of all words. Shape `(batch_size, sequence_length, vocab_size)`."""
+        scores: Tensor = self.lm_head(vectors)
+        if not self.cutoffs:
+            return scores
+        shortlist, *tails = scores.split([end - start for start, end in pairwise(self._bounds)], dim=-1)
+        head = torch.cat([shortlist, self.clusters(vectors)], dim=-1).log_softmax(dim=-1)
+        shortlist, clusters = head.split([self.cutoffs[0], len(self.cutoffs)], dim=-1)
+        pairs = zip(tails, clusters.split(1, dim=-1), strict=True)
+        return torch.cat([shortlist, *(tail.log_softmax(dim=-1) + cluster for tail, cluster in pairs)], dim=-1)
+
+    def _loss(self, vectors: Tensor, labels: Tensor, num_items: Tensor | int | None) -> Tensor:
+        """Return the sum of the losses over `num_items`, without the scores of clusters that no label is in."""
+        labels = labels.to(vectors.device)
+        is_label = labels != IGNORED_LABEL
+        vectors, labels = vectors[is_label], labels[is_label]
+        if num_items is None:
+            num_items = max(1, len(labels))
+        elif isinstance(num_items, Tensor):
+            num_items = num_items.to(vectors.device)
+        bounds = self._bounds
+        sizes = [end - start for start, end in pairwise(bounds)]
+        # one split: its gradient is put together once, that of a slice would be as large as all for each slice
+        weights, biases = self.lm_head.weight.split(sizes), self.lm_head.bias.split(sizes)
+        if not self.cutoffs:
+            return self._sum_of_losses(vectors, weights[0], biases[0], labels) / num_items
+        cluster_of = torch.bucketize(labels, torch.tensor(self.cutoffs, device=labels.device), right=True)
+        loss = self._sum_of_losses(
+            vectors,
+            torch.cat([weights[0], self.clusters.weight]),
+            torch.cat([biases[0], self.clusters.bias]),
+            torch.where(cluster_of == 0, labels, self.cutoffs[0] - 1 + cluster_of),
+        )
+        for cluster in range(1, len(sizes)):
+            rows = (cluster_of == cluster).nonzero().squeeze(1)
+            loss = loss + self._sum_of_losses(
+                vectors[rows], weights[cluster], biases[cluster], labels[rows] - bounds[cluster]
+            )
+        return loss / num_items
+
+    @staticmethod
+    def _sum_of_losses(vectors: Tensor, weight: Tensor, bias: Tensor, labels: Tensor) -> Tensor:
+        return F.cross_entropy(F.linear(vectors, weight, bias).float(), labels, reduction="sum")
+
+    @classmethod
+    def _supports_default_dynamic_cache(cls) -> bool:
+        """Return `False`: `generate` would make a cache of keys and values. `forward` makes its own."""
+        return False
+
+
+HEADS: tuple[type[RNNPreTrainedModel], ...] = (
+    RNNModel,
+    RNNForSequenceClassification,
+    RNNForTokenClassification,
+    RNNForCausalLM,
+)
+
+__all__ = [
+    "RNNCache",
+    "RNNForCausalLM",
+    "RNNForSequenceClassification",
+    "RNNForTokenClassification",
+    "RNNModel",
+    "RNNPreTrainedModel",
+]

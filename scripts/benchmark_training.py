@@ -91,14 +91,14 @@ class Training:
 def step_ends() -> Iterator[list[float]]:
     """Give a list to which the training script adds a reading of the clock after each of its steps, in seconds."""
     ends: list[float] = []
-    train_on = train.Run.train_on
+    train_on = train.ClassifierRun.train_on
 
-    def timed(run: train.Run, batch: dict[str, torch.Tensor]) -> bool:
+    def timed(run: train.ClassifierRun, batch: dict[str, torch.Tensor]) -> bool:
         took_step = train_on(run, batch)
         ends.append(time.perf_counter())
         return took_step
 
-    with patch.object(train.Run, "train_on", timed):
+    with patch.object(train.ClassifierRun, "train_on", timed):
         yield ends
 
 
@@ -270,7 +270,7 @@ class TrainBenchmark(Benchmark):
 def timed_sections() -> Iterator[dict[str, float]]:
     """Give a mapping to which the training script adds the seconds of its sections, and of `all` of its training."""
     seconds: dict[str, float] = defaultdict(float)
-    train_all, train_on = train.Run.train, train.Run.train_on
+    train_all, train_on = train.ClassifierRun.train, train.ClassifierRun.train_on
 
     def timed(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
@@ -282,7 +282,7 @@ def timed_sections() -> Iterator[dict[str, float]]:
 
         return call
 
-    def training(run: train.Run) -> None:
+    def training(run: train.ClassifierRun) -> None:
         with (
             patch.object(run.model, "forward", timed("forward", run.model.forward)),
             patch.object(run.accelerator, "backward", timed("backward", run.accelerator.backward)),
@@ -291,8 +291,8 @@ def timed_sections() -> Iterator[dict[str, float]]:
             timed("all", train_all)(run)
 
     with (
-        patch.object(train.Run, "train", training),
-        patch.object(train.Run, "train_on", timed("steps", train_on)),
+        patch.object(train.ClassifierRun, "train", training),
+        patch.object(train.ClassifierRun, "train_on", timed("steps", train_on)),
     ):
         yield seconds
     seconds["making batches"] = seconds["all"] - seconds["steps"]
@@ -303,12 +303,12 @@ def timed_sections() -> Iterator[dict[str, float]]:
 def profiled_training() -> Iterator[list[Any]]:
     """Give a list to which the training script adds the operators of its training."""
     recorded: list[Any] = []
-    train_all = train.Run.train
+    train_all = train.ClassifierRun.train
 
-    def training(run: train.Run) -> None:
+    def training(run: train.ClassifierRun) -> None:
         with profiler.profile(activities=[profiler.ProfilerActivity.CPU]) as operators:
             train_all(run)
         recorded.append(operators)
 
-    with patch.object(train.Run, "train", training):
+    with patch.object(train.ClassifierRun, "train", training):
         yield recorded

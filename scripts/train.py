@@ -28,10 +28,10 @@ from accelerate.utils import gather_object, set_seed, tqdm
 from datasets import Dataset, DatasetDict
 from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader
-from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
 
 import rnn_hf
-from rnn_hf import RNNConfig, RNNForSequenceClassification
+from rnn_hf import RNNConfig, RNNForCausalLM, RNNForSequenceClassification, RNNPreTrainedModel
 from rnn_hf.configuration_rnn import ProblemType
 from rnn_hf.data.batching import (
     BatchSampler,
@@ -76,6 +76,9 @@ from rnn_hf.training.temperature import effect_of_temperature, fit_temperature, 
 
 # Settings that a checkpoint does not fix; all other fields of its configuration stay when training goes on from it
 CHANGEABLE = {"embedding_dropout", "hidden_dropout_prob", "classifier_dropout", "word_dropout"}
+
+# Those that may also be chosen for an encoder that had another head
+PART_OF_THE_HEAD = {"classifier_pooling", "concat_embedding_mean"}
 
 # Up to this batch, sharing out the work of a step among threads costs more time than it saves on a CPU
 ONE_THREAD_BATCH = 32
@@ -161,7 +164,11 @@ def load_data(data_args: DataArguments, args: TrainArguments, label_names: Seque
 
 
 def load_tokenizer(
-    dataset: DatasetDict, model_args: ModelArguments, data_args: DataArguments, args: TrainArguments
+    dataset: DatasetDict,
+    model_args: ModelArguments,
+    data_args: DataArguments,
+    args: TrainArguments,
+    has_end_of_text: bool = False,
 ) -> PreTrainedTokenizerBase:
     """Return the checkpoint's tokenizer, the one that was named, or one trained on the training rows."""
     name = data_args.tokenizer_name_or_path or args.model_name_or_path
@@ -172,6 +179,7 @@ def load_tokenizer(
             vocab_size=model_args.vocab_size,
             min_frequency=data_args.min_frequency,
             max_length=data_args.max_length,
+            has_end_of_text=has_end_of_text,
         )
     tokenizer = AutoTokenizer.from_pretrained(name)
     if tokenizer.pad_token_id is None:
@@ -206,13 +214,11 @@ def create_model(
             )
         )
     config = AutoConfig.from_pretrained(args.model_name_or_path)
-    if not isinstance(config, RNNConfig):
-        raise ValueError(f"{args.model_name_or_path!r} is a {config.model_type!r} model, not one of this family.")
-    for name in given & settings.keys() - {"vocab_size"}:
-        if name not in CHANGEABLE and getattr(config, name) != settings[name]:
-            raise ValueError(
-                f"`--{name} {settings[name]}` contradicts the checkpoint's {getattr(config, name)}. Leave it out."
-            )
+    is_language_model = (config.architectures or ["?"])[0] == RNNForCausalLM.__name__
+    changeable = CHANGEABLE | PART_OF_THE_HEAD if is_language_model else CHANGEABLE
+    check_checkpoint(config, args, settings, given, changeable, len(tokenizer))
+    if is_language_model:
+        PartialState().print(f"{args.model_name_or_path} is a language model: its encoder gets a new classifier.")
     model: RNNForSequenceClassification = RNNForSequenceClassification.from_pretrained(
         args.model_name_or_path,
         use_safetensors=True,
@@ -220,14 +226,32 @@ def create_model(
         # training goes on from weights that were divided, and leaves nothing of that
         temperature=1.0,
         **labels,
-        **{name: settings[name] for name in given & CHANGEABLE},
+        **{name: settings[name] for name in given & changeable},
     )
-    if len(tokenizer) > model.config.vocab_size:
-        raise ValueError(
-            f"The tokenizer has {len(tokenizer)} tokens but the checkpoint's `vocab_size` is "
-            f"{model.config.vocab_size}. Leave out `--tokenizer_name_or_path`."
-        )
     return model
+
+
+def check_checkpoint(
+    config: PreTrainedConfig,
+    args: TrainArguments,
+    settings: dict[str, Any],
+    given: set[str],
+    changeable: set[str],
+    num_tokens: int,
+) -> None:
+    """Refuse a checkpoint that this family, a flag or the tokenizer does not fit."""
+    if not isinstance(config, RNNConfig):
+        raise ValueError(f"{args.model_name_or_path!r} is a {config.model_type!r} model, not one of this family.")
+    for name in given & settings.keys() - {"vocab_size"}:
+        if name not in changeable and getattr(config, name) != settings[name]:
+            raise ValueError(
+                f"`--{name} {settings[name]}` contradicts the checkpoint's {getattr(config, name)}. Leave it out."
+            )
+    if num_tokens > config.vocab_size:
+        raise ValueError(
+            f"The tokenizer has {num_tokens} tokens but the checkpoint's `vocab_size` is {config.vocab_size}. "
+            "Leave out `--tokenizer_name_or_path`."
+        )
 
 
 class Prepared(NamedTuple):
@@ -336,7 +360,7 @@ def round_weights(model: torch.nn.Module, dtype: torch.dtype) -> None:
 
 
 def write_results(
-    model: RNNForSequenceClassification,
+    model: RNNPreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     results: dict[str, Any],
     recipe: dict[str, Any],
@@ -346,9 +370,13 @@ def write_results(
     with written_whole(folder / "finished") as beside:
         # the configuration keeps float32, so that whoever loads the model computes in it
         dtype = getattr(torch, recipe["save_dtype"])
-        model.save_pretrained(
-            beside, state_dict={name: weight.to(dtype) for name, weight in model.state_dict().items()}
-        )
+        # a weight that is tied to another is saved with it
+        weights = {
+            name: weight.to(dtype)
+            for name, weight in model.state_dict().items()
+            if name not in model.all_tied_weights_keys
+        }
+        model.save_pretrained(beside, state_dict=weights)
         save_tokenizer(tokenizer, beside)
         results["model_bytes"] = (beside / "model.safetensors").stat().st_size
         (beside / "recipe.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True))
@@ -370,7 +398,7 @@ def size_and_versions(model: torch.nn.Module) -> dict[str, Any]:
     }
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Run:
     """A model in training, and everything that training it touches."""
 
@@ -382,34 +410,31 @@ class Run:
     schedule: LRScheduler
     loaders: dict[str, DataLoader[Any]]
     sampler: BatchSampler
-    label_names: list[str]
-    problem_type: ProblemType
-    loss: BatchLoss
     num_steps: int
     state: RunState = field(default_factory=RunState)
     best_weights: dict[str, torch.Tensor] | None = None
-    temperature: float | None = None
 
     def __post_init__(self) -> None:
         self.bare_model, self.bare_optimizer = self.model, self.optimizer
         self.model, self.optimizer = self.accelerator.prepare(self.model, self.optimizer)
-        self.main_metric = MAIN_METRICS[self.problem_type]
         self.evaluates = "validation" in self.loaders and self.args.eval_strategy != "no"
         self.progress: Any = None
-        self.test_logits: np.ndarray | None = None
-        # losses, logits and labels since the last look at them; looking waits for the device
-        self.unread: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
 
     def train(self) -> None:
         """Take the steps of the run, from where `state` stands, on as many threads as are worth their while."""
         self.num_threads = threads = torch.get_num_threads()
-        if self.accelerator.device.type == "cpu" and self.args.per_device_train_batch_size <= ONE_THREAD_BATCH:
+        if self.accelerator.device.type == "cpu" and self.has_little_work:
             self.num_threads = 1
         torch.set_num_threads(self.num_threads)
         try:
             self.take_steps()
         finally:
             torch.set_num_threads(threads)
+
+    @property
+    def has_little_work(self) -> bool:
+        """Whether sharing out a step among threads costs more time than it saves."""
+        return self.args.per_device_train_batch_size <= ONE_THREAD_BATCH
 
     def take_steps(self) -> None:
         """Read the batches and step, evaluate and save in between, and end with the best weights."""
@@ -425,7 +450,7 @@ class Run:
                 took_step = self.train_on(batch)
                 state.train_runtime = runtime_before + time.perf_counter() - started
                 if state.batch % args.logging_steps == 0:
-                    self.log_running_accuracy()
+                    self.log_running_figures()
                 if not took_step:
                     continue
                 if args.eval_strategy == "steps" and state.step % args.eval_steps == 0:
@@ -450,6 +475,106 @@ class Run:
             self.bare_optimizer.catch_up()
         if self.best_weights is not None:
             self.bare_model.load_state_dict(self.best_weights)
+
+    def train_on(self, batch: dict[str, torch.Tensor]) -> bool:
+        """Add the gradients of one batch; return whether the optimizer took a step."""
+        raise NotImplementedError
+
+    def read_counts(self) -> None:
+        """Add what was counted on all devices to the state, and show it."""
+        raise NotImplementedError
+
+    def log_running_figures(self) -> None:
+        """Write a line with how the epoch goes so far."""
+        raise NotImplementedError
+
+    def evaluate(self) -> None:
+        """Measure the validation split, and keep the weights if they are the best so far."""
+        raise NotImplementedError
+
+    def keep_if_best(self, metric: float) -> None:
+        """Keep the weights if no evaluation before had as great a metric."""
+        state = self.state
+        state.evaluations_without_gain += 1
+        if state.best_metric is None or metric > state.best_metric:
+            state.best_metric, state.best_step, state.evaluations_without_gain = metric, state.step, 0
+            weights = self.bare_model.state_dict()
+            self.best_weights = {name: weight.detach().cpu().clone() for name, weight in weights.items()}
+
+    def is_out_of_patience(self) -> bool:
+        """Return whether the validation split has seen no gain for too long."""
+        patience = self.args.early_stopping_patience
+        return patience is not None and self.state.evaluations_without_gain >= patience
+
+    def record(self, values: dict[str, float]) -> None:
+        """Keep values for `all_results.json`, and hand them to the experiment tracker if there is one."""
+        self.state.log.append({"step": self.state.step, "epoch": self.state.epoch, **values})
+        self.accelerator.log(values, step=self.state.step)
+
+    def save(self) -> None:
+        """Write a checkpoint from which all processes can go on."""
+        self.read_counts()
+        generators = gather_object([generator_states()])
+        own = self.stream_state()
+        stream_states = None if own is None else gather_object([own])
+        if self.accelerator.is_main_process:
+            save_checkpoint(
+                Path(self.args.output_dir),
+                self.state,
+                model=self.bare_model,
+                optimizer=self.optimizer,
+                schedule=self.schedule,
+                generators=generators,
+                best_weights=self.best_weights,
+                arguments=self.recipe,
+                stream_states=stream_states,
+                total_limit=self.args.save_total_limit,
+            )
+        self.accelerator.wait_for_everyone()
+
+    def stream_state(self) -> dict[str, torch.Tensor] | None:
+        """Return what the model remembers from batch to batch; a classifier remembers nothing."""
+        return None
+
+    def resume(self, checkpoint: Checkpoint) -> None:
+        """Go on from a checkpoint as if nothing had happened."""
+        for name, value in checkpoint.arguments.items():
+            if name not in NOT_PART_OF_THE_RUN and self.recipe.get(name) != value:
+                raise ValueError(
+                    f"The checkpoint was made with `--{name} {value}`, this run has {self.recipe.get(name)}. "
+                    "Pass the same arguments to resume."
+                )
+        checkpoint.restore(self.bare_model, self.optimizer, self.schedule)
+        checkpoint.restore_generators(self.accelerator.process_index)
+        self.state, self.best_weights = checkpoint.state, checkpoint.best_weights
+        self.accelerator.print(f"Going on from {checkpoint.folder}.")
+
+    def end(self) -> None:
+        """Let go of the other processes.
+
+        The wrapped model goes first: if it were the last to hold the process group, torch would wait for a thread of
+        the group while that thread waits for Python's lock.
+        """
+        self.model = self.bare_model
+        self.accelerator.free_memory()
+        self.accelerator.end_training()
+
+
+@dataclass(kw_only=True)
+class ClassifierRun(Run):
+    """A classifier in training."""
+
+    label_names: list[str]
+    problem_type: ProblemType
+    loss: BatchLoss
+    temperature: float | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.main_metric = MAIN_METRICS[self.problem_type]
+        self.test_logits: np.ndarray | None = None
+        # losses, logits and labels since the last look at them; looking waits for the device
+        self.unread: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
 
     def train_on(self, batch: dict[str, torch.Tensor]) -> bool:
         """Add the gradients of one batch; return whether the optimizer took a step."""
@@ -499,7 +624,7 @@ class Run:
         """Return the accuracy of the epoch so far in words; a regression has none."""
         return "" if self.problem_type == "regression" else f"accuracy {self.state.correct / self.state.seen:.3f}{end}"
 
-    def log_running_accuracy(self) -> None:
+    def log_running_figures(self) -> None:
         """Write a line with the loss and the accuracy of the epoch so far, as the lesson does."""
         self.read_counts()
         state, num_batches = self.state, len(self.sampler) + self.sampler.start_batch
@@ -521,52 +646,7 @@ class Run:
         metric = metrics[self.main_metric]
         self.record({f"validation_{self.main_metric}": metric, "validation_loss": metrics["loss"]})
         self.progress.write(f"step {state.step} | validation {self.main_metric} {metric:.4f}")
-        state.evaluations_without_gain += 1
-        if state.best_metric is None or metric > state.best_metric:
-            state.best_metric, state.best_step, state.evaluations_without_gain = metric, state.step, 0
-            weights = self.bare_model.state_dict()
-            self.best_weights = {name: weight.detach().cpu().clone() for name, weight in weights.items()}
-
-    def is_out_of_patience(self) -> bool:
-        """Return whether the validation split has seen no gain for too long."""
-        patience = self.args.early_stopping_patience
-        return patience is not None and self.state.evaluations_without_gain >= patience
-
-    def record(self, values: dict[str, float]) -> None:
-        """Keep values for `all_results.json`, and hand them to the experiment tracker if there is one."""
-        self.state.log.append({"step": self.state.step, "epoch": self.state.epoch, **values})
-        self.accelerator.log(values, step=self.state.step)
-
-    def save(self) -> None:
-        """Write a checkpoint from which all processes can go on."""
-        self.read_counts()
-        generators = gather_object([generator_states()])
-        if self.accelerator.is_main_process:
-            save_checkpoint(
-                Path(self.args.output_dir),
-                self.state,
-                model=self.bare_model,
-                optimizer=self.optimizer,
-                schedule=self.schedule,
-                generators=generators,
-                best_weights=self.best_weights,
-                arguments=self.recipe,
-                total_limit=self.args.save_total_limit,
-            )
-        self.accelerator.wait_for_everyone()
-
-    def resume(self, checkpoint: Checkpoint) -> None:
-        """Go on from a checkpoint as if nothing had happened."""
-        for name, value in checkpoint.arguments.items():
-            if name not in NOT_PART_OF_THE_RUN and self.recipe.get(name) != value:
-                raise ValueError(
-                    f"The checkpoint was made with `--{name} {value}`, this run has {self.recipe.get(name)}. "
-                    "Pass the same arguments to resume."
-                )
-        checkpoint.restore(self.bare_model, self.optimizer, self.schedule)
-        checkpoint.restore_generators(self.accelerator.process_index)
-        self.state, self.best_weights = checkpoint.state, checkpoint.best_weights
-        self.accelerator.print(f"Going on from {checkpoint.folder}.")
+        self.keep_if_best(metric)
 
     def finish_weights(self) -> None:
         """Fold the temperature in, if that was asked for, and round the weights to what they are saved in."""
@@ -616,16 +696,6 @@ class Run:
                 results |= effect_of_temperature(self.temperature, logits, labels)
         return results | {"log": state.log}
 
-    def end(self) -> None:
-        """Let go of the other processes.
-
-        The wrapped model goes first: if it were the last to hold the process group, torch would wait for a thread of
-        the group while that thread waits for Python's lock.
-        """
-        self.model = self.bare_model
-        self.accelerator.free_memory()
-        self.accelerator.end_training()
-
 
 def print_summary(results: dict[str, Any], folder: str, seconds: float) -> None:
     """Print what came out, where it lies and how to load it."""
@@ -670,7 +740,7 @@ def push_results(args: TrainArguments) -> None:
 
 def create_run(
     prepared: Prepared, args: TrainArguments, accelerator: Accelerator, batch_loss: BatchLoss | None = None
-) -> Run:
+) -> ClassifierRun:
     """Return a run at its beginning, or where its checkpoint stands.
 
     Args:
@@ -695,7 +765,7 @@ def create_run(
         def batch_loss(logits: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
             return loss(logits, batch["labels"])
 
-    run = Run(
+    run = ClassifierRun(
         args=args,
         recipe=recipe,
         accelerator=accelerator,

@@ -253,9 +253,10 @@ def test_own_backward_passes_are_those_of_the_forward_passes(
     recurrence: type[torch.autograd.Function], num_gates: int, length: int
 ) -> None:
     torch.manual_seed(0)
-    shapes = [(length, 3, 4), (num_gates * 2, 4), (num_gates * 2, 2), (num_gates * 2,), (num_gates * 2,)]
-    arguments = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
-    assert torch.autograd.gradcheck(recurrence.apply, arguments)
+    shapes = [(length, 3, 4), (3, 2), (num_gates * 2, 4), (num_gates * 2, 2), (num_gates * 2,), (num_gates * 2,)]
+    inputs, initial, *weights = (torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes)
+    assert torch.autograd.gradcheck(recurrence.apply, (inputs, None, *weights))
+    assert torch.autograd.gradcheck(recurrence.apply, (inputs, initial, *weights))
 
 
 @pytest.mark.parametrize("is_padded", [False, True], ids=["full", "padded"])

@@ -19,7 +19,7 @@ TokenizerType = Literal["word", "bpe", "wordpiece", "unigram"]
 
 PAD_TOKEN = "[PAD]"
 UNK_TOKEN = "[UNK]"
-SPECIAL_TOKENS = [PAD_TOKEN, UNK_TOKEN]
+EOS_TOKEN = "[EOS]"
 
 # What SentencePiece writes before a word (Kudo and Richardson, 2018), and BERT before what goes on with one
 WORD_START = "\u2581"
@@ -46,6 +46,7 @@ def train_tokenizer(
     vocab_size: int | None = None,
     min_frequency: int = 1,
     max_length: int | None = None,
+    has_end_of_text: bool = False,
     show_progress: bool = False,
 ) -> PreTrainedTokenizerFast:
     r"""Return a tokenizer whose vocabulary is the most frequent words of `texts`, or pieces of words.
@@ -80,6 +81,8 @@ def train_tokenizer(
         max_length: Tokens after which this package cuts a text off, in training and in `TextClassifier`; saved in
             `tokenizer_config.json`. `None` sets no limit. `model_max_length` is unlimited, as the models are: calling
             the tokenizer cuts nothing unless `truncation=True, max_length=...` is passed.
+        has_end_of_text: Whether there is a token `[EOS]`, of id 2, for a language model to tell texts apart by. The
+            tokenizer knows it as `eos_token` and never adds it to a text.
         show_progress: Whether to draw the progress bar of `tokenizers` on standard error.
 
     Returns:
@@ -101,10 +104,11 @@ def train_tokenizer(
     """
     if isinstance(texts, str):
         raise TypeError("`texts` must be an iterable of strings, got one string. Pass `[text]`.")
-    if vocab_size is not None and vocab_size < 2:
+    special_tokens = [PAD_TOKEN, UNK_TOKEN, *([EOS_TOKEN] if has_end_of_text else [])]
+    if vocab_size is not None and vocab_size < len(special_tokens):
         raise ValueError(
-            f"`vocab_size` must be at least 2, got {vocab_size}. Count {PAD_TOKEN} and {UNK_TOKEN} in, or pass `None` "
-            "to keep every word."
+            f"`vocab_size` must be at least {len(special_tokens)}, got {vocab_size}. "
+            f"Count {' and '.join(special_tokens)} in, or pass `None` to keep every word."
         )
     if min_frequency < 1:
         raise ValueError(f"`min_frequency` must be at least 1, got {min_frequency}. Pass 1 to keep every word.")
@@ -115,19 +119,20 @@ def train_tokenizer(
         expected = ", ".join(get_args(TokenizerType))
         raise ValueError(f"`tokenizer_type` must be one of {expected}, got {tokenizer_type!r}. Choose one.")
     if tokenizer_type == "word":
-        backend = _train_words(_only_strings(texts), vocab_size, min_frequency, show_progress)
-    elif vocab_size is None or vocab_size < 4:
+        backend = _train_words(_only_strings(texts), special_tokens, vocab_size, min_frequency, show_progress)
+    elif vocab_size is None or vocab_size < len(special_tokens) + 2:
         raise ValueError(
-            f"`vocab_size` must be at least 4 for a tokenizer of the type {tokenizer_type!r}, got {vocab_size}."
+            f"`vocab_size` must be at least {len(special_tokens) + 2} for a tokenizer of the type "
+            f"{tokenizer_type!r}, got {vocab_size}."
         )
     elif tokenizer_type == "unigram":
         if min_frequency > 1:
             raise ValueError(f"`min_frequency` must be 1 for a tokenizer of the type 'unigram', got {min_frequency}.")
-        backend = _train_unigram(_only_strings(texts), vocab_size, show_progress)
+        backend = _train_unigram(_only_strings(texts), special_tokens, vocab_size, show_progress)
     else:
         train = {"bpe": _train_bpe, "wordpiece": _train_wordpiece}[tokenizer_type]
-        backend = train(_only_strings(texts), vocab_size, min_frequency, show_progress)
-    if backend.get_vocab_size() == 2 and vocab_size != 2:
+        backend = train(_only_strings(texts), special_tokens, vocab_size, min_frequency, show_progress)
+    if backend.get_vocab_size() == len(special_tokens) != vocab_size:
         raise ValueError(
             f"`texts` must contain a word that occurs at least {min_frequency} times, got none. Pass more texts or "
             "lower `min_frequency`."
@@ -137,6 +142,7 @@ def train_tokenizer(
         tokenizer_object=backend,
         pad_token=PAD_TOKEN,
         unk_token=UNK_TOKEN,
+        eos_token=EOS_TOKEN if has_end_of_text else None,
         padding_side="right",
         model_input_names=["input_ids", "attention_mask"],
         split_special_tokens=True,
@@ -162,21 +168,25 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: str | Path) -> No
         path.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _train_words(texts: Iterator[str], vocab_size: int | None, min_frequency: int, show_progress: bool) -> Tokenizer:
+def _train_words(
+    texts: Iterator[str], special_tokens: list[str], vocab_size: int | None, min_frequency: int, show_progress: bool
+) -> Tokenizer:
     tokenizer = _untrained_tokenizer(WordLevel(unk_token=UNK_TOKEN))
     tokenizer.train_from_iterator(
         texts,
         trainer=WordLevelTrainer(
             vocab_size=sys.maxsize if vocab_size is None else vocab_size,
             min_frequency=min_frequency,
-            special_tokens=SPECIAL_TOKENS,
+            special_tokens=special_tokens,
             show_progress=show_progress,
         ),
     )
     return tokenizer
 
 
-def _train_bpe(texts: Iterator[str], vocab_size: int, min_frequency: int, show_progress: bool) -> Tokenizer:
+def _train_bpe(
+    texts: Iterator[str], special_tokens: list[str], vocab_size: int, min_frequency: int, show_progress: bool
+) -> Tokenizer:
     tokenizer = _untrained_tokenizer(BPE(unk_token=UNK_TOKEN, fuse_unk=True))
     _mark_words(tokenizer)
     tokenizer.train_from_iterator(
@@ -185,37 +195,40 @@ def _train_bpe(texts: Iterator[str], vocab_size: int, min_frequency: int, show_p
         trainer=BpeTrainer(
             vocab_size=vocab_size,
             min_frequency=min_frequency,
-            special_tokens=SPECIAL_TOKENS,
-            limit_alphabet=vocab_size - len(SPECIAL_TOKENS),
+            special_tokens=special_tokens,
+            limit_alphabet=vocab_size - len(special_tokens),
             show_progress=show_progress,
         ),
     )
     return tokenizer
 
 
-def _train_wordpiece(texts: Iterator[str], vocab_size: int, min_frequency: int, show_progress: bool) -> Tokenizer:
+def _train_wordpiece(
+    texts: Iterator[str], special_tokens: list[str], vocab_size: int, min_frequency: int, show_progress: bool
+) -> Tokenizer:
     """Take the pieces of `"bpe"`: first every character, at the start of a word and inside it, then what it merged."""
     pieces = sorted(
-        _train_bpe(texts, vocab_size, min_frequency, show_progress).get_vocab().items(), key=lambda it: it[1]
+        _train_bpe(texts, special_tokens, vocab_size, min_frequency, show_progress).get_vocab().items(),
+        key=lambda it: it[1],
     )
-    words = [piece for piece, _ in pieces if piece not in SPECIAL_TOKENS]
+    words = [piece for piece, _ in pieces if piece not in special_tokens]
     characters = [piece for piece in words if len(piece) == 1 and piece != WORD_START]
-    characters = characters[: (vocab_size - len(SPECIAL_TOKENS)) // 2]
+    characters = characters[: (vocab_size - len(special_tokens)) // 2]
     merged = [piece[1:] if piece.startswith(WORD_START) else CONTINUATION + piece for piece in words if len(piece) > 1]
     alphabet = [prefix + character for prefix in ("", CONTINUATION) for character in characters]
-    vocabulary = list(dict.fromkeys([*SPECIAL_TOKENS, *alphabet, *merged]))[:vocab_size]
+    vocabulary = list(dict.fromkeys([*special_tokens, *alphabet, *merged]))[:vocab_size]
     ids = {piece: index for index, piece in enumerate(vocabulary)}
     tokenizer = _untrained_tokenizer(WordPiece(ids, unk_token=UNK_TOKEN, continuing_subword_prefix=CONTINUATION))
     tokenizer.decoder = decoders.WordPiece(CONTINUATION)
-    tokenizer.add_special_tokens(SPECIAL_TOKENS)
+    tokenizer.add_special_tokens(special_tokens)
     return tokenizer
 
 
-def _train_unigram(texts: Iterator[str], vocab_size: int, show_progress: bool) -> Tokenizer:
+def _train_unigram(texts: Iterator[str], special_tokens: list[str], vocab_size: int, show_progress: bool) -> Tokenizer:
     tokenizer = _untrained_tokenizer(Unigram())
     _mark_words(tokenizer)
     trainer = UnigramTrainer(
-        vocab_size=vocab_size, special_tokens=SPECIAL_TOKENS, unk_token=UNK_TOKEN, show_progress=show_progress
+        vocab_size=vocab_size, special_tokens=special_tokens, unk_token=UNK_TOKEN, show_progress=show_progress
     )
     try:
         tokenizer.train_from_iterator(texts, trainer=trainer)
@@ -228,9 +241,9 @@ def _train_unigram(texts: Iterator[str], vocab_size: int, show_progress: bool) -
             f"{vocab_size}. Raise it."
         ) from error
     pieces = json.loads(tokenizer.to_str())["model"]["vocab"]
-    special = [pieces[index] for index in range(len(SPECIAL_TOKENS))]
-    scored = sorted((piece, round(score, SCORE_DECIMALS)) for piece, score in pieces[len(SPECIAL_TOKENS) :])
-    tokenizer.model = Unigram([*map(tuple, special), *scored], unk_id=SPECIAL_TOKENS.index(UNK_TOKEN))
+    special = [pieces[index] for index in range(len(special_tokens))]
+    scored = sorted((piece, round(score, SCORE_DECIMALS)) for piece, score in pieces[len(special_tokens) :])
+    tokenizer.model = Unigram([*map(tuple, special), *scored], unk_id=special_tokens.index(UNK_TOKEN))
     return tokenizer
 
 

@@ -26,7 +26,8 @@ REQUIRED_FILES = (
     "tokenizer_config.json",
 )  # fmt: skip
 OPTIONAL_FILES = (
-    "special_tokens_map.json", "recipe.yaml", "all_results.json", "figures/*.png", "figures/*.svg",
+    "special_tokens_map.json", "generation_config.json", "recipe.yaml", "all_results.json", "figures/*.png",
+    "figures/*.svg",
 )  # fmt: skip
 
 # The base of the Hub's own errors is that of every failed request, whichever client the installed version has
@@ -145,7 +146,11 @@ def _check_weights(folder: Path) -> None:
     except StrictDataclassError as error:
         raise ValueError(f"The configuration of {str(folder)!r} is not valid: {error.__cause__ or error}") from error
     with torch.device("meta"):
-        expected = {key: list(weight.shape) for key, weight in heads[architecture](config).state_dict().items()}
+        model = heads[architecture](config)
+    # what is tied is saved once
+    expected = {
+        key: list(weight.shape) for key, weight in model.state_dict().items() if key not in model.all_tied_weights_keys
+    }
     try:
         with safe_open(folder / "model.safetensors", framework="pt") as weights:
             found = {key: weights.get_slice(key).get_shape() for key in weights.keys()}  # noqa: SIM118  # no mapping

@@ -189,11 +189,52 @@ class TrainArguments:
             raise ValueError("`--max_steps` must be -1 or at least 1, got 0.")
 
 
+@dataclass
+class LanguageModelArguments(ModelArguments):
+    """The fields of `RNNConfig` that shape a language model, with other defaults where it needs more."""
+
+    embedding_size: int = flag(256, "Width of the word vectors, which the output layer shares.")
+    hidden_size: int = flag(256, "Width of the state.")
+    word_dropout: float = flag(0.0, "Share of the tokens that training replaces with the unknown word.")
+    classifier_dropout: float = flag(0.3, "Dropout probability of the states before the output layer.")
+    adaptive_softmax_cutoffs: list[int] | None = field(
+        default=None,
+        metadata={"help": "Ids at which the clusters of the adaptive softmax begin. Default: one softmax over all."},
+    )
+
+
+@dataclass
+class LanguageModelTrainArguments(TrainArguments):
+    """How a language model is trained."""
+
+    per_device_train_batch_size: int = flag(32, "Streams of text that a process reads side by side.", at_least=1)
+    per_device_eval_batch_size: int = flag(32, "Streams per process in evaluation.", at_least=1)
+    bptt: int = flag(70, "Tokens of each stream in a batch, through which the gradient reaches back.", at_least=1)
+    num_train_epochs: float = flag(10.0, "How often the training texts are read.", above=0)
+    learning_rate: float = flag(3e-3, "Highest learning rate.", above=0)
+    lr_scheduler_type: SchedulerName = flag("cosine", "How the learning rate falls.")
+    optim: OptimizerName = flag(
+        "adamw_torch_fused", "The optimizer; the `lazy` ones spare nothing where the output layer needs all words."
+    )
+    num_generated_texts: int = flag(3, "Texts the finished model makes up for its card.", at_least=0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.optim.startswith("lazy_"):
+            raise ValueError(
+                f"`--optim {self.optim}` spares word vectors that a language model's output layer needs. "
+                "Pass `--optim adamw_torch_fused`."
+            )
+        for name, default in (("class_weights", None), ("label_smoothing_factor", 0.0)):
+            if getattr(self, name) != default:
+                raise ValueError(f"`--{name}` is a classifier's. Leave it out.")
+
+
 # What may differ between a run and the one that resumes it: where and how it reports and saves, not what it computes
 NOT_PART_OF_THE_RUN = {
     "output_dir", "overwrite_output_dir", "resume_from_checkpoint", "save_strategy", "save_steps", "save_total_limit",
     "logging_steps", "report_to", "dataloader_num_workers", "push_to_hub", "hub_model_id", "hub_private_repo",
-    "hub_revision",
+    "hub_revision", "num_generated_texts",
 }  # fmt: skip
 
 

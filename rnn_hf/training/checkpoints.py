@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, load_model, save_file, save_model
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -31,13 +31,14 @@ class RunState:
         step: Optimizer steps taken.
         epoch: Epoch that is being read, from 0.
         batch: Batches of that epoch already read.
-        best_metric: Best validation accuracy, or other metric that decides, so far; `None` before the first.
+        best_metric: Best validation accuracy, or other metric that decides, so far; `None` before the first. The
+            greater the better: of a language model, it is the loss with a minus.
         best_step: The step it was measured at.
         evaluations_without_gain: Evaluations since then.
-        seen: Texts of this epoch that were trained on.
+        seen: Texts of this epoch that were trained on; of a language model, tokens.
         correct: Those that were classified right at that moment.
         loss_sum: Sum of their losses, in nats.
-        num_texts: Texts of all epochs that were trained on.
+        num_texts: Texts of all epochs that were trained on; of a language model, tokens.
         train_runtime: Seconds of training so far.
         log: One entry for each evaluation and each logged loss.
     """
@@ -101,6 +102,16 @@ def restore_generators(states: Mapping[str, Tensor]) -> None:
         torch.cuda.set_rng_state(states["cuda"])
 
 
+def by_rank(states: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Return the tensors of every process under names that begin with its rank."""
+    return {f"{rank}.{name}": value for rank, of_process in enumerate(states) for name, value in of_process.items()}
+
+
+def of_rank(states: Mapping[str, Tensor], rank: int) -> dict[str, Tensor]:
+    """Return the tensors that `by_rank` named for one process."""
+    return {key.split(".", 1)[1]: value for key, value in states.items() if key.startswith(f"{rank}.")}
+
+
 def save_checkpoint(
     run_folder: Path,
     state: RunState,
@@ -111,6 +122,7 @@ def save_checkpoint(
     generators: list[dict[str, Tensor]],
     best_weights: Mapping[str, Tensor] | None,
     arguments: Mapping[str, Any],
+    stream_states: list[dict[str, Tensor]] | None = None,
     total_limit: int | None = None,
 ) -> Path:
     """Write a checkpoint into `run_folder` and remove those beyond the limit.
@@ -124,6 +136,7 @@ def save_checkpoint(
         generators: The generator states of every process, in the order of their ranks.
         best_weights: Weights of the best evaluation so far.
         arguments: The run's arguments, which a resuming run compares its own with.
+        stream_states: What a language model remembers of the streams of every process, in the order of their ranks.
         total_limit: Number of checkpoints kept.
 
     Returns:
@@ -137,16 +150,16 @@ def save_checkpoint(
         if isinstance(value, Tensor)
     }
     files: dict[str, dict[str, Tensor]] = {
-        "model.safetensors": dict(model.state_dict()),
         "optimizer.safetensors": tensors,
-        "generators.safetensors": {
-            f"{rank}.{name}": value for rank, states in enumerate(generators) for name, value in states.items()
-        },
+        "generators.safetensors": by_rank(generators),
     }
     if best_weights is not None:
         files["best_model.safetensors"] = dict(best_weights)
+    if stream_states is not None:
+        files["streams.safetensors"] = by_rank(stream_states)
     folder = run_folder / CHECKPOINTS / f"{PREFIX}{state.step:08d}"
     with written_whole(folder) as beside:
+        save_model(model, str(beside / "model.safetensors"))  # weights that are shared only once
         for name, content in files.items():
             save_file({key: value.contiguous() for key, value in content.items()}, beside / name)
         (beside / "state.json").write_text(
@@ -156,7 +169,7 @@ def save_checkpoint(
                     "arguments": dict(arguments),
                     "param_groups": optimizer_state["param_groups"],
                     "schedule": schedule.state_dict(),
-                    "sha256": {name: _sha256(beside / name) for name in files},
+                    "sha256": {name: _sha256(beside / name) for name in ("model.safetensors", *files)},
                 },
                 indent=1,
             )
@@ -184,7 +197,7 @@ class Checkpoint:
 
     def restore(self, model: nn.Module, optimizer: torch.optim.Optimizer, schedule: LRScheduler) -> None:
         """Put weights, optimizer and schedule back to where they stood."""
-        model.load_state_dict(load_file(self.folder / "model.safetensors"))
+        load_model(model, self.folder / "model.safetensors")
         state: dict[int, dict[str, Tensor]] = {}
         for key, value in load_file(self.folder / "optimizer.safetensors").items():
             index, name = key.split(".", 1)
@@ -194,10 +207,14 @@ class Checkpoint:
 
     def restore_generators(self, rank: int) -> None:
         """Put the random generators of one process back; a process the saved run did not have keeps its own."""
-        states = load_file(self.folder / "generators.safetensors")
-        own = {key.split(".", 1)[1]: value for key, value in states.items() if key.startswith(f"{rank}.")}
+        own = of_rank(load_file(self.folder / "generators.safetensors"), rank)
         if own:
             restore_generators(own)
+
+    def stream_states(self, rank: int) -> dict[str, Tensor]:
+        """Return what a language model remembered of the streams of one process; nothing at the start of an epoch."""
+        path = self.folder / "streams.safetensors"
+        return of_rank(load_file(path), rank) if path.exists() else {}
 
 
 def open_checkpoint(run_folder: Path, name: str, warn: Callable[[str], None]) -> Checkpoint:

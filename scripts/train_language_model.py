@@ -1,0 +1,381 @@
+"""Train a recurrent language model on the texts of a dataset, on one device, several processes, or several machines.
+
+    python scripts/train_language_model.py [RECIPE.yaml] --output_dir runs/language-model [--flag value ...]
+    torchrun --nproc_per_node 2 scripts/train_language_model.py ... --use_cpu
+
+Labels and the test split are not read, and the validation split is the one that `train.py` cuts with the same seed: so
+`train.py --model_name_or_path runs/language-model` fine-tunes the encoder on rows it may have seen, and is measured on
+rows it has not (Howard and Ruder, 2018). A recipe is a YAML file of the same flags; `--help` lists them all.
+"""
+
+import math
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator, PartialState
+from accelerate.utils import set_seed
+from datasets import DatasetDict
+from torch.utils.data import DataLoader
+from transformers import AutoConfig, PreTrainedTokenizerBase
+
+# the scripts find one another from the clone
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+
+from rnn_hf import RNNCache, RNNConfig, RNNForCausalLM
+from rnn_hf.data.encoding import encode_dataset
+from rnn_hf.data.loading import DEFAULT_DATASET
+from rnn_hf.data.streams import StreamSampler, TokenStreams
+from rnn_hf.reporting.command_line import ScriptParser, user_errors
+from rnn_hf.reporting.hub import check_hub_access
+from rnn_hf.training.arguments import (
+    DataArguments,
+    LanguageModelArguments,
+    LanguageModelTrainArguments,
+    as_recipe,
+)
+from rnn_hf.training.checkpoints import CHECKPOINTS, Checkpoint, open_checkpoint
+from rnn_hf.training.optimization import clip_grad_norm, create_optimizer, create_schedule
+from scripts import train
+
+# How many tokens a text has that the finished model makes up
+GENERATED_LENGTH = 40
+
+
+def create_model(
+    tokenizer: PreTrainedTokenizerBase,
+    model_args: LanguageModelArguments,
+    args: LanguageModelTrainArguments,
+    given: set[str],
+) -> RNNForCausalLM:
+    """Return a new model, or the checkpoint's."""
+    settings = asdict(model_args)
+    if args.model_name_or_path is None:
+        settings["vocab_size"] = len(tokenizer)
+        return RNNForCausalLM(
+            RNNConfig(
+                **settings,
+                pad_token_id=tokenizer.pad_token_id,
+                unk_token_id=tokenizer.unk_token_id,
+                # what ends a text is also what every text begins after
+                bos_token_id=tokenizer.eos_token_id,
+                eos_token_id=tokenizer.eos_token_id,
+            )
+        )
+    config = AutoConfig.from_pretrained(args.model_name_or_path)
+    train.check_checkpoint(config, args, settings, given, train.CHANGEABLE, len(tokenizer))
+    model: RNNForCausalLM = RNNForCausalLM.from_pretrained(
+        args.model_name_or_path,
+        use_safetensors=True,
+        **{name: settings[name] for name in given & train.CHANGEABLE},
+    )
+    return model
+
+
+def prepare(
+    model_args: LanguageModelArguments,
+    data_args: DataArguments,
+    args: LanguageModelTrainArguments,
+    given: set[str],
+) -> tuple[DatasetDict, PreTrainedTokenizerBase, RNNForCausalLM, dict[str, Any]]:
+    """Return encoded texts, their tokenizer, the model, and every argument of the run as a recipe."""
+    RNNConfig(**asdict(model_args))  # a wrong value is told before any data is read
+    if data_args.dataset_name is None and not data_args.has_files:
+        data_args.dataset_name = DEFAULT_DATASET
+    with PartialState().main_process_first():  # the others read what it has cached
+        texts = train.load_data(data_args, args, None)
+        texts.pop("test", None)
+        tokenizer = train.load_tokenizer(texts, model_args, data_args, args, has_end_of_text=True)
+        if tokenizer.eos_token_id is None:
+            raise ValueError(
+                f"The tokenizer {data_args.tokenizer_name_or_path or args.model_name_or_path!r} has no end-of-text "
+                "token (`eos_token`), which tells the texts of a stream apart. Leave it out, or add one."
+            )
+        dataset = encode_dataset(texts, tokenizer, data_args.max_length)
+    model = create_model(tokenizer, model_args, args, given)
+    # the recipe says what the model became: a checkpoint's sizes, the vocabulary that was found
+    model_args = LanguageModelArguments(**{name: getattr(model.config, name) for name in asdict(model_args)})
+    return dataset, tokenizer, model, as_recipe(model_args, data_args, args)
+
+
+def create_loaders(
+    dataset: DatasetDict,
+    tokenizer: PreTrainedTokenizerBase,
+    args: LanguageModelTrainArguments,
+    accelerator: Accelerator,
+) -> tuple[dict[str, DataLoader[Any]], StreamSampler]:
+    """Return the prepared batches of every split, and the sampler of the training batches."""
+    sizes = {"train": args.per_device_train_batch_size, "validation": args.per_device_eval_batch_size}
+    loaders, samplers = {}, {}
+    for split, rows in dataset.items():
+        # every process reads streams of its own, the same ones from piece to piece
+        num_streams = sizes[split] * accelerator.num_processes
+        streams = TokenStreams(rows, tokenizer.eos_token_id, num_streams, args.bptt)
+        samplers[split] = StreamSampler(streams, args.seed if split == "train" else None)
+        loader = DataLoader(
+            streams,
+            batch_sampler=samplers[split],
+            collate_fn=lambda batch: batch,
+            # making an iterator draws from a generator; the global one belongs to dropout
+            generator=torch.Generator(),
+        )
+        loaders[split] = accelerator.prepare(loader, device_placement=[accelerator.device.type != "cpu"])
+    return loaders, samplers["train"]
+
+
+@dataclass(kw_only=True)
+class LanguageModelRun(train.Run):
+    """A language model in training."""
+
+    args: LanguageModelTrainArguments
+    sampler: StreamSampler
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.cache = RNNCache()
+        # sums of losses and numbers of labels since the last look at them; looking waits for the device
+        self.unread: list[torch.Tensor] = []
+
+    @property
+    def has_little_work(self) -> bool:
+        """Whether sharing out a step among threads costs more than it saves: the output layer is always worth it."""
+        return False
+
+    def read(self, batch: dict[str, torch.Tensor], cache: RNNCache) -> torch.Tensor:
+        """Return the mean loss of one piece of all streams, and let `cache` go on to its end."""
+        loss: torch.Tensor = self.model(
+            input_ids=batch["input_ids"],
+            shift_labels=batch["labels"],
+            num_items_in_batch=batch["num_labels"],
+            cache=cache,
+            output_logits=False,
+        ).loss
+        self.unread.append(torch.stack([loss.detach() * batch["num_labels"], batch["num_labels"]]))
+        return loss
+
+    def train_on(self, batch: dict[str, torch.Tensor]) -> bool:
+        """Add the gradients of one batch; return whether the optimizer took a step."""
+        if self.state.batch == 0:
+            self.cache = RNNCache()
+        with self.accelerator.accumulate(self.model):
+            self.accelerator.backward(self.read(batch, self.cache))
+            took_step: bool = self.accelerator.sync_gradients
+            if took_step and self.args.max_grad_norm > 0:
+                clip_grad_norm(self.model.parameters(), self.args.max_grad_norm)
+            if took_step:
+                self.bare_optimizer.step()
+                self.bare_model.zero_grad()
+        self.state.batch += 1
+        if took_step:
+            self.schedule.step()
+            self.state.step += 1
+            self.progress.update()
+        if self.state.batch % train.READ_EVERY == 0:
+            self.read_counts()
+        return took_step
+
+    def sums(self) -> tuple[float, int]:
+        """Return the sum of the losses that were not yet looked at, on all devices, and the number of their labels."""
+        sums = torch.stack([torch.zeros(2, device=self.accelerator.device), *self.unread]).double().sum(dim=0)
+        self.unread.clear()
+        loss_sum, num_labels = self.accelerator.reduce(sums, reduction="sum").tolist()
+        return loss_sum, round(num_labels)
+
+    def read_counts(self) -> None:
+        """Add what was counted on all devices to the state, and show it."""
+        state = self.state
+        loss_sum, num_labels = self.sums()
+        state.loss_sum, state.seen = state.loss_sum + loss_sum, state.seen + num_labels
+        state.num_texts += num_labels
+        if state.seen:
+            speed = state.num_texts / max(state.train_runtime, 1e-9)
+            perplexity = perplexity_of(state.loss_sum / state.seen)
+            self.progress.set_postfix_str(f"perplexity {perplexity:.1f}, {speed:,.0f} tokens/s", refresh=False)
+
+    def log_running_figures(self) -> None:
+        """Write a line with the perplexity of the epoch so far."""
+        self.read_counts()
+        state, num_batches = self.state, len(self.sampler) + self.sampler.start_batch
+        loss = state.loss_sum / state.seen
+        self.record({"loss": loss, "learning_rate": float(self.schedule.get_last_lr()[0])})
+        self.progress.write(
+            f"epoch {state.epoch + 1} | {state.batch:>5}/{num_batches} batches | loss {loss:.3f} "
+            f"| perplexity {perplexity_of(loss):.1f}"
+        )
+
+    @torch.no_grad()
+    def evaluate(self) -> None:
+        """Measure the validation split, and keep the weights if they are the best so far."""
+        if not self.evaluates:
+            return
+        self.read_counts()
+        self.model.eval()
+        cache = RNNCache()
+        for batch in self.loaders["validation"]:
+            self.read(batch, cache)
+        self.model.train()
+        loss_sum, num_labels = self.sums()
+        loss = loss_sum / num_labels
+        self.record({"validation_perplexity": perplexity_of(loss), "validation_loss": loss})
+        self.progress.write(f"step {self.state.step} | validation perplexity {perplexity_of(loss):.2f}")
+        self.keep_if_best(-loss)
+
+    def stream_state(self) -> dict[str, torch.Tensor]:
+        """Return what the model remembers of the streams of this process."""
+        state = self.cache.state
+        states = {"hidden_state": state.hidden_state, "cell_state": state.cell_state}
+        return {name: value.cpu() for name, value in states.items() if value is not None}
+
+    def resume(self, checkpoint: Checkpoint) -> None:
+        """Go on from a checkpoint as if nothing had happened."""
+        super().resume(checkpoint)
+        states = checkpoint.stream_states(self.accelerator.process_index)
+        if states:
+            device = self.accelerator.device
+            cell_state = states.get("cell_state")
+            self.cache.state.advance(
+                states["hidden_state"].to(device),
+                None if cell_state is None else cell_state.to(device),
+                self.state.batch * self.args.bptt,
+            )
+
+    def results(self) -> dict[str, Any]:
+        """Return what `all_results.json` holds."""
+        state = self.state
+        num_texts, num_tokens = {}, {}
+        for split, loader in self.loaders.items():
+            streams: TokenStreams = loader.dataset  # type: ignore[assignment]  # `create_loaders` made it so
+            num_texts[split], num_tokens[split] = streams.num_texts, streams.num_labels
+        loss = None if state.best_metric is None else -state.best_metric
+        return {
+            "problem_type": "language_modeling",
+            "validation_perplexity": None if loss is None else perplexity_of(loss),
+            "validation_loss": loss,
+            "train_loss": state.loss_sum / max(state.seen, 1),
+            "epoch": state.num_texts / num_tokens["train"],
+            "step": state.step,
+            "best_step": state.best_step if state.best_metric is not None else state.step,
+            "train_runtime": state.train_runtime,
+            "train_tokens_per_second": state.num_texts / max(state.train_runtime, 1e-9),
+            "num_train_examples": num_texts["train"],
+            "num_train_tokens": num_tokens["train"],
+            "num_validation_examples": num_texts.get("validation", 0),
+            "num_validation_tokens": num_tokens.get("validation", 0),
+            "num_test_examples": 0,
+            "num_processes": self.accelerator.num_processes,
+            "seed": self.args.seed,
+            "device": self.accelerator.device.type,
+            "num_threads": self.num_threads,
+            **train.size_and_versions(self.bare_model),
+            "log": state.log,
+        }
+
+
+def perplexity_of(loss: float) -> float:
+    """Return the perplexity of a mean loss in nats: among so many words, all as likely, it would be as unsure."""
+    return math.exp(loss) if loss < 700 else math.inf
+
+
+def generate_texts(model: RNNForCausalLM, tokenizer: PreTrainedTokenizerBase, number: int, seed: int) -> list[str]:
+    """Return texts that the model makes up, drawn from the likeliest words, 90 % in all (Holtzman et al., 2020)."""
+    if number == 0:
+        return []
+    set_seed(seed)
+    model.eval()  # type: ignore[no-untyped-call]  # transformers does not type it
+    tokens = model.generate(
+        do_sample=True,
+        top_p=0.9,
+        max_new_tokens=GENERATED_LENGTH,
+        num_return_sequences=number,
+        suppress_tokens=[tokenizer.pad_token_id, tokenizer.unk_token_id],
+    )
+    texts: list[str] = tokenizer.batch_decode(tokens, skip_special_tokens=True)
+    return texts
+
+
+def print_summary(results: dict[str, Any], folder: str, seconds: float) -> None:
+    """Print what came out, where it lies and how to load it."""
+    perplexity = results["validation_perplexity"]
+    validation = "no validation split"
+    if perplexity is not None:
+        validation = f"perplexity {perplexity:.2f} on {results['num_validation_tokens']:,} tokens"
+    samples = "\n".join(f"    {text}" for text in results["generated_texts"])
+    size = (Path(folder) / "model.safetensors").stat().st_size / 1e6
+    print(
+        f"""
+Validation: {validation}
+Training:   {results["train_runtime"]:.1f} s, {results["train_tokens_per_second"]:,.0f} tokens a second, \
+{results["epoch"]:g} epochs of {results["num_train_tokens"]:,} tokens
+Written:    {folder} ({size:.1f} MB of weights), {seconds:.1f} s in all
+Made up:
+{samples}
+
+Fine-tune it with
+    python scripts/train.py --model_name_or_path {folder} --output_dir {folder}-classifier"""
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
+    """Train, evaluate and write a language model; return what `all_results.json` holds."""
+    started = time.perf_counter()
+    with user_errors("train_language_model.py"):
+        parser = ScriptParser(
+            (LanguageModelArguments, DataArguments, LanguageModelTrainArguments), description=__doc__
+        )
+        (model_args, data_args, args), given = parser.parse(sys.argv[1:] if argv is None else argv)
+        train.check_output_dir(args)
+        if args.push_to_hub:
+            check_hub_access(args.hub_model_id)
+        accelerator = train.start_accelerator(args)
+        set_seed(args.seed)
+
+        dataset, tokenizer, model, recipe = prepare(model_args, data_args, args, given)
+        loaders, sampler = create_loaders(dataset, tokenizer, args, accelerator)
+        streams = sampler.streams
+        accelerator.print(
+            f"{streams.num_texts:,} training texts, {streams.num_labels:,} tokens in {len(sampler):,} batches, "
+            f"{len(tokenizer):,} words"
+        )
+        steps_per_epoch = math.ceil(len(loaders["train"]) / args.gradient_accumulation_steps)
+        num_steps = args.max_steps if args.max_steps > 0 else math.ceil(args.num_train_epochs * steps_per_epoch)
+        optimizer = create_optimizer(model, args, accelerator.device)
+        run = LanguageModelRun(
+            args=args,
+            recipe=recipe,
+            accelerator=accelerator,
+            model=model,
+            optimizer=optimizer,
+            schedule=create_schedule(optimizer, args, num_steps),
+            loaders=loaders,
+            sampler=sampler,
+            num_steps=num_steps,
+        )
+        if args.resume_from_checkpoint is not None:
+            run.resume(open_checkpoint(Path(args.output_dir), args.resume_from_checkpoint, accelerator.print))
+        if args.report_to != "none":
+            accelerator.init_trackers("rnn_hf", config={name: str(value) for name, value in recipe.items()})
+        if args.overwrite_output_dir and accelerator.is_main_process:
+            shutil.rmtree(Path(args.output_dir) / CHECKPOINTS, ignore_errors=True)
+
+    run.train()
+    train.round_weights(model, getattr(torch, args.save_dtype))
+    results = run.results()
+    is_main_process = accelerator.is_main_process
+    if is_main_process:
+        results["generated_texts"] = generate_texts(model, tokenizer, args.num_generated_texts, args.seed)
+        train.write_results(model, tokenizer, results, recipe)
+        print_summary(results, args.output_dir, time.perf_counter() - started)
+    run.end()
+    if args.push_to_hub and is_main_process:
+        with user_errors("train_language_model.py"):
+            train.push_results(args)
+    return results
+
+
+if __name__ == "__main__":
+    main()
