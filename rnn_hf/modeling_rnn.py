@@ -551,7 +551,9 @@ class RNNPreTrainedModel(PreTrainedModel):
         elif isinstance(module, nn.Linear):
             bound = module.in_features**-0.5
             init.uniform_(module.weight, -bound, bound)
-            if module.bias is not None:
+            if module is self.get_output_embeddings():  # type: ignore[no-untyped-call]  # as below
+                init.zeros_(module.bias)
+            elif module.bias is not None:
                 init.uniform_(module.bias, -bound, bound)
         elif isinstance(module, nn.RNNBase):
             for name, parameter in module.named_parameters():

@@ -71,7 +71,13 @@ from rnn_hf.training.checkpoints import (
 )
 from rnn_hf.training.losses import Loss, class_weights_of, create_loss
 from rnn_hf.training.metrics import MAIN_METRICS, compute_metrics, num_correct, predict_split
-from rnn_hf.training.optimization import LazyAdam, clip_grad_norm, create_optimizer, create_schedule
+from rnn_hf.training.optimization import (
+    LazyAdam,
+    clip_grad_norm,
+    create_optimizer,
+    create_schedule,
+    drop_frozen_gradients,
+)
 
 # Settings that a checkpoint does not fix; all other fields of its configuration stay when training goes on from it
 CHANGEABLE = {"embedding_dropout", "hidden_dropout_prob", "classifier_dropout", "word_dropout"}
@@ -550,6 +556,8 @@ class ClassifierRun(Run):
             loss = self.loss(logits, labels)
             self.accelerator.backward(loss)
             took_step: bool = self.accelerator.sync_gradients
+            if took_step and self.args.gradual_unfreezing:
+                drop_frozen_gradients(self.bare_model, self.state.epoch)
             if took_step and self.args.max_grad_norm > 0:
                 clip_grad_norm(self.model.parameters(), self.args.max_grad_norm)
             if took_step:
