@@ -28,10 +28,11 @@ from torch.nn.utils.rnn import pad_sequence
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 from rnn_hf.data.loading import load_text_dataset
-from rnn_hf.reporting.command_line import ScriptParser, user_errors
+from rnn_hf.reporting.command_line import ScriptParser, check_folder_of, user_errors
 from rnn_hf.text_classifier import TextClassifier, one_thread_each
 from rnn_hf.training.arguments import check_domains, flag
 from scripts import benchmark_peers as peers
+from scripts.baselines import TITLES, FastText, TfidfLinear
 from scripts.benchmark_device import DeviceArguments, DeviceBenchmark
 from scripts.benchmark_processes import LoadArguments, LoadBenchmark, MemoryArguments, MemoryBenchmark
 from scripts.benchmark_report import (
@@ -42,6 +43,7 @@ from scripts.benchmark_report import (
     Spread,
     check_profile,
     machine,
+    num_cpus,
     profile_table,
     sample_of,
     seconds_of,
@@ -55,7 +57,7 @@ OURS = "rnn_hf, TextClassifier"
 OURS_INT8 = "rnn_hf, int8"
 PIPELINE = "rnn_hf, transformers pipeline"
 TOKENIZER_ALONE, RECURRENT_ALONE = "rnn_hf, tokenizer alone", "rnn_hf, recurrent layers alone"
-FASTTEXT, TFIDF = "fastText", "TF-IDF + linear"
+FASTTEXT, TFIDF = TITLES["fasttext"], TITLES["tfidf"]
 # these are compared for their speed only: their weights are random
 MODEL2VEC, MINILM = "model2vec (vectors only)", "MiniLM-L6 shape"
 
@@ -206,9 +208,12 @@ class PredictBenchmark(Benchmark):
         }
         pieces = peers.train_wordpiece(texts)
         makers: dict[str, tuple[str, Callable[[], Contestant]]] = {
-            FASTTEXT: ("fasttext", lambda: Contestant(peers.FastText(texts, labels), has_accuracy=True)),
+            FASTTEXT: (
+                "fasttext",
+                lambda: Contestant(FastText(texts, labels, num_threads=num_cpus()), has_accuracy=True),
+            ),
             MODEL2VEC: ("model2vec", lambda: Contestant(peers.model2vec_peer(pieces))),
-            TFIDF: ("sklearn", lambda: Contestant(peers.TfidfLinear(texts, labels), has_accuracy=True)),
+            TFIDF: ("sklearn", lambda: Contestant(TfidfLinear(texts, labels), has_accuracy=True)),
             MINILM: (
                 "transformers",
                 lambda: Contestant(peers.minilm_peer(pieces, len(self.classifier.labels)), num_texts=NUM_MINILM_TEXTS),
@@ -313,10 +318,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         arguments_type, benchmark_type = COMMANDS[command]
         parser = ScriptParser([arguments_type], prog=f"benchmark.py {command}", description=arguments_type.__doc__)
         (args,), _ = parser.parse(words)
-        if args.output_file is not None and not Path(args.output_file).parent.is_dir():
-            raise FileNotFoundError(
-                f"The folder of `--output_file` does not exist: '{Path(args.output_file).parent}'. Make it."
-            )
+        check_folder_of("output_file", args.output_file)
         # before a progress bar takes the accelerator there may be
         PartialState(cpu=command != "device" or args.use_cpu)
         benchmark = benchmark_type(args)

@@ -5,13 +5,11 @@ they are used, because each of them may be missing.
 """
 
 import re
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -25,8 +23,6 @@ from torch.nn.utils.rnn import pack_padded_sequence
 from torch.utils.data import DataLoader
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast, pipeline
 
-from scripts.benchmark_report import num_cpus
-
 Classify = Callable[[list[str]], Any]
 
 WORDPIECE_TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
@@ -35,64 +31,6 @@ WORDPIECE_TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
 def is_installed(package: str) -> bool:
     """Return whether a package can be imported."""
     return find_spec(package) is not None
-
-
-class FastText:
-    """fastText's classifier with word pairs (Joulin et al., 2017).
-
-    Args:
-        texts: Training texts.
-        labels: Their labels.
-    """
-
-    def __init__(self, texts: Sequence[str], labels: Sequence[str]) -> None:
-        self.labels = sorted(set(labels))
-        with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder) / "train.txt"
-            with file.open("w", encoding="utf-8") as lines:
-                for text, label in zip(texts, labels, strict=True):
-                    lines.write(f"__label__{self.labels.index(label)} {self.separate(text)}\n")
-            started = time.perf_counter()
-            self.model = self.train(file)
-            self.train_runtime = time.perf_counter() - started
-
-    @staticmethod
-    def train(file: Path) -> Any:
-        """Return a model that has read a file of one labelled text a line, with all processors."""
-        import fasttext
-
-        return fasttext.train_supervised(str(file), dim=10, wordNgrams=2, epoch=5, thread=num_cpus(), verbose=0)
-
-    @staticmethod
-    def separate(text: str) -> str:
-        """Return the text in lower case on one line, with blanks around its marks, as fastText's own examples do."""
-        return " ".join(re.sub(r"([.,'/()!?])", r" \1 ", text.lower()).split())
-
-    def __call__(self, texts: list[str]) -> list[str]:
-        """Return the label of each text."""
-        found, _ = self.model.predict([self.separate(text) for text in texts])
-        return [self.labels[int(names[0].removeprefix("__label__"))] for names in found]
-
-
-class TfidfLinear:
-    """TF-IDF of words and word pairs, and a linear support vector machine.
-
-    Args:
-        texts: Training texts.
-        labels: Their labels.
-    """
-
-    def __init__(self, texts: Sequence[str], labels: Sequence[str]) -> None:
-        from sklearn.feature_extraction.text import TfidfVectorizer
-        from sklearn.linear_model import SGDClassifier
-        from sklearn.pipeline import make_pipeline
-
-        vectorizer = TfidfVectorizer(sublinear_tf=True, ngram_range=(1, 2))
-        self.model = make_pipeline(vectorizer, SGDClassifier(alpha=1e-5, random_state=0)).fit(texts, labels)
-
-    def __call__(self, texts: list[str]) -> list[str]:
-        """Return the label of each text."""
-        return list(map(str, self.model.predict(texts)))
 
 
 def train_wordpiece(texts: Iterable[str], vocab_size: int = 30_000) -> Tokenizer:

@@ -24,6 +24,7 @@ from rnn_hf.data.tokenizer_training import train_tokenizer
 from rnn_hf.training.arguments import OptimizerName, check_domains, flag
 from scripts import benchmark_peers as peers
 from scripts import train
+from scripts.baselines import TITLES, FastText
 from scripts.benchmark_report import (
     NOT_INSTALLED,
     Benchmark,
@@ -31,6 +32,7 @@ from scripts.benchmark_report import (
     Report,
     Spread,
     check_profile,
+    num_cpus,
     profile_table,
     sample_of,
     take_turns,
@@ -38,7 +40,7 @@ from scripts.benchmark_report import (
 
 RECIPES = Path(__file__).resolve().parents[1] / "model_cards"
 DEFAULT_RECIPE = "ag-news"
-FASTTEXT = "fastText"
+FASTTEXT = TITLES["fasttext"]
 
 # How many times as fast as the lesson's loop the training script has to be
 LESSON_SPEEDUPS = {"lesson-rnn": 5, "lesson-lstm": 5, "lesson-lstm-packed": 10}
@@ -163,7 +165,7 @@ class TrainBenchmark(Benchmark):
         if peers.is_installed("fasttext"):
             texts = [text for text, _ in self.rows]
             labels = [self.label_names[label] for _, label in self.rows]
-            contestants[FASTTEXT] = lambda: peers.FastText(texts, labels).train_runtime
+            contestants[FASTTEXT] = lambda: FastText(texts, labels, num_threads=num_cpus()).train_runtime
         seconds = take_turns(contestants, self.args.rounds, "Training")
         return self.report(seconds, trainings, preparation)
 

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 from rnn_hf.data.batching import EncodedRows, PaddingCollator, SortedBatchSampler
 from rnn_hf.data.encoding import encode_dataset
 from rnn_hf.data.loading import load_text_dataset
-from rnn_hf.reporting.command_line import ScriptParser, user_errors, written_beside
+from rnn_hf.reporting.command_line import ScriptParser, check_folder_of, user_errors, written_beside
 from rnn_hf.text_classifier import TextClassifier
 from rnn_hf.training.arguments import check_domains, flag
 from rnn_hf.training.metrics import compute_metrics, predict_split
@@ -105,9 +105,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         parser = ScriptParser([EvaluateArguments], description=__doc__)
         (args,), _ = parser.parse(sys.argv[1:] if argv is None else argv)
         for name in ("output_file", "figure_file"):
-            file = getattr(args, name)
-            if file is not None and not Path(file).parent.is_dir():
-                raise FileNotFoundError(f"The folder of `--{name}` does not exist: '{Path(file).parent}'. Make it.")
+            check_folder_of(name, getattr(args, name))
         if args.figure_file is not None:
             check_figure_file(Path(args.figure_file))
         classifier = TextClassifier.from_pretrained(args.model_name_or_path)

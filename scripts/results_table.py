@@ -5,10 +5,12 @@ python scripts/results_table.py
 
 import json
 from pathlib import Path
-from statistics import mean, median, stdev
+from statistics import median
 from typing import Any
 
 import yaml
+
+from rnn_hf.reporting.seeds import percent
 
 CARDS = Path(__file__).parents[1] / "model_cards"
 RECIPES = {
@@ -27,17 +29,6 @@ PUBLISHED = {"lesson-rnn": 80.6, "lesson-lstm": 77.3, "lesson-lstm-packed": 81.4
 def load_results(name: str) -> list[dict[str, Any]]:
     """Return the results of every seed of a recipe."""
     return [json.loads(path.read_text()) for path in sorted((CARDS / name).glob("all_results*.json"))]
-
-
-def percent(values: list[float]) -> str:
-    """Return the mean of shares in percent, with the standard deviation where there are several.
-
-    Example:
-        >>> percent([0.5, 0.7]), percent([0.5])
-        ('60.0 ± 14.1', '50.0')
-    """
-    spread = f" ± {100 * stdev(values):.1f}" if len(values) > 1 else ""
-    return f"{100 * mean(values):.1f}{spread}"
 
 
 def results_table() -> str:

@@ -13,7 +13,7 @@ import platform
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -78,6 +78,7 @@ from rnn_hf.training.optimization import (
     create_schedule,
     drop_frozen_gradients,
 )
+from rnn_hf.training.temperature import effect_of_temperature, fit_temperature, fold_temperature
 
 # Settings that a checkpoint does not fix; all other fields of its configuration stay when training goes on from it
 CHANGEABLE = {"embedding_dropout", "hidden_dropout_prob", "classifier_dropout", "word_dropout"}
@@ -87,6 +88,9 @@ PART_OF_THE_HEAD = {"classifier_pooling", "concat_embedding_mean"}
 
 # Up to this batch, sharing out the work of a step among threads costs more time than it saves on a CPU
 ONE_THREAD_BATCH = 32
+
+# From logits and the batch they answer to the mean loss
+BatchLoss = Callable[[torch.Tensor, Mapping[str, torch.Tensor]], torch.Tensor]
 
 # Batches between two looks at what the device has counted
 READ_EVERY = 50
@@ -154,6 +158,11 @@ def load_data(data_args: DataArguments, args: TrainArguments, label_names: Seque
         raise ValueError(f"The dataset has no training split (splits: {', '.join(dataset)}). Pass `--train_file`.")
     if "validation" not in dataset and args.early_stopping_patience is not None:
         raise ValueError("`--early_stopping_patience` needs a validation split. Pass `--validation_size 0.05`.")
+    if args.temperature_scaling:
+        if problem_type_of(dataset["train"]) != "single_label_classification":
+            raise ValueError("`--temperature_scaling` is for one class a text. Leave it out.")
+        if "validation" not in dataset:
+            raise ValueError("`--temperature_scaling` needs a validation split. Pass `--validation_size 0.05`.")
     names = label_names_of(dataset["train"])
     if label_names is not None and names != label_names and sorted(names) == sorted(label_names):
         return load(label_names)
@@ -172,6 +181,7 @@ def load_tokenizer(
     if name is None:
         return train_tokenizer(
             iterate_texts(dataset["train"]),
+            tokenizer_type=data_args.tokenizer_type,
             vocab_size=model_args.vocab_size,
             min_frequency=data_args.min_frequency,
             max_length=data_args.max_length,
@@ -219,6 +229,8 @@ def create_model(
         args.model_name_or_path,
         use_safetensors=True,
         ignore_mismatched_sizes=config.num_labels != len(label_names),
+        # training goes on from weights that were divided, and leaves nothing of that
+        temperature=1.0,
         **labels,
         **{name: settings[name] for name in given & changeable},
     )
@@ -257,6 +269,17 @@ class Prepared(NamedTuple):
     label_names: list[str]
     problem_type: ProblemType
     recipe: dict[str, Any]
+    texts: DatasetDict
+
+
+def begin(args: TrainArguments) -> Accelerator:
+    """Check what can be checked before any data is read, and return the accelerator of this process, seeded."""
+    check_output_dir(args)
+    if args.push_to_hub:
+        check_hub_access(str(args.hub_model_id))
+    accelerator = start_accelerator(args)
+    set_seed(args.seed)
+    return accelerator
 
 
 def prepare(model_args: ModelArguments, data_args: DataArguments, args: TrainArguments, given: set[str]) -> Prepared:
@@ -281,7 +304,8 @@ def prepare(model_args: ModelArguments, data_args: DataArguments, args: TrainArg
 
     # the recipe says what the model became: a checkpoint's sizes, the vocabulary that was found
     model_args = ModelArguments(**{name: getattr(model.config, name) for name in asdict(model_args)})
-    return Prepared(dataset, tokenizer, model, label_names, problem_type, as_recipe(model_args, data_args, args))
+    recipe = as_recipe(model_args, data_args, args)
+    return Prepared(dataset, tokenizer, model, label_names, problem_type, recipe, texts)
 
 
 def training_loss(
@@ -297,11 +321,28 @@ def training_loss(
     )
 
 
+def create_loader(
+    rows: EncodedRows, sampler: BatchSampler, pad_token_id: int, num_workers: int, accelerator: Accelerator
+) -> DataLoader[Any]:
+    """Return the prepared batches of one split."""
+    loader = DataLoader(
+        rows,
+        batch_sampler=sampler,
+        collate_fn=PaddingCollator(pad_token_id),  # type: ignore[arg-type]  # of a batch, not of a list
+        num_workers=num_workers,
+        # making an iterator draws from a generator; the global one belongs to dropout
+        generator=torch.Generator(),
+    )
+    # batches are on the CPU as they are
+    prepared: DataLoader[Any] = accelerator.prepare(loader, device_placement=[accelerator.device.type != "cpu"])
+    return prepared
+
+
 def create_loaders(
     dataset: DatasetDict, tokenizer: PreTrainedTokenizerBase, args: TrainArguments, accelerator: Accelerator
 ) -> tuple[dict[str, DataLoader[Any]], BatchSampler]:
     """Return the prepared batches of every split, and the sampler of the training batches."""
-    processes = accelerator.num_processes
+    processes, pad_token_id = accelerator.num_processes, tokenizer.pad_token_id
     sampler_type = {"group_by_length": LengthGroupedBatchSampler, "random": RandomBatchSampler}
     loaders, train_sampler = {}, None
     for split, rows in ((split, EncodedRows(dataset[split])) for split in dataset):
@@ -312,16 +353,7 @@ def create_loaders(
             sampler.fill_last_batch = processes > 1  # every process needs its part
         else:
             sampler = SortedBatchSampler(rows.lengths, args.per_device_eval_batch_size * processes)
-        loader = DataLoader(
-            rows,
-            batch_sampler=sampler,
-            collate_fn=PaddingCollator(tokenizer.pad_token_id),  # type: ignore[arg-type]  # of a batch, not of a list
-            num_workers=args.dataloader_num_workers,
-            # making an iterator draws from a generator; the global one belongs to dropout
-            generator=torch.Generator(),
-        )
-        # batches are on the CPU as they are
-        loaders[split] = accelerator.prepare(loader, device_placement=[accelerator.device.type != "cpu"])
+        loaders[split] = create_loader(rows, sampler, pad_token_id, args.dataloader_num_workers, accelerator)
     assert train_sampler is not None
     return loaders, train_sampler
 
@@ -540,11 +572,13 @@ class ClassifierRun(Run):
 
     label_names: list[str]
     problem_type: ProblemType
-    loss: Loss
+    loss: BatchLoss
+    temperature: float | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.main_metric = MAIN_METRICS[self.problem_type]
+        self.test_logits: np.ndarray | None = None
         # losses, logits and labels since the last look at them; looking waits for the device
         self.unread: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
 
@@ -553,7 +587,7 @@ class ClassifierRun(Run):
         with self.accelerator.accumulate(self.model):
             labels = batch["labels"]
             logits = self.model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits.float()
-            loss = self.loss(logits, labels)
+            loss = self.loss(logits, batch)
             self.accelerator.backward(loss)
             took_step: bool = self.accelerator.sync_gradients
             if took_step and self.args.gradual_unfreezing:
@@ -622,6 +656,18 @@ class ClassifierRun(Run):
         self.progress.write(f"step {state.step} | validation {self.main_metric} {metric:.4f}")
         self.keep_if_best(metric)
 
+    def finish_weights(self) -> None:
+        """Fold the temperature in, if that was asked for, and round the weights to what they are saved in."""
+        if self.args.temperature_scaling:
+            self.scale_temperature()
+        round_weights(self.bare_model, getattr(torch, self.args.save_dtype))
+
+    def scale_temperature(self) -> None:
+        """Divide the logits by the temperature that fits the validation split."""
+        logits, labels = predict_split(self.model, self.loaders["validation"], self.accelerator, "Calibrating")
+        self.temperature = fit_temperature(logits, labels)
+        fold_temperature(self.bare_model, self.temperature)
+
     def results(self) -> dict[str, Any]:
         """Evaluate the test split, and return what `all_results.json` holds."""
         state, num_train_examples = self.state, len(self.loaders["train"].dataset)  # type: ignore[arg-type]  # sized
@@ -650,9 +696,12 @@ class ClassifierRun(Run):
         }
         if "test" in self.loaders:
             logits, labels = predict_split(self.model, self.loaders["test"], self.accelerator, "Testing")
+            self.test_logits = logits
             metrics = compute_metrics(logits, labels, self.label_names, self.problem_type)
             results |= {f"test_{name}": value for name, value in metrics.items()}
             results["num_test_examples"] = results.pop("test_num_examples")
+            if self.temperature is not None:
+                results |= effect_of_temperature(self.temperature, logits, labels)
         return results | {"log": state.log}
 
 
@@ -665,10 +714,14 @@ def print_summary(results: dict[str, Any], folder: str, seconds: float) -> None:
         test = f"{100 * results['test_accuracy']:.2f} % accuracy, {100 * results['test_macro_f1']:.2f} % macro F1"
     if results["num_test_examples"]:
         test += f" on {results['num_test_examples']:,} rows"
+    teacher = ""
+    if "teacher_accuracy" in results:
+        accuracy, agreement = (100 * results[name] for name in ("teacher_accuracy", "teacher_agreement"))
+        teacher = f"\nTeacher:  {accuracy:.2f} % accuracy; teacher and student agree on {agreement:.2f} % of the rows"
     size = (Path(folder) / "model.safetensors").stat().st_size / 1e6
     print(
         f"""
-Test:     {test}
+Test:     {test}{teacher}
 Training: {results["train_runtime"]:.1f} s, {results["train_samples_per_second"]:,.0f} texts a second, \
 {results["epoch"]:g} epochs of {results["num_train_examples"]:,} rows
 Written:  {folder} ({size:.1f} MB of weights), {seconds:.1f} s in all
@@ -693,61 +746,93 @@ def push_results(args: TrainArguments) -> None:
     print(f"Pushed:   {address}")
 
 
+def create_run(
+    prepared: Prepared, args: TrainArguments, accelerator: Accelerator, batch_loss: BatchLoss | None = None
+) -> ClassifierRun:
+    """Return a run at its beginning, or where its checkpoint stands.
+
+    Args:
+        prepared: What it begins with.
+        args: How the model is trained.
+        accelerator: The accelerator of this process.
+        batch_loss: What it lowers. Default: the loss of the problem, between logits and labels.
+    """
+    dataset, tokenizer, model, label_names, problem_type, recipe, _ = prepared
+    loaders, sampler = create_loaders(dataset, tokenizer, args, accelerator)
+    accelerator.print(
+        f"{len(sampler.lengths):,} training texts in {len(sampler):,} batches, {len(tokenizer):,} words; "
+        f"{100 * padding_share(sampler.lengths, sampler):.1f} % of the positions are padding"
+    )
+    steps_per_epoch = math.ceil(len(loaders["train"]) / args.gradient_accumulation_steps)
+    num_steps = args.max_steps if args.max_steps > 0 else math.ceil(args.num_train_epochs * steps_per_epoch)
+    optimizer = create_optimizer(model, args, accelerator.device)
+    schedule = create_schedule(optimizer, args, num_steps)
+    if batch_loss is None:
+        loss = training_loss(dataset["train"], label_names, problem_type, args, accelerator.device)
+
+        def batch_loss(logits: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+            return loss(logits, batch["labels"])
+
+    run = ClassifierRun(
+        args=args,
+        recipe=recipe,
+        accelerator=accelerator,
+        model=model,
+        optimizer=optimizer,
+        schedule=schedule,
+        loaders=loaders,
+        sampler=sampler,
+        label_names=label_names,
+        problem_type=problem_type,
+        loss=batch_loss,
+        num_steps=num_steps,
+    )
+    if args.resume_from_checkpoint is not None:
+        run.resume(open_checkpoint(Path(args.output_dir), args.resume_from_checkpoint, accelerator.print))
+    if args.report_to != "none":
+        accelerator.init_trackers("rnn_hf", config={name: str(value) for name, value in recipe.items()})
+    if args.overwrite_output_dir and accelerator.is_main_process:
+        shutil.rmtree(Path(args.output_dir) / CHECKPOINTS, ignore_errors=True)
+    return run
+
+
+def finish(
+    run: Run, tokenizer: PreTrainedTokenizerBase, results: dict[str, Any], started: float, script: str = "train.py"
+) -> None:
+    """Write and show what came out, let go of the other processes, and push the folder if that was asked for.
+
+    Args:
+        run: The run, at its end.
+        tokenizer: The model's tokenizer.
+        results: What `all_results.json` will hold.
+        started: When the script began, by `time.perf_counter`.
+        script: Its name, which a line about an error begins with.
+    """
+    is_main_process = run.accelerator.is_main_process
+    if is_main_process:
+        model: RNNForSequenceClassification = run.bare_model  # type: ignore[assignment]  # whatever it was wrapped in
+        write_results(model, tokenizer, results, run.recipe)
+        print_summary(results, run.args.output_dir, time.perf_counter() - started)
+    run.end()
+    if run.args.push_to_hub and is_main_process:
+        with user_errors(script):
+            push_results(run.args)
+
+
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     """Train, evaluate and write a model; return what `all_results.json` holds."""
     started = time.perf_counter()
     with user_errors("train.py"):
         parser = ScriptParser((ModelArguments, DataArguments, TrainArguments), description=__doc__)
         (model_args, data_args, args), given = parser.parse(sys.argv[1:] if argv is None else argv)
-        check_output_dir(args)
-        if args.push_to_hub:
-            check_hub_access(args.hub_model_id)
-        accelerator = start_accelerator(args)
-        set_seed(args.seed)
-
-        dataset, tokenizer, model, label_names, problem_type, recipe = prepare(model_args, data_args, args, given)
-        loaders, sampler = create_loaders(dataset, tokenizer, args, accelerator)
-        accelerator.print(
-            f"{len(sampler.lengths):,} training texts in {len(sampler):,} batches, {len(tokenizer):,} words; "
-            f"{100 * padding_share(sampler.lengths, sampler):.1f} % of the positions are padding"
-        )
-        steps_per_epoch = math.ceil(len(loaders["train"]) / args.gradient_accumulation_steps)
-        num_steps = args.max_steps if args.max_steps > 0 else math.ceil(args.num_train_epochs * steps_per_epoch)
-        optimizer = create_optimizer(model, args, accelerator.device)
-        schedule = create_schedule(optimizer, args, num_steps)
-        loss = training_loss(dataset["train"], label_names, problem_type, args, accelerator.device)
-        run = ClassifierRun(
-            args=args,
-            recipe=recipe,
-            accelerator=accelerator,
-            model=model,
-            optimizer=optimizer,
-            schedule=schedule,
-            loaders=loaders,
-            sampler=sampler,
-            label_names=label_names,
-            problem_type=problem_type,
-            loss=loss,
-            num_steps=num_steps,
-        )
-        if args.resume_from_checkpoint is not None:
-            run.resume(open_checkpoint(Path(args.output_dir), args.resume_from_checkpoint, accelerator.print))
-        if args.report_to != "none":
-            accelerator.init_trackers("rnn_hf", config={name: str(value) for name, value in recipe.items()})
-        if args.overwrite_output_dir and accelerator.is_main_process:
-            shutil.rmtree(Path(args.output_dir) / CHECKPOINTS, ignore_errors=True)
+        accelerator = begin(args)
+        prepared = prepare(model_args, data_args, args, given)
+        run = create_run(prepared, args, accelerator)
 
     run.train()
-    round_weights(model, getattr(torch, args.save_dtype))
+    run.finish_weights()
     results = run.results()
-    if accelerator.is_main_process:
-        write_results(model, tokenizer, results, recipe)
-        print_summary(results, args.output_dir, time.perf_counter() - started)
-    is_main_process = accelerator.is_main_process
-    run.end()
-    if args.push_to_hub and is_main_process:
-        with user_errors("train.py"):
-            push_results(args)
+    finish(run, prepared.tokenizer, results, started)
     return results
 
 

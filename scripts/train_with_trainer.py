@@ -34,6 +34,7 @@ from rnn_hf.training.arguments import DataArguments, ModelArguments, TrainArgume
 from rnn_hf.training.checkpoints import CHECKPOINTS
 from rnn_hf.training.metrics import MAIN_METRICS, compute_metrics
 from rnn_hf.training.optimization import DENSE_COUNTERPARTS, create_optimizer
+from rnn_hf.training.temperature import effect_of_temperature, fit_temperature, fold_temperature
 from scripts import train
 
 
@@ -90,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         set_seed(args.seed)
 
         prepared = train.prepare(model_args, data_args, args, given)
-        dataset, tokenizer, model, label_names, problem_type, recipe = prepared
+        dataset, tokenizer, model, label_names, problem_type, recipe, _ = prepared
         metric = MAIN_METRICS[problem_type]
         trainer_args = training_arguments(args, metric, "validation" in dataset)
         loss = train.training_loss(dataset["train"], label_names, problem_type, args, trainer_args.device)
@@ -122,6 +123,9 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     )
     outcome = trainer.train(resume_from_checkpoint=checkpoint)
 
+    if args.temperature_scaling:
+        prediction = trainer.predict(dataset["validation"])
+        fold_temperature(model, fit_temperature(prediction.predictions, prediction.label_ids))  # type: ignore[arg-type]
     train.round_weights(model, getattr(torch, args.save_dtype))
     results: dict[str, Any] = {
         "problem_type": problem_type,
@@ -147,6 +151,9 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         figures = compute_metrics(prediction.predictions, prediction.label_ids, label_names, problem_type)  # type: ignore[arg-type]
         results |= {f"test_{name}": value for name, value in figures.items()}
         results["num_test_examples"] = results.pop("test_num_examples")
+        if args.temperature_scaling:
+            temperature = model.config.temperature
+            results |= effect_of_temperature(temperature, prediction.predictions, prediction.label_ids)  # type: ignore[arg-type]
     results["log"] = trainer.state.log_history
     if trainer.is_world_process_zero():
         train.write_results(model, tokenizer, results, recipe)

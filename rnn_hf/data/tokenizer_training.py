@@ -1,22 +1,32 @@
-"""Train a word-level tokenizer that needs no code of this package to load."""
+"""Train a tokenizer, of words or of their pieces, that needs no code of this package to load."""
 
 import json
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Literal, get_args
 
-from tokenizers import Regex, Tokenizer
-from tokenizers.models import WordLevel
+from tokenizers import Regex, Tokenizer, decoders, pre_tokenizers
+from tokenizers.models import BPE, Unigram, WordLevel, WordPiece
 from tokenizers.normalizers import Lowercase, Replace, Sequence
-from tokenizers.pre_tokenizers import Split
-from tokenizers.trainers import WordLevelTrainer
+from tokenizers.pre_tokenizers import Metaspace, Split
+from tokenizers.trainers import BpeTrainer, UnigramTrainer, WordLevelTrainer
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from .tokens import set_training_length
 
+TokenizerType = Literal["word", "bpe", "wordpiece", "unigram"]
+
 PAD_TOKEN = "[PAD]"
 UNK_TOKEN = "[UNK]"
 EOS_TOKEN = "[EOS]"
+
+# What SentencePiece writes before a word (Kudo and Richardson, 2018), and BERT before what goes on with one
+WORD_START = "\u2581"
+CONTINUATION = "##"
+
+# Decimals of a score that are the same in every process: the sums behind it are added up in any order
+SCORE_DECIMALS = 3
 
 # `Lowercase` maps every character alone, but a Greek capital sigma at the end of a word becomes another letter than
 # one inside it (Unicode Standard 3.13, `Final_Sigma`). With an unbounded look-behind, a text of lone sigmas would cost
@@ -32,13 +42,14 @@ _BLANKS = r"\s\x1C-\x1F;:"
 def train_tokenizer(
     texts: Iterable[str],
     *,
+    tokenizer_type: TokenizerType = "word",
     vocab_size: int | None = None,
     min_frequency: int = 1,
     max_length: int | None = None,
     has_end_of_text: bool = False,
     show_progress: bool = False,
 ) -> PreTrainedTokenizerFast:
-    r"""Return a tokenizer whose vocabulary is the most frequent words of `texts`.
+    r"""Return a tokenizer whose vocabulary is the most frequent words of `texts`, or pieces of words.
 
     Words are those of torchtext's `basic_english`, which many lessons and papers use, so that vocabulary sizes and
     accuracies can be compared. A text is lower-cased; each of ``' . , ( ) ! ?`` is a word of its own; ``"`` is
@@ -47,7 +58,11 @@ def train_tokenizer(
     side's Unicode tables know and a capital sigma with more than 30 marks between it and the letter before it.
 
     `[PAD]` has id 0 and `[UNK]` id 1. The words follow from the most to the least frequent, equally frequent ones in
-    the order of their code points: the same texts give the same ids in whatever order they come.
+    the order of their code points: the same texts give the same ids in whatever order they come. So do pieces, those
+    of `"unigram"` up to ties, since its library adds up probabilities in any order.
+
+    Pieces are made of the same words, so that a rare word is read as parts that are not rare. A character that the
+    vocabulary lacks is `[UNK]`; with `"wordpiece"`, its whole word is.
 
     A text cannot inject a special token: the characters ``[PAD]`` and ``[UNK]`` are read as the words ``[pad]`` and
     ``[unk]``. This setting (`split_special_tokens=True`) is saved in `tokenizer_config.json`, which
@@ -55,8 +70,14 @@ def train_tokenizer(
 
     Args:
         texts: Texts to count words in. They are read once and not kept.
-        vocab_size: Largest number of tokens, the two special ones included. `None` keeps every word.
-        min_frequency: Occurrences, over all texts, that a word needs to be kept.
+        tokenizer_type: `"word"`: whole words. `"bpe"`: pieces that come of merging the most frequent pair of
+            neighbours again and again (Sennrich et al., 2016). `"wordpiece"`: the same pieces, but a word is cut into
+            the longest ones from left to right (Schuster and Nakajima, 2012; Devlin et al., 2019). `"unigram"`: the
+            pieces that make the texts most probable, and the most probable cut (Kudo, 2018).
+        vocab_size: Largest number of tokens, the two special ones included. `None` keeps every word; pieces need a
+            number.
+        min_frequency: Occurrences, over all texts, that a word, or a pair of pieces that is merged, needs to be kept.
+            `"unigram"` counts none.
         max_length: Tokens after which this package cuts a text off, in training and in `TextClassifier`; saved in
             `tokenizer_config.json`. `None` sets no limit. `model_max_length` is unlimited, as the models are: calling
             the tokenizer cuts nothing unless `truncation=True, max_length=...` is passed.
@@ -78,6 +99,8 @@ def train_tokenizer(
         ['it', "'", 's', 'a', 'start-up', '[UNK]']
         >>> tokenizer("a start").input_ids
         [3, 7]
+        >>> train_tokenizer(["low lower lowest"], tokenizer_type="wordpiece", vocab_size=21).tokenize("lows lowest")
+        ['low', '##s', 'lowe', '##st']
     """
     if isinstance(texts, str):
         raise TypeError("`texts` must be an iterable of strings, got one string. Pass `[text]`.")
@@ -92,16 +115,23 @@ def train_tokenizer(
     if max_length is not None and max_length < 1:
         raise ValueError(f"`max_length` must be at least 1, got {max_length}. Pass `None` for no limit.")
 
-    backend = _untrained_tokenizer()
-    backend.train_from_iterator(
-        _only_strings(texts),
-        trainer=WordLevelTrainer(
-            vocab_size=sys.maxsize if vocab_size is None else vocab_size,
-            min_frequency=min_frequency,
-            special_tokens=special_tokens,
-            show_progress=show_progress,
-        ),
-    )
+    if tokenizer_type not in get_args(TokenizerType):
+        expected = ", ".join(get_args(TokenizerType))
+        raise ValueError(f"`tokenizer_type` must be one of {expected}, got {tokenizer_type!r}. Choose one.")
+    if tokenizer_type == "word":
+        backend = _train_words(_only_strings(texts), special_tokens, vocab_size, min_frequency, show_progress)
+    elif vocab_size is None or vocab_size < len(special_tokens) + 2:
+        raise ValueError(
+            f"`vocab_size` must be at least {len(special_tokens) + 2} for a tokenizer of the type "
+            f"{tokenizer_type!r}, got {vocab_size}."
+        )
+    elif tokenizer_type == "unigram":
+        if min_frequency > 1:
+            raise ValueError(f"`min_frequency` must be 1 for a tokenizer of the type 'unigram', got {min_frequency}.")
+        backend = _train_unigram(_only_strings(texts), special_tokens, vocab_size, show_progress)
+    else:
+        train = {"bpe": _train_bpe, "wordpiece": _train_wordpiece}[tokenizer_type]
+        backend = train(_only_strings(texts), special_tokens, vocab_size, min_frequency, show_progress)
     if backend.get_vocab_size() == len(special_tokens) != vocab_size:
         raise ValueError(
             f"`texts` must contain a word that occurs at least {min_frequency} times, got none. Pass more texts or "
@@ -138,8 +168,93 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: str | Path) -> No
         path.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _untrained_tokenizer() -> Tokenizer:
-    tokenizer = Tokenizer(WordLevel(unk_token=UNK_TOKEN))
+def _train_words(
+    texts: Iterator[str], special_tokens: list[str], vocab_size: int | None, min_frequency: int, show_progress: bool
+) -> Tokenizer:
+    tokenizer = _untrained_tokenizer(WordLevel(unk_token=UNK_TOKEN))
+    tokenizer.train_from_iterator(
+        texts,
+        trainer=WordLevelTrainer(
+            vocab_size=sys.maxsize if vocab_size is None else vocab_size,
+            min_frequency=min_frequency,
+            special_tokens=special_tokens,
+            show_progress=show_progress,
+        ),
+    )
+    return tokenizer
+
+
+def _train_bpe(
+    texts: Iterator[str], special_tokens: list[str], vocab_size: int, min_frequency: int, show_progress: bool
+) -> Tokenizer:
+    tokenizer = _untrained_tokenizer(BPE(unk_token=UNK_TOKEN, fuse_unk=True))
+    _mark_words(tokenizer)
+    tokenizer.train_from_iterator(
+        texts,
+        # without a prefix or suffix of its own, whose ids would be others in every process
+        trainer=BpeTrainer(
+            vocab_size=vocab_size,
+            min_frequency=min_frequency,
+            special_tokens=special_tokens,
+            limit_alphabet=vocab_size - len(special_tokens),
+            show_progress=show_progress,
+        ),
+    )
+    return tokenizer
+
+
+def _train_wordpiece(
+    texts: Iterator[str], special_tokens: list[str], vocab_size: int, min_frequency: int, show_progress: bool
+) -> Tokenizer:
+    """Take the pieces of `"bpe"`: first every character, at the start of a word and inside it, then what it merged."""
+    pieces = sorted(
+        _train_bpe(texts, special_tokens, vocab_size, min_frequency, show_progress).get_vocab().items(),
+        key=lambda it: it[1],
+    )
+    words = [piece for piece, _ in pieces if piece not in special_tokens]
+    characters = [piece for piece in words if len(piece) == 1 and piece != WORD_START]
+    characters = characters[: (vocab_size - len(special_tokens)) // 2]
+    merged = [piece[1:] if piece.startswith(WORD_START) else CONTINUATION + piece for piece in words if len(piece) > 1]
+    alphabet = [prefix + character for prefix in ("", CONTINUATION) for character in characters]
+    vocabulary = list(dict.fromkeys([*special_tokens, *alphabet, *merged]))[:vocab_size]
+    ids = {piece: index for index, piece in enumerate(vocabulary)}
+    tokenizer = _untrained_tokenizer(WordPiece(ids, unk_token=UNK_TOKEN, continuing_subword_prefix=CONTINUATION))
+    tokenizer.decoder = decoders.WordPiece(CONTINUATION)
+    tokenizer.add_special_tokens(special_tokens)
+    return tokenizer
+
+
+def _train_unigram(texts: Iterator[str], special_tokens: list[str], vocab_size: int, show_progress: bool) -> Tokenizer:
+    tokenizer = _untrained_tokenizer(Unigram())
+    _mark_words(tokenizer)
+    trainer = UnigramTrainer(
+        vocab_size=vocab_size, special_tokens=special_tokens, unk_token=UNK_TOKEN, show_progress=show_progress
+    )
+    try:
+        tokenizer.train_from_iterator(texts, trainer=trainer)
+    except Exception as error:
+        # the library has no class of its own for it
+        if "not large enough" not in str(error):
+            raise
+        raise ValueError(
+            f"`vocab_size` must be larger for a tokenizer of the type 'unigram', which keeps every character, got "
+            f"{vocab_size}. Raise it."
+        ) from error
+    pieces = json.loads(tokenizer.to_str())["model"]["vocab"]
+    special = [pieces[index] for index in range(len(special_tokens))]
+    scored = sorted((piece, round(score, SCORE_DECIMALS)) for piece, score in pieces[len(special_tokens) :])
+    tokenizer.model = Unigram([*map(tuple, special), *scored], unk_id=special_tokens.index(UNK_TOKEN))
+    return tokenizer
+
+
+def _mark_words(tokenizer: Tokenizer) -> None:
+    mark = Metaspace(WORD_START, prepend_scheme="always", split=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([tokenizer.pre_tokenizer, mark])
+    tokenizer.decoder = decoders.Metaspace(WORD_START, prepend_scheme="always", split=False)
+
+
+def _untrained_tokenizer(model: BPE | Unigram | WordLevel | WordPiece) -> Tokenizer:
+    tokenizer = Tokenizer(model)
     # The quote goes before the tag is looked for: `<br "/>` is a tag too.
     tokenizer.normalizer = Sequence(
         [Replace(Regex(_FINAL_SIGMA), "ς"), Lowercase(), Replace('"', ""), Replace("<br />", " ")]

@@ -115,6 +115,20 @@ def user_errors(script: str) -> Iterator[None]:
         sys.exit(USER_ERROR_STATUS)
 
 
+def check_folder_of(name: str, file: str | None) -> None:
+    """Check that a file could be written before hours are spent on what goes into it.
+
+    Args:
+        name: The flag that names the file, without its dashes.
+        file: The file, if there is to be one.
+
+    Raises:
+        FileNotFoundError: If the folder it would lie in does not exist.
+    """
+    if file is not None and not Path(file).parent.is_dir():
+        raise FileNotFoundError(f"The folder of `--{name}` does not exist: '{Path(file).parent}'. Make it.")
+
+
 @contextmanager
 def written_beside(path: Path) -> Iterator[Path]:
     """Give a file to write, and rename it to `path` once it is written; an error leaves what stood there.

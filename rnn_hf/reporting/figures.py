@@ -7,6 +7,7 @@ Every function returns a figure of its own, which no global state of matplotlib 
 import warnings
 from collections.abc import Mapping, Sequence
 from io import BytesIO
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
 from .markdown import plain
+from .seeds import seed_statistics
 
 # Sizes in inches; a page shows a figure about 600 pixels wide
 WIDTH = 6.0
@@ -127,6 +129,32 @@ def plot_reliability(calibration: Mapping[str, Any]) -> Figure:
     upper.legend(frameon=False, loc="upper left", fontsize=9)
     lower.bar(left, [entry["count"] for entry in bins], widths, align="edge", color="0.6", edgecolor="white")
     lower.set(xlabel="confidence (probability of the predicted class)", ylabel="rows")
+    return figure
+
+
+def plot_accuracy_by_rows(accuracies: Mapping[str, Mapping[int, Sequence[float]]]) -> Figure:
+    """Return a picture of how the test accuracy grows with the training rows, means over seeds with their spread.
+
+    Args:
+        accuracies: For each classifier, the accuracies of its seeds by the number of rows it learned from.
+    """
+    figure = new_figure(WIDTH, 0.6 * WIDTH)
+    axes = figure.add_subplot()
+    for marker, (name, by_rows) in zip(cycle("osD^v"), accuracies.items()):
+        over_seeds = {num_rows: seed_statistics(values) for num_rows, values in sorted(by_rows.items())}
+        axes.errorbar(
+            list(over_seeds),
+            [100 * figures.mean for figures in over_seeds.values()],
+            [100 * (figures.standard_deviation or 0) for figures in over_seeds.values()],
+            marker=marker, markersize=4, capsize=3, label=shortened(name),
+        )  # fmt: skip
+    all_rows = sorted({num_rows for by_rows in accuracies.values() for num_rows in by_rows})
+    axes.set_xscale("log")
+    axes.set_xticks(all_rows, [f"{num_rows:,}" for num_rows in all_rows], rotation=45, ha="right")
+    axes.set_xticks([], minor=True)
+    axes.set(xlabel="training rows", ylabel="test accuracy, %")
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False, loc="lower right")
     return figure
 
 

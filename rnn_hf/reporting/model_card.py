@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from statistics import mean, stdev
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from .dataset_facts import DatasetFacts, dataset_facts, dataset_title, hub_dataset, is_hub_id
 from .markdown import escaped, fenced, plain, table
+from .seeds import INTERVAL_NOTE, seed_statistics
 
 FIGURES = "figures"
 TASK = "text-classification"
@@ -62,6 +62,7 @@ SHOWN_SETTINGS = (
     "word_dropout", "embedding_dropout", "hidden_dropout_prob", "classifier_dropout", "label_smoothing_factor",
     "optim", "learning_rate", "lr_scheduler_type", "warmup_steps", "weight_decay", "max_grad_norm",
     "per_device_train_batch_size", "gradient_accumulation_steps", "num_train_epochs", "save_dtype",
+    "distillation_loss", "temperature", "alpha", "num_noised_copies", "mask_probability", "ngram_probability",
     "bptt", "adaptive_softmax_cutoffs",
 )  # fmt: skip
 
@@ -72,6 +73,8 @@ RARE_SETTINGS = {"model_name_or_path": None, "layer_learning_rate_decay": 1.0, "
 SETTINGS_OF_CLASSIFIERS = {
     "bidirectional", "classifier_pooling", "concat_embedding_mean", "pack_padded_sequences", "label_smoothing_factor",
 }  # fmt: skip
+
+TEACHER_FIGURES = ("teacher_accuracy", "teacher_agreement")
 
 FIGURE_TEXTS = {
     "confusion_matrix.png": "Confusion matrix of the test split",
@@ -178,6 +181,7 @@ def render_model_card(facts: RunFacts) -> ModelCard:
         how_to_generate(facts) if facts.is_language_model else how_to_use(facts),
         use_and_limits(facts),
         language_results(facts) if facts.is_language_model else test_results(facts),
+        distillation(facts),
         speed_and_size(facts),
         training_data(facts),
         training(facts),
@@ -353,6 +357,12 @@ def test_results(facts: RunFacts) -> str:
             f"The expected calibration error, the mean gap between the probability of the predicted class and the "
             f"share of right predictions (Guo et al., 2017), is {100 * error:.1f} % over {num_bins} bins."
         )
+    if results.get("temperature") is not None:
+        parts.append(
+            f"The logits are divided by a temperature of {results['temperature']:.3g}, the one that fits the "
+            "validation split best; the division is part of the weights and changes no prediction. Without it, the "
+            f"error would be {100 * results['test_ece_before_scaling']:.1f} %."
+        )
     parts.append(figure(facts, "reliability.png"))
     return title + "\n\n".join(part for part in parts if part)
 
@@ -374,20 +384,26 @@ def language_results(facts: RunFacts) -> str:
 
 
 def scores_table(facts: RunFacts) -> str:
-    """Return the metrics of the model, and their spread over the seeds."""
+    """Return the metrics of the model, and over the seeds their mean, spread and interval."""
     runs = [facts.results, *facts.other_seeds]
     titles, rows = ["metric", "value"], []
     if facts.other_seeds:
         seeds = ", ".join(str(run["seed"]) for run in runs)
-        titles = ["metric", f"this model (seed {facts.results['seed']})", f"mean ± standard deviation (seeds {seeds})"]
+        mean_title = f"mean ± standard deviation (seeds {seeds})"
+        titles = ["metric", f"this model (seed {facts.results['seed']})", mean_title, "95 % interval of the mean"]
     for metric in facts.measured:
         row = [metric.title, metric.shown(facts.results[metric.key])]
-        values = [run[metric.key] for run in runs if run.get(metric.key) is not None]
         if facts.other_seeds:
-            spread = stdev(values) if len(values) > 1 else 0.0
-            row.append(f"{metric.shown(mean(values)).removesuffix(' %')} ± {metric.shown(spread)}")
+            over_seeds = seed_statistics([run[metric.key] for run in runs if run.get(metric.key) is not None])
+            mean = metric.shown(over_seeds.mean)
+            if over_seeds.standard_deviation is None or over_seeds.interval is None:
+                row += [mean, ""]
+            else:
+                low, high = map(metric.shown, over_seeds.interval)
+                row.append(f"{mean.removesuffix(' %')} ± {metric.shown(over_seeds.standard_deviation)}")
+                row.append(f"{low.removesuffix(' %')} to {high}")
         rows.append(row)
-    return table(titles, rows)
+    return table(titles, rows) + (f"\n\n{INTERVAL_NOTE}" if facts.other_seeds else "")
 
 
 def commonest_error(results: Mapping[str, Any]) -> str:
@@ -408,6 +424,33 @@ def commonest_error(results: Mapping[str, Any]) -> str:
         f"The commonest error: {escaped(labels[true])} taken for {escaped(labels[predicted])}, "
         f"{count:,} of {sum(matrix[true]):,} rows."
     )
+
+
+def distillation(facts: RunFacts) -> str:
+    """Return whom the model learned from, and how near it has come."""
+    results, recipe = facts.results, facts.recipe
+    if "teacher_name_or_path" not in recipe:
+        return ""
+    parts = ["The model was trained on the answers of larger ones, its teachers (Hinton et al., 2015)."]
+    if results.get("num_noised_examples"):
+        parts[0] += (
+            f" They also answered {results['num_noised_examples']:,} noised copies of the training texts "
+            "(Tang et al., 2019)."
+        )
+    if "teachers" in results:
+        together = {"name": "all teachers together", **{name: results[name] for name in TEACHER_FIGURES}}
+        several = [together] if len(results["teachers"]) > 1 else []
+        rows = [
+            [escaped(teacher_title(teacher["name"])), *(f"{100 * teacher[name]:.2f}" for name in TEACHER_FIGURES)]
+            for teacher in [*results["teachers"], *several]
+        ]
+        parts.append(table(["teacher", "test accuracy, %", "same label as this model, %"], rows))
+    return "## Teachers\n\n" + "\n\n".join(parts)
+
+
+def teacher_title(name: str) -> str:
+    """Return a teacher's name on the Hub, or that of its folder: the path would be one of this machine."""
+    return name if is_hub_id(name) else Path(name).name
 
 
 def speed_and_size(facts: RunFacts) -> str:
@@ -477,6 +520,7 @@ def training(facts: RunFacts) -> str:
     settings = [[f"`{name}`", shown_setting(recipe[name])] for name in names if recipe.get(name) is not None]
     recipe_path, folder = map(shlex.quote, (plain(facts.recipe_path), f"runs/{plain(facts.name)}"))
     script = "train_language_model.py" if facts.is_language_model else "train.py"
+    script = "distill.py" if "teacher_name_or_path" in recipe else script
     command = f"python scripts/{script} {recipe_path} --seed {results['seed']} --output_dir {folder}"
     parts = [
         "From a clone of `rnn_hf`, with the `recipe.yaml` that lies beside this card, this repeats the run:\n\n"

@@ -20,6 +20,7 @@ SchedulerName = Literal["constant", "constant_with_warmup", "linear", "cosine", 
 IntervalStrategy = Literal["no", "steps", "epoch"]
 SaveDtype = Literal["float32", "float16", "bfloat16"]
 SamplingStrategy = Literal["group_by_length", "random"]
+TokenizerType = Literal["word", "bpe", "wordpiece", "unigram"]  # as `data.tokenizer_training` has them
 
 COMPARISONS: dict[str, tuple[Callable[[float, float], bool], str]] = {
     "at_least": (operator.ge, "at least"),
@@ -103,6 +104,7 @@ class DataArguments:
     )
     max_train_samples: int | None = flag(None, "Train on a random sample of this many rows.", at_least=1)
     tokenizer_name_or_path: str | None = flag(None, "Tokenizer to use. Default: one trained on the training rows.")
+    tokenizer_type: TokenizerType = flag("word", "What a tokenizer trained here reads: words, or pieces of words.")
     min_frequency: int = flag(1, "How often a word must occur to enter the vocabulary.", at_least=1)
     max_length: int = flag(512, "Tokens after which a text is cut off.", at_least=1)
     word_vectors: str | None = flag(None, "File of pretrained word vectors in GloVe's text format, plain or gzipped.")
@@ -116,6 +118,8 @@ class DataArguments:
         check_domains(self)
         if self.dataset_name is not None and self.has_files:
             raise ValueError("`--dataset_name` cannot stand beside `--train_file` and its like. Drop one of them.")
+        if self.tokenizer_name_or_path is not None and self.tokenizer_type != "word":
+            raise ValueError("`--tokenizer_type` cannot stand beside `--tokenizer_name_or_path`. Drop one of them.")
 
 
 @dataclass
@@ -165,6 +169,9 @@ class TrainArguments:
     )
     save_strategy: IntervalStrategy = flag("no", "When the state of the run is saved.")
     save_steps: int = flag(500, 'Steps between two checkpoints with `--save_strategy "steps"`.', at_least=1)
+    temperature_scaling: bool = flag(
+        False, "Whether the finished logits are divided by a temperature fitted on the validation split."
+    )
     save_dtype: SaveDtype = flag("float32", "Type the finished weights are rounded to, tested and saved in.")
     save_total_limit: int | None = flag(2, "Checkpoints kept, the newest ones.", at_least=1)
     resume_from_checkpoint: str | None = flag(None, "Folder of a checkpoint to go on from, or `latest`.")
@@ -230,6 +237,7 @@ class LanguageModelTrainArguments(TrainArguments):
             ("class_weights", None),
             ("label_smoothing_factor", 0.0),
             ("gradual_unfreezing", False),
+            ("temperature_scaling", False),
         ):
             if getattr(self, name) != default:
                 raise ValueError(f"`--{name}` is a classifier's. Leave it out.")

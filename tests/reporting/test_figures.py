@@ -11,9 +11,11 @@ from PIL import Image
 from rnn_hf.reporting.figures import (
     LONGEST_NAME,
     draw_figures,
+    plot_accuracy_by_rows,
     plot_confusion_matrix,
     plot_learning_curves,
     plot_reliability,
+    save_small,
 )
 
 LOG = [
@@ -116,3 +118,16 @@ def test_every_label_can_be_drawn_without_a_word(label: str, tmp_path: Path) -> 
         draw_figures(results, tmp_path)
     (axes,) = plot_confusion_matrix([[3, 1], [0, 4]], [label, "yes"]).axes
     assert len(axes.get_yticklabels()[0].get_text()) <= LONGEST_NAME
+
+
+def test_the_accuracy_by_rows_shows_the_mean_and_the_spread_of_the_seeds(tmp_path: Path) -> None:
+    figure = plot_accuracy_by_rows({"ours": {2000: [0.8], 1000: [0.5, 0.7]}, "theirs": {1000: [0.6]}})
+    (axes,) = figure.axes
+    assert [line.get_text() for line in axes.get_legend().get_texts()] == ["ours", "theirs"]
+    ours, theirs = axes.containers
+    assert ours[0].get_xydata().tolist() == [[1000, pytest.approx(60)], [2000, 80]]
+    ((low, high), *_) = [segment[:, 1] for segment in ours[2][0].get_segments()]
+    assert high - low == pytest.approx(2 * 100 * 0.1414, rel=1e-3)
+    assert theirs[0].get_xydata().tolist() == [[1000, 60]]
+    save_small(figure, tmp_path / "figure.png")
+    assert (tmp_path / "figure.png").stat().st_size < 60_000

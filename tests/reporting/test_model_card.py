@@ -183,7 +183,10 @@ def test_the_text_holds_the_figures() -> None:
 def test_several_seeds_are_shown_with_their_mean_and_spread() -> None:
     seeds = [{"seed": 1, "test_accuracy": 0.9323, "test_macro_f1": 0.9}, {"seed": 2, "test_accuracy": 0.9523}]
     text = card_text(other_seeds=seeds)
-    assert "| Accuracy | 91.23 % | 93.23 ± 2.00 % |" in text
+    assert "| Accuracy | 91.23 % | 93.23 ± 2.00 % | 88.26 to 98.20 % |" in text
+    assert "| Macro F1 | 90.12 % | 90.06 ± 0.08 % | 89.30 to 90.82 % |" in text
+    assert "It does not cover the choice of the test rows" in text
+    assert "interval" not in card_text()
     assert "seeds 42, 1, 2" in text
     assert "±" not in card_text()
 
@@ -246,6 +249,13 @@ def test_speed_is_shown_where_it_was_measured() -> None:
     assert "| ours | 12,346 | 1.25 | 91.5 |" in text
     assert "no accuracy" not in text
     assert "texts a second |" not in card_text()
+
+
+def test_a_temperature_is_told_with_the_error_it_mends() -> None:
+    text = card_text({"temperature": 1.2345, "test_ece": 0.0234, "test_ece_before_scaling": 0.0456})
+    assert "divided by a temperature of 1.23," in text
+    assert "Without it, the error would be 4.6 %." in text
+    assert "temperature" not in card_text()
 
 
 def test_figures_are_linked_by_their_place_beside_the_card_where_they_exist(tmp_path: Path) -> None:

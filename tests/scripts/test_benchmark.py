@@ -79,16 +79,6 @@ def test_prediction_is_compared_and_written(train: Train, tmp_path: Path, capsys
     assert f"Written: {tmp_path / 'predict.json'}" in table
 
 
-@pytest.mark.parametrize("peer", [benchmark_peers.FastText, benchmark_peers.TfidfLinear])
-def test_a_trained_peer_has_learnt(peer: Any) -> None:
-    if peer is benchmark_peers.FastText:
-        pytest.importorskip("fasttext", reason="the extra [benchmark] is not installed")
-    texts = [f"{subject}\nwon" for subject in ("The club", "The team", "The bank", "The fund")] * 50
-    classify = peer(texts, ["Sports", "Sports", "Business", "Business"] * 50)
-    assert classify(["The CLUB", "bank", "team, won\n"]) == ["Sports", "Business", "Sports"]
-    assert classify([""])[0] in ("Sports", "Business")
-
-
 def test_model2vec_gives_a_vector_for_each_text() -> None:
     pytest.importorskip("model2vec", reason="the extra [benchmark] is not installed")
     encode = benchmark_peers.model2vec_peer(benchmark_peers.train_wordpiece(["The club won the cup."]))

@@ -284,6 +284,16 @@ def test_pretrained_vectors_are_read_and_saved(train: Train, tmp_path: Path) -> 
     assert torch.equal(model.get_input_embeddings().weight[row], torch.full((16,), 0.25))
 
 
+@pytest.mark.parametrize("tokenizer_type", ["bpe", "wordpiece", "unigram"])
+def test_a_model_of_pieces_of_words_is_trained_and_evaluated(train: Train, tokenizer_type: str) -> None:
+    results, folder = train("run", "--tokenizer_type", tokenizer_type, "--vocab_size", "150")
+    vocabulary = AutoTokenizer.from_pretrained(folder).get_vocab()
+    assert len(vocabulary) == json.loads((folder / "config.json").read_text())["vocab_size"] == 150
+    assert "ing" in {token.removeprefix("##") for token in vocabulary}
+    metrics = evaluate.main(["--model_name_or_path", str(folder), "--dataset_name", "demo", "--use_cpu"])
+    assert metrics["confusion_matrix"] == results["test_confusion_matrix"]
+
+
 def test_texts_of_every_length_go_through(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows, folder = tmp_path / "rows.jsonl", tmp_path / "run"
     texts = ["", " ", "word", "two words", "word " * 100_000]
@@ -341,6 +351,10 @@ def test_a_hub_out_of_reach_is_one_line_with_the_ways_out(tmp_path: Path, env: d
         (["--report_to", "tracker-of-nobody"], "tracker-of-nobody"),
         (["--validation_size", "0", "--early_stopping_patience", "1"], "needs a validation split"),
         (["--save_strategy", "sometimes"], "invalid choice: 'sometimes'"),
+        (["--tokenizer_type", "unigram", "--vocab_size", "5"], "`vocab_size` must be larger"),
+        (["--tokenizer_type", "bpe", "--tokenizer_name_or_path", "there"], "cannot stand beside"),
+        (["--validation_size", "0", "--temperature_scaling"], "`--temperature_scaling` needs a validation split"),
+        (["--problem_type", "regression", "--temperature_scaling"], "`--temperature_scaling` is for one class a text"),
     ],
 )
 def test_a_mistake_of_the_user_is_one_line(
@@ -451,3 +465,51 @@ def test_a_run_is_not_resumed_with_other_arguments(train: Train, capsys: pytest.
     with pytest.raises(SystemExit, match="2"):
         train("run", "--learning_rate", "0.5", "--resume_from_checkpoint", "latest")
     assert "The checkpoint was made with `--learning_rate 0.004`, this run has 0.5." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("save_dtype", ["float32", "float16"])
+def test_a_temperature_changes_probabilities_and_no_prediction(train: Train, save_dtype: str) -> None:
+    argv = ["--num_train_epochs", "4", "--eval_strategy", "no", "--save_dtype", save_dtype]
+    plain, plain_folder = train("plain", *argv)
+    scaled, folder = train("scaled", *argv, "--temperature_scaling")
+    temperature = scaled["temperature"]
+    assert abs(temperature - 1) > 0.01
+    assert json.loads((folder / "config.json").read_text())["temperature"] == temperature
+    before, after = (load_file(path / "model.safetensors") for path in (plain_folder, folder))
+    for name, weight in before.items():
+        # divided first and rounded then, both to so many digits
+        digits = {"rtol": 2e-3, "atol": 1e-6} if save_dtype == "float16" else {"rtol": 1e-5, "atol": 1e-8}
+        expected = weight / temperature if name.startswith("classifier.") else weight
+        torch.testing.assert_close(after[name].float(), expected.float(), **digits)
+    assert scaled["test_accuracy"] == pytest.approx(plain["test_accuracy"], abs=0.002)
+    if save_dtype == "float32":
+        assert scaled["test_confusion_matrix"] == plain["test_confusion_matrix"]
+    error = plain["test_calibration"]["expected_calibration_error"]
+    assert scaled["test_ece_before_scaling"] == pytest.approx(error, abs=1e-3)
+    assert scaled["test_ece"] == scaled["test_calibration"]["expected_calibration_error"]
+    metrics = evaluate.main(["--model_name_or_path", str(folder), "--dataset_name", "demo", "--use_cpu"])
+    assert (metrics["confusion_matrix"], metrics["loss"]) == (scaled["test_confusion_matrix"], scaled["test_loss"])
+    assert f"temperature of {temperature:.3g}" in (folder / "README.md").read_text()
+    assert "temperature" not in (plain_folder / "README.md").read_text()
+
+
+def test_the_temperature_is_that_of_the_best_weights_on_the_validation_split(train: Train) -> None:
+    """No other temperature gives a lower loss there, nor does the split of the training rows."""
+    _, folder = train("run", "--num_train_epochs", "4", "--temperature_scaling")
+    argv = ["--model_name_or_path", str(folder), "--dataset_name", "demo", "--split", "validation", "--use_cpu"]
+    losses = []
+    for factor in (1.0, 0.98, 1.02):
+        model = RNNForSequenceClassification.from_pretrained(folder)
+        with torch.no_grad():
+            for weight in model.classifier.parameters():
+                weight.mul_(factor)
+        model.save_pretrained(folder)
+        losses.append(evaluate.main(argv)["loss"])
+    assert losses[0] < min(losses[1:])
+
+
+def test_training_that_goes_on_forgets_the_temperature(train: Train) -> None:
+    _, first = train("first", "--temperature_scaling", "--num_train_epochs", "4")
+    _, second = train("second", "--model_name_or_path", str(first), "--max_steps", "1")
+    temperatures = [json.loads((path / "config.json").read_text())["temperature"] for path in (first, second)]
+    assert temperatures[0] != 1 == temperatures[1]

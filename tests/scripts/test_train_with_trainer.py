@@ -71,3 +71,16 @@ def test_a_checkpoint_that_is_none_is_one_line(run: Train, capsys: pytest.Captur
         run("run", "--resume_from_checkpoint", name)
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("train_with_trainer.py: error: `--resume_from_checkpoint` must be a checkpoint of Trainer")
+
+
+def test_a_temperature_is_fitted_on_the_validation_split(run: Train) -> None:
+    argv = ["--num_train_epochs", "3", "--save_dtype", "float32"]
+    (plain, before), (scaled, after) = run("plain", *argv), run("scaled", *argv, "--temperature_scaling")
+    assert abs(scaled["temperature"] - 1) > 0.01
+    assert scaled["test_confusion_matrix"] == plain["test_confusion_matrix"]
+    ratio = weights(before)["classifier.weight"] / weights(after)["classifier.weight"]
+    torch.testing.assert_close(ratio, torch.full_like(ratio, scaled["temperature"]))
+    assert json.loads((after / "config.json").read_text())["temperature"] == scaled["temperature"]
+    assert scaled["test_ece_before_scaling"] == pytest.approx(
+        plain["test_calibration"]["expected_calibration_error"], abs=1e-3
+    )

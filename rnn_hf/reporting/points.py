@@ -1,0 +1,47 @@
+"""A file of measured points, from which a long measurement goes on."""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from .command_line import written_beside
+
+Point = dict[str, Any]
+
+
+class PointFile:
+    """The points that a file holds, written anew as soon as one more is measured.
+
+    Args:
+        path: The file, JSON with `settings` and `points`.
+        subject: Key under which a point says what was measured.
+        settings: What the points of each subject that is to be measured depend on; points that were measured with
+            other settings are dropped.
+        order: Returns what the points are sorted by.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        subject: str,
+        settings: Mapping[str, Mapping[str, Any]],
+        order: Callable[[Point], Any],
+    ) -> None:
+        self.path, self.order = path, order
+        before = json.loads(path.read_text()) if path.exists() else {"settings": {}, "points": []}
+        self.settings: dict[str, Any] = {**before["settings"], **settings}
+        self.points: list[Point] = [
+            point for point in before["points"] if self.settings[point[subject]] == before["settings"][point[subject]]
+        ]
+
+    def has(self, **wanted: Any) -> bool:
+        """Return whether there is a point with these values."""
+        return any(point.items() >= wanted.items() for point in self.points)
+
+    def add(self, point: Point) -> None:
+        """Add a point and write the file."""
+        self.points.append(point)
+        self.points.sort(key=self.order)
+        with written_beside(self.path) as beside:
+            beside.write_text(json.dumps({"settings": self.settings, "points": self.points}, indent=2) + "\n")

@@ -1,0 +1,182 @@
+"""A small model learns what larger ones answer (Hinton et al., 2015)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .arguments import check_domains, flag
+from .losses import Loss
+
+DistillationLossName = Literal["kl", "mse"]
+
+
+@dataclass
+class DistillationArguments:
+    """Who teaches the model, and how."""
+
+    teacher_name_or_path: list[str] = field(
+        metadata={"help": "Classifiers that teach, folders or names on the Hub; of several, the mean probability."}
+    )
+    distillation_loss: DistillationLossName = flag(
+        "kl",
+        "What is learned of the teacher: its probabilities at `--temperature` (Hinton et al., 2015), or its logits by "
+        "mean squared error (Tang et al., 2019).",
+    )
+    temperature: float = flag(2.0, "Divisor of the logits of teacher and student; `mse` has none.", above=0)
+    alpha: float = flag(0.9, "Share of the teacher in the loss; the labels have the rest.", at_least=0, at_most=1)
+    num_noised_copies: int = flag(
+        0, "Noised copies of each training text that the teacher answers, too (Tang et al., 2019).", at_least=0
+    )
+    mask_probability: float = flag(
+        0.1, "Share of a noised copy's words that the mask or the unknown word stands for.", at_least=0, at_most=1
+    )
+    ngram_probability: float = flag(
+        0.25, "Share of the noised copies of which one to five words in a row are kept.", at_least=0, at_most=1
+    )
+    per_device_teacher_batch_size: int = flag(32, "Texts per batch and process that a teacher reads.", at_least=1)
+    trust_remote_code: bool = flag(False, "Whether to run the code that lies beside a teacher's weights.")
+
+    def __post_init__(self) -> None:
+        check_domains(self)
+
+
+def teacher_columns(name: str, teacher_labels: Sequence[str], label_names: Sequence[str]) -> tuple[list[int], bool]:
+    """Return which of a teacher's logits belongs to each class, and whether that is a guess.
+
+    Labels are matched by name. Where the teacher has none (`LABEL_0` and so on), they are taken in their order.
+
+    Args:
+        name: Name of the teacher, for the message of an error.
+        teacher_labels: Its labels in the order of their ids.
+        label_names: The classes in the order of their ids.
+
+    Raises:
+        ValueError: If they are not the same.
+
+    Example:
+        >>> teacher_columns("runs/bert", ["good", "bad"], ["bad", "good"])
+        ([1, 0], False)
+    """
+    if sorted(teacher_labels) == sorted(label_names):
+        return [list(teacher_labels).index(label) for label in label_names], False
+    unnamed = list(teacher_labels) == [f"LABEL_{index}" for index in range(len(label_names))]
+    if not unnamed:
+        raise ValueError(
+            f"The teacher {name!r} must have the labels of the dataset ({', '.join(label_names[:20])}), got "
+            f"{', '.join(teacher_labels[:20])}. Pass another one, or mend `id2label` in its configuration."
+        )
+    return list(range(len(label_names))), True
+
+
+def mean_probabilities(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+    """Return the mean of the probabilities that several teachers give at a temperature.
+
+    Args:
+        logits: Their logits. Shape `(num_teachers, num_rows, num_labels)`.
+        temperature: Divisor of the logits: the larger, the more alike the probabilities.
+
+    Returns:
+        float32 of shape `(num_rows, num_labels)`.
+
+    Example:
+        >>> mean_probabilities(np.log([[[0.9, 0.1]], [[0.5, 0.5]]])).round(2)
+        array([[0.7, 0.3]], dtype=float32)
+    """
+    probabilities = np.zeros(logits.shape[1:], dtype=np.float32)
+    for of_teacher in logits:
+        probabilities += torch.from_numpy(of_teacher).float().div(temperature).softmax(dim=-1).numpy()
+    return probabilities / len(logits)
+
+
+class DistillationLoss:
+    """The loss of a student: a share of what differs from the teachers, a share of what differs from the labels.
+
+    With `"kl"`, the first is the Kullback-Leibler divergence of the student's probabilities from the mean of the
+    teachers', both at the temperature, times its square, which keeps the size of the gradients (Hinton et al., 2015).
+    With `"mse"`, it is the mean squared error between the student's logits and the mean of the teachers' (Tang et al.,
+    2019). Rows from `num_labelled` on, the noised copies, have no part in the second: what they have become may no
+    longer be what their label says.
+
+    Args:
+        args: Share, temperature and kind.
+        teacher_logits: Shape `(num_teachers, num_rows, num_labels)`.
+        loss: The loss between logits and labels.
+        num_labelled: Number of rows that have a label of their own.
+        device: Where the model is trained.
+    """
+
+    def __init__(
+        self,
+        args: DistillationArguments,
+        teacher_logits: np.ndarray,
+        loss: Loss,
+        num_labelled: int,
+        device: torch.device,
+    ) -> None:
+        self.args, self.loss, self.num_labelled = args, loss, num_labelled
+        targets = (
+            mean_probabilities(teacher_logits, args.temperature)
+            if args.distillation_loss == "kl"
+            else teacher_logits.mean(axis=0)
+        )
+        self.targets = torch.from_numpy(targets).to(device)
+
+    def __call__(self, logits: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
+        """Return the mean loss of a batch.
+
+        Args:
+            logits: What the student answers. Shape `(batch_size, num_labels)`.
+            batch: The batch's `labels`, and `row`, its place among the teachers' answers. Shape `(batch_size,)`.
+        """
+        alpha, row, labels = self.args.alpha, batch["row"], batch["labels"]
+        from_teacher = self._from_teacher(logits, self.targets[row])
+        if self.num_labelled == len(self.targets):
+            return alpha * from_teacher + (1 - alpha) * self.loss(logits, labels)
+        is_labelled = row < self.num_labelled
+        if not is_labelled.any():
+            return alpha * from_teacher
+        from_labels = is_labelled.float().mean() * self.loss(logits[is_labelled], labels[is_labelled])
+        return alpha * from_teacher + (1 - alpha) * from_labels
+
+    def _from_teacher(self, logits: Tensor, targets: Tensor) -> Tensor:
+        if self.args.distillation_loss == "mse":
+            return F.mse_loss(logits, targets)
+        temperature = self.args.temperature
+        divergence = F.kl_div(F.log_softmax(logits / temperature, dim=-1), targets, reduction="batchmean")
+        return divergence * temperature**2
+
+
+def teacher_results(
+    names: Sequence[str], teacher_logits: np.ndarray, student_logits: np.ndarray, labels: np.ndarray
+) -> dict[str, Any]:
+    """Return what `all_results.json` tells of the teachers on the test split.
+
+    Args:
+        names: Names of the teachers.
+        teacher_logits: Shape `(num_teachers, num_rows, num_labels)`.
+        student_logits: Shape `(num_rows, num_labels)`.
+        labels: True classes. Shape `(num_rows,)`.
+
+    Returns:
+        `"teacher_accuracy"` of all teachers together, `"teacher_agreement"`, the share of the rows that student and
+        teachers give the same class, and `"teachers"`, the same of each.
+    """
+    student = student_logits.argmax(axis=-1)
+
+    def measured(predictions: np.ndarray) -> dict[str, float]:
+        return {
+            "teacher_accuracy": float((predictions == labels).mean()),
+            "teacher_agreement": float((predictions == student).mean()),
+        }
+
+    return measured(mean_probabilities(teacher_logits).argmax(axis=-1)) | {
+        "teachers": [
+            {"name": name, **measured(logits.argmax(axis=-1))}
+            for name, logits in zip(names, teacher_logits, strict=True)
+        ]
+    }
