@@ -238,6 +238,8 @@ class LanguageModelTrainArguments(TrainArguments):
             ("label_smoothing_factor", 0.0),
             ("gradual_unfreezing", False),
             ("temperature_scaling", False),
+            ("train_sampling_strategy", "group_by_length"),
+            ("dataloader_num_workers", 0),
         ):
             if getattr(self, name) != default:
                 raise ValueError(f"`--{name}` is a classifier's. Leave it out.")

@@ -196,6 +196,15 @@ def test_training_goes_on_from_a_language_model(run: Run, tmp_path: Path) -> Non
     assert (recipe["hidden_size"], recipe["adaptive_softmax_cutoffs"]) == (6, [30, 90])
 
 
+def test_words_may_begin_with_pretrained_vectors(run: Run, tmp_path: Path) -> None:
+    vectors = tmp_path / "vectors.txt"
+    vectors.write_text("the " + " ".join(["0.25"] * 8) + "\n")
+    _, folder = run("run", "--word_vectors", str(vectors), "--max_steps", "1", "--learning_rate", "1e-30")
+    row = AutoTokenizer.from_pretrained(folder).get_vocab()["the"]
+    model = RNNForCausalLM.from_pretrained(folder)
+    assert torch.equal(model.lm_head.weight[row], torch.full((8,), 0.25))
+
+
 def test_a_classifier_begins_with_the_encoder_and_the_words_of_a_language_model(
     run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
