@@ -551,7 +551,9 @@ class RNNPreTrainedModel(PreTrainedModel):
         elif isinstance(module, nn.Linear):
             bound = module.in_features**-0.5
             init.uniform_(module.weight, -bound, bound)
-            if module.bias is not None:
+            if module is self.get_output_embeddings():  # type: ignore[no-untyped-call]  # as below
+                init.zeros_(module.bias)
+            elif module.bias is not None:
                 init.uniform_(module.bias, -bound, bound)
         elif isinstance(module, nn.RNNBase):
             for name, parameter in module.named_parameters():
@@ -1135,6 +1137,8 @@ class RNNForCausalLM(RNNPreTrainedModel, GenerationMixin):
                 "that are to be predicted."
             )
         super().__init__(config)
+        # the configuration's is what a classifier's logits were divided by, not one to sample with
+        self.generation_config.temperature = None
         self.model = RNNModel(config)
         self.classifier_dropout = RNNDropout(config.classifier_dropout)
         has_projection = config.output_size != config.embedding_size

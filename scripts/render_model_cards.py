@@ -14,14 +14,14 @@ from typing import Any
 
 from rnn_hf.reporting.command_line import ScriptParser, user_errors
 from rnn_hf.reporting.model_card import write_model_card
-from rnn_hf.training.arguments import DataArguments, ModelArguments, TrainArguments, as_recipe
+from rnn_hf.training.arguments import argument_types, as_recipe
 
 CARDS = Path(__file__).resolve().parents[1] / "model_cards"
 
 
 def resolved_recipe(path: Path) -> dict[str, Any]:
     """Return a recipe with all arguments it leaves to their defaults."""
-    parser = ScriptParser((ModelArguments, DataArguments, TrainArguments))
+    parser = ScriptParser(argument_types(path))
     groups, _ = parser.parse([str(path), "--output_dir", path.parent.name])
     return as_recipe(*groups)
 

@@ -71,7 +71,13 @@ from rnn_hf.training.checkpoints import (
 )
 from rnn_hf.training.losses import Loss, class_weights_of, create_loss
 from rnn_hf.training.metrics import MAIN_METRICS, compute_metrics, num_correct, predict_split
-from rnn_hf.training.optimization import LazyAdam, clip_grad_norm, create_optimizer, create_schedule
+from rnn_hf.training.optimization import (
+    LazyAdam,
+    clip_grad_norm,
+    create_optimizer,
+    create_schedule,
+    drop_frozen_gradients,
+)
 from rnn_hf.training.temperature import effect_of_temperature, fit_temperature, fold_temperature
 
 # Settings that a checkpoint does not fix; all other fields of its configuration stay when training goes on from it
@@ -254,6 +260,17 @@ def check_checkpoint(
         )
 
 
+def place_word_vectors(
+    model: RNNPreTrainedModel, tokenizer: PreTrainedTokenizerBase, data_args: DataArguments
+) -> None:
+    """Let the words of a model begin with pretrained vectors, if a file of them was named."""
+    if data_args.word_vectors is not None:
+        vectors = read_word_vectors(data_args.word_vectors, tokenizer.get_vocab())
+        embeddings: Any = model.get_input_embeddings()
+        initialize_embeddings(embeddings.weight, vectors, padding_idx=embeddings.padding_idx)
+        PartialState().print(f"{data_args.word_vectors}: {vectors}")
+
+
 class Prepared(NamedTuple):
     """What a run begins with."""
 
@@ -290,11 +307,7 @@ def prepare(model_args: ModelArguments, data_args: DataArguments, args: TrainArg
         dataset = encode_dataset(texts, tokenizer, data_args.max_length)
     label_names, problem_type = label_names_of(texts["train"]), problem_type_of(texts["train"])
     model = create_model(tokenizer, label_names, problem_type, model_args, args, given)
-    if data_args.word_vectors is not None:
-        vectors = read_word_vectors(data_args.word_vectors, tokenizer.get_vocab())
-        embeddings = model.model.embed_tokens
-        initialize_embeddings(embeddings.weight, vectors, padding_idx=embeddings.padding_idx)
-        PartialState().print(f"{data_args.word_vectors}: {vectors}")
+    place_word_vectors(model, tokenizer, data_args)
 
     # the recipe says what the model became: a checkpoint's sizes, the vocabulary that was found
     model_args = ModelArguments(**{name: getattr(model.config, name) for name in asdict(model_args)})
@@ -478,6 +491,28 @@ class Run:
 
     def train_on(self, batch: dict[str, torch.Tensor]) -> bool:
         """Add the gradients of one batch; return whether the optimizer took a step."""
+        with self.accelerator.accumulate(self.model):
+            self.accelerator.backward(self.loss_of(batch))
+            took_step: bool = self.accelerator.sync_gradients
+            if took_step and self.args.gradual_unfreezing:
+                drop_frozen_gradients(self.bare_model, self.state.epoch)
+            if took_step and self.args.max_grad_norm > 0:
+                clip_grad_norm(self.model.parameters(), self.args.max_grad_norm)
+            if took_step:
+                # Accelerate's own search for a package, and look at signatures, in every step
+                self.bare_optimizer.step()
+                self.bare_model.zero_grad()
+        self.state.batch += 1
+        if took_step:
+            self.schedule.step()
+            self.state.step += 1
+            self.progress.update()
+        if self.state.batch % READ_EVERY == 0:
+            self.read_counts()
+        return took_step
+
+    def loss_of(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Return the loss of one batch of training, and note what `read_counts` will count."""
         raise NotImplementedError
 
     def read_counts(self) -> None:
@@ -576,29 +611,12 @@ class ClassifierRun(Run):
         # losses, logits and labels since the last look at them; looking waits for the device
         self.unread: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
 
-    def train_on(self, batch: dict[str, torch.Tensor]) -> bool:
-        """Add the gradients of one batch; return whether the optimizer took a step."""
-        with self.accelerator.accumulate(self.model):
-            labels = batch["labels"]
-            logits = self.model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits.float()
-            loss = self.loss(logits, batch)
-            self.accelerator.backward(loss)
-            took_step: bool = self.accelerator.sync_gradients
-            if took_step and self.args.max_grad_norm > 0:
-                clip_grad_norm(self.model.parameters(), self.args.max_grad_norm)
-            if took_step:
-                # Accelerate's own search for a package, and look at signatures, in every step
-                self.bare_optimizer.step()
-                self.bare_model.zero_grad()
-        self.unread.append((loss.detach(), logits.detach(), labels))
-        self.state.batch += 1
-        if took_step:
-            self.schedule.step()
-            self.state.step += 1
-            self.progress.update()
-        if self.state.batch % READ_EVERY == 0:
-            self.read_counts()
-        return took_step
+    def loss_of(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Return the loss of one batch of training, and note what `read_counts` will count."""
+        logits = self.model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits.float()
+        loss = self.loss(logits, batch)
+        self.unread.append((loss.detach(), logits.detach(), batch["labels"]))
+        return loss
 
     def read_counts(self) -> None:
         """Add what was counted on all devices to the state, and show it."""

@@ -40,7 +40,7 @@ from rnn_hf.training.arguments import (
     as_recipe,
 )
 from rnn_hf.training.checkpoints import CHECKPOINTS, Checkpoint, open_checkpoint
-from rnn_hf.training.optimization import clip_grad_norm, create_optimizer, create_schedule
+from rnn_hf.training.optimization import create_optimizer, create_schedule
 from scripts import train
 
 # How many tokens a text has that the finished model makes up
@@ -98,6 +98,7 @@ def prepare(
             )
         dataset = encode_dataset(texts, tokenizer, data_args.max_length)
     model = create_model(tokenizer, model_args, args, given)
+    train.place_word_vectors(model, tokenizer, data_args)
     # the recipe says what the model became: a checkpoint's sizes, the vocabulary that was found
     model_args = LanguageModelArguments(**{name: getattr(model.config, name) for name in asdict(model_args)})
     return dataset, tokenizer, model, as_recipe(model_args, data_args, args)
@@ -158,26 +159,11 @@ class LanguageModelRun(train.Run):
         self.unread.append(torch.stack([loss.detach() * batch["num_labels"], batch["num_labels"]]))
         return loss
 
-    def train_on(self, batch: dict[str, torch.Tensor]) -> bool:
-        """Add the gradients of one batch; return whether the optimizer took a step."""
+    def loss_of(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Return the loss of one piece of all streams, which go on from the piece before it."""
         if self.state.batch == 0:
             self.cache = RNNCache()
-        with self.accelerator.accumulate(self.model):
-            self.accelerator.backward(self.read(batch, self.cache))
-            took_step: bool = self.accelerator.sync_gradients
-            if took_step and self.args.max_grad_norm > 0:
-                clip_grad_norm(self.model.parameters(), self.args.max_grad_norm)
-            if took_step:
-                self.bare_optimizer.step()
-                self.bare_model.zero_grad()
-        self.state.batch += 1
-        if took_step:
-            self.schedule.step()
-            self.state.step += 1
-            self.progress.update()
-        if self.state.batch % train.READ_EVERY == 0:
-            self.read_counts()
-        return took_step
+        return self.read(batch, self.cache)
 
     def sums(self) -> tuple[float, int]:
         """Return the sum of the losses that were not yet looked at, on all devices, and the number of their labels."""

@@ -82,6 +82,10 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         parser = ScriptParser((ModelArguments, DataArguments, TrainArguments), description=__doc__)
         (model_args, data_args, args), given = parser.parse(sys.argv[1:] if argv is None else argv)
         train.check_output_dir(args)
+        if args.gradual_unfreezing:
+            raise ValueError(
+                "`--gradual_unfreezing` is for `train.py`: Trainer has nothing of the kind. Leave it out."
+            )
         checkpoint = checkpoint_of(args)
         PartialState(cpu=args.use_cpu)  # Trainer would take the first device that anything asks for
         set_seed(args.seed)

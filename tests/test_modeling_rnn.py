@@ -825,6 +825,7 @@ def test_saved_folder_holds_all_that_the_auto_classes_need(model_class: type[Pre
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "config.json",
         *code[:1],
+        *(["generation_config.json"] if model_class.can_generate() else []),
         "model.safetensors",
         *code[1:],
     ]
@@ -834,6 +835,7 @@ def test_saved_folder_holds_all_that_the_auto_classes_need(model_class: type[Pre
     assert config["auto_map"] == {
         "AutoConfig": "configuration_rnn.RNNConfig",
         "AutoModel": "modeling_rnn.RNNModel",
+        "AutoModelForCausalLM": "modeling_rnn.RNNForCausalLM",
         "AutoModelForSequenceClassification": "modeling_rnn.RNNForSequenceClassification",
         "AutoModelForTokenClassification": "modeling_rnn.RNNForTokenClassification",
     }

@@ -16,6 +16,7 @@ from .seeds import INTERVAL_NOTE, seed_statistics
 
 FIGURES = "figures"
 TASK = "text-classification"
+GENERATION = "text-generation"
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,8 @@ METRICS = (
     Metric("test_spearman", "spearmanr", "Spearman correlation", is_share=False),
 )
 
+PERPLEXITY = Metric("validation_perplexity", "perplexity", "Perplexity", is_share=False)
+
 # What a reader asks first about a run, out of the dozens of arguments in its recipe
 SHOWN_SETTINGS = (
     "cell_type", "num_hidden_layers", "bidirectional", "hidden_size", "embedding_size", "classifier_pooling",
@@ -60,7 +63,16 @@ SHOWN_SETTINGS = (
     "optim", "learning_rate", "lr_scheduler_type", "warmup_steps", "weight_decay", "max_grad_norm",
     "per_device_train_batch_size", "gradient_accumulation_steps", "num_train_epochs", "save_dtype",
     "distillation_loss", "temperature", "alpha", "num_noised_copies", "mask_probability", "ngram_probability",
+    "bptt", "adaptive_softmax_cutoffs",
 )  # fmt: skip
+
+# What only some runs do, and what it is for the others
+RARE_SETTINGS = {"model_name_or_path": None, "layer_learning_rate_decay": 1.0, "gradual_unfreezing": False}
+
+# What a language model has no use for
+SETTINGS_OF_CLASSIFIERS = {
+    "bidirectional", "classifier_pooling", "concat_embedding_mean", "pack_padded_sequences", "label_smoothing_factor",
+}  # fmt: skip
 
 TEACHER_FIGURES = ("teacher_accuracy", "teacher_agreement")
 
@@ -99,9 +111,20 @@ class RunFacts:
         return dataset_facts(self.recipe)
 
     @property
+    def is_language_model(self) -> bool:
+        """Whether the model predicts words rather than classes."""
+        return "bptt" in self.recipe
+
+    @property
+    def split(self) -> str:
+        """The split that the metrics are measured on."""
+        return "validation" if self.is_language_model else "test"
+
+    @property
     def measured(self) -> list[Metric]:
         """The metrics that the results have."""
-        return [metric for metric in METRICS if self.results.get(metric.key) is not None]
+        metrics = (PERPLEXITY,) if self.is_language_model else METRICS
+        return [metric for metric in metrics if self.results.get(metric.key) is not None]
 
 
 def write_model_card(folder: Path, *, name: str, recipe: Mapping[str, Any], recipe_path: str = "recipe.yaml") -> None:
@@ -155,9 +178,9 @@ def render_model_card(facts: RunFacts) -> ModelCard:
     """Return the card of a run: what the Hub reads, and what a person reads."""
     sections = (
         f"# {escaped(facts.name)}\n\n{summary(facts)}",
-        how_to_use(facts),
+        how_to_generate(facts) if facts.is_language_model else how_to_use(facts),
         use_and_limits(facts),
-        test_results(facts),
+        language_results(facts) if facts.is_language_model else test_results(facts),
         distillation(facts),
         speed_and_size(facts),
         training_data(facts),
@@ -174,12 +197,12 @@ def card_data(facts: RunFacts) -> ModelCardData:
     start = facts.recipe.get("model_name_or_path")
     evaluations = [
         EvalResult(
-            task_type=TASK,
-            task_name="Text Classification",
+            task_type=GENERATION if facts.is_language_model else TASK,
+            task_name="Text Generation" if facts.is_language_model else "Text Classification",
             dataset_type=dataset,
             dataset_name=dataset,
             dataset_config=facts.recipe.get("dataset_config_name"),
-            dataset_split="test",
+            dataset_split=facts.split,
             metric_type=metric.type,
             metric_name=metric.title,
             metric_value=facts.results[metric.key],
@@ -193,7 +216,7 @@ def card_data(facts: RunFacts) -> ModelCardData:
         license_name=facts.data.license_name,
         license_link=facts.data.license_link,
         library_name="transformers",
-        pipeline_tag=TASK,
+        pipeline_tag=GENERATION if facts.is_language_model else TASK,
         tags=["rnn_hf", facts.recipe["cell_type"], "recurrent-neural-network"],
         base_model=start if start is not None and is_hub_id(start) else None,
         datasets=[dataset] if hub_dataset(facts.recipe) is not None else None,
@@ -214,9 +237,15 @@ def summary(facts: RunFacts) -> str:
         f"{layers} layer{'s' if layers > 1 else ''}, {directions}, hidden size {recipe['hidden_size']}, "
         f"pooling `{recipe['classifier_pooling']}`"
     )
+    if facts.is_language_model:
+        first = (
+            f"A recurrent language model of the `rnn_hf` family: {recipe['cell_type'].upper()}, "
+            f"{layers} layer{'s' if layers > 1 else ''}, hidden size {recipe['hidden_size']}, word vectors of size "
+            f"{recipe['embedding_size']} that the output layer shares"
+        )
     size = f", {results['num_parameters']:,} parameters" if "num_parameters" in results else ""
     scores = " and ".join(f"{metric.title} {metric.shown(results[metric.key])}" for metric in facts.measured[:2])
-    second = f" {scores} on the test split." if scores else ""
+    second = f" {scores} on the {facts.split} split." if scores else ""
     return f"{first}{size}, trained on {results['num_train_examples']:,} rows of {linked_dataset(facts)}.{second}"
 
 
@@ -259,8 +288,38 @@ def how_to_use(facts: RunFacts) -> str:
     )
 
 
+def how_to_generate(facts: RunFacts) -> str:
+    """Return how to go on with a text, and how to make a classifier of a language model."""
+    name = json.dumps(plain(facts.name), ensure_ascii=False)
+    lines = (
+        "from transformers import pipeline",
+        "",
+        f'write = pipeline("{GENERATION}", model={name}{{}})',
+        'write("the company said", max_new_tokens=20, do_sample=True, top_p=0.9)',
+    )
+    with_package = [line.format("") for line in ("import rnn_hf  # registers the models with transformers", *lines)]
+    with_remote_code = [line.format(", trust_remote_code=True") for line in lines]
+    folder = shlex.quote(plain(facts.name))
+    command = f"python scripts/train.py --model_name_or_path {folder} --output_dir runs/classifier"
+    return (
+        f"## Use\n\nWith the package `rnn_hf`:\n\n{fenced('python', *with_package)}\n\n"
+        "Without it: transformers runs the code beside the weights once you trust it.\n\n"
+        f"{fenced('python', *with_remote_code)}\n\n"
+        "A classifier begins with what the encoder has learned (Howard and Ruder, 2018):\n\n"
+        f"{fenced('bash', command)}"
+    )
+
+
 def use_and_limits(facts: RunFacts) -> str:
     """Return what the model is for, and where it fails."""
+    if facts.is_language_model:
+        return (
+            "## Intended use and limits\n\n"
+            "To begin classifiers of such texts with, and to teach how language models work.\n\n"
+            "- What it writes looks like its training texts, but nothing in it need be true.\n"
+            "- Words that it has not seen, and all letters but small ones, are foreign to it.\n"
+            "- Whatever is wrong or one-sided in its training texts, it has learned, too."
+        )
     limits = list(facts.data.limits)
     if not facts.recipe["pack_padded_sequences"]:
         limits.append(
@@ -306,6 +365,22 @@ def test_results(facts: RunFacts) -> str:
         )
     parts.append(figure(facts, "reliability.png"))
     return title + "\n\n".join(part for part in parts if part)
+
+
+def language_results(facts: RunFacts) -> str:
+    """Return the perplexity of a language model, and texts that it made up."""
+    results = facts.results
+    parts = ["There was no validation split."]
+    if facts.measured:
+        parts = [
+            f"{results['num_validation_tokens']:,} tokens of {results['num_validation_examples']:,} rows, the end of "
+            "each text counted as one. They chose the weights that were kept; the test split was not read.",
+            scores_table(facts),
+        ]
+    if results.get("generated_texts"):
+        texts = [plain(text) or "(an empty text)" for text in results["generated_texts"]]
+        parts += ["Texts that it makes up:", fenced("text", *texts)]
+    return "## Results on the validation split\n\n" + "\n\n".join(parts)
 
 
 def scores_table(facts: RunFacts) -> str:
@@ -424,7 +499,7 @@ def training_data(facts: RunFacts) -> str:
     parts = [f"The dataset: {linked_dataset(facts)}. {data.description}".strip()]
     parts.append(table(["split", "rows used"], [[name, f"{count:,}"] for name, count in counts.items() if count]))
     if data.num_train_examples is not None:
-        if results.get("validation_accuracy") is not None:
+        if results.get("validation_accuracy") is not None or facts.is_language_model:
             parts.append(
                 f"The dataset has no validation split; {100 * recipe['validation_size']:g} % of its training rows, "
                 "cut off at random with equal shares of the classes, serve as one."
@@ -440,11 +515,12 @@ def training_data(facts: RunFacts) -> str:
 def training(facts: RunFacts) -> str:
     """Return how the model was trained, and how to do it again."""
     results, recipe = facts.results, facts.recipe
-    settings = [
-        [f"`{name}`", f"`{str(recipe[name]).lower()}`"] for name in SHOWN_SETTINGS if recipe.get(name) is not None
-    ]
+    names = [name for name in SHOWN_SETTINGS if not (facts.is_language_model and name in SETTINGS_OF_CLASSIFIERS)]
+    names += [name for name, usual in RARE_SETTINGS.items() if recipe.get(name, usual) != usual]
+    settings = [[f"`{name}`", shown_setting(recipe[name])] for name in names if recipe.get(name) is not None]
     recipe_path, folder = map(shlex.quote, (plain(facts.recipe_path), f"runs/{plain(facts.name)}"))
-    script = "distill.py" if "teacher_name_or_path" in recipe else "train.py"
+    script = "train_language_model.py" if facts.is_language_model else "train.py"
+    script = "distill.py" if "teacher_name_or_path" in recipe else script
     command = f"python scripts/{script} {recipe_path} --seed {results['seed']} --output_dir {folder}"
     parts = [
         "From a clone of `rnn_hf`, with the `recipe.yaml` that lies beside this card, this repeats the run:\n\n"
@@ -464,6 +540,13 @@ def training(facts: RunFacts) -> str:
     return "## Training\n\n" + "\n\n".join(part for part in parts if part)
 
 
+def shown_setting(value: Any) -> str:
+    """Return a value of a recipe as it stands there; of a folder the name, whose path would be one of this machine."""
+    if isinstance(value, str) and not is_hub_id(value):
+        value = Path(value).name
+    return f"`{plain(str(value).lower())}`"
+
+
 def environment(results: Mapping[str, Any]) -> list[list[str]]:
     """Return what a run took and what it ran on, as far as it is known."""
     formats = {
@@ -472,6 +555,7 @@ def environment(results: Mapping[str, Any]) -> list[list[str]]:
         "step of the weights kept": ("best_step", "{:,}"),
         "seconds of training": ("train_runtime", "{:.1f}"),
         "texts a second in training": ("train_samples_per_second", "{:,.0f}"),
+        "tokens a second in training": ("train_tokens_per_second", "{:,.0f}"),
         "seed": ("seed", "{}"),
         "processes": ("num_processes", "{}"),
         "device": ("device", "{}"),

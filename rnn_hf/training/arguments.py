@@ -5,8 +5,10 @@ The names are those of `transformers.TrainingArguments` and of `RNNConfig` where
 
 import math
 import operator
+import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
 from typing import Any, Literal
 
 from rnn_hf.configuration_rnn import CellType, ClassifierPooling, ProblemType, RecurrentInitializer
@@ -137,6 +139,12 @@ class TrainArguments:
     optim: OptimizerName = flag(
         "lazy_adamw", "The optimizer; the `lazy` ones spare the word vectors that are not in the batch."
     )
+    layer_learning_rate_decay: float = flag(
+        1.0, "What the learning rate of each layer is of that of the layer above it.", above=0, at_most=1
+    )
+    gradual_unfreezing: bool = flag(
+        False, "Whether the first epoch trains the classifier alone, and each further one a layer more, from the top."
+    )
     weight_decay: float = flag(0.0, "Weight decay of every matrix; biases have none.", at_least=0)
     adam_beta1: float = flag(0.9, "Adam's first decay rate.", at_least=0, below=1)
     adam_beta2: float = flag(0.999, "Adam's second decay rate.", at_least=0, below=1)
@@ -225,9 +233,27 @@ class LanguageModelTrainArguments(TrainArguments):
                 f"`--optim {self.optim}` spares word vectors that a language model's output layer needs. "
                 "Pass `--optim adamw_torch_fused`."
             )
-        for name, default in (("class_weights", None), ("label_smoothing_factor", 0.0)):
+        for name, default in (
+            ("class_weights", None),
+            ("label_smoothing_factor", 0.0),
+            ("gradual_unfreezing", False),
+            ("temperature_scaling", False),
+            ("train_sampling_strategy", "group_by_length"),
+            ("dataloader_num_workers", 0),
+        ):
             if getattr(self, name) != default:
                 raise ValueError(f"`--{name}` is a classifier's. Leave it out.")
+
+
+def argument_types(recipe: Path) -> tuple[type, ...]:
+    """Return the dataclasses that a recipe is read with: one that has `bptt` is a language model's.
+
+    Args:
+        recipe: Path of a YAML file.
+    """
+    if re.search(r"^bptt\s*:", recipe.read_text(encoding="utf-8"), re.MULTILINE):
+        return LanguageModelArguments, DataArguments, LanguageModelTrainArguments
+    return ModelArguments, DataArguments, TrainArguments
 
 
 # What may differ between a run and the one that resumes it: where and how it reports and saves, not what it computes

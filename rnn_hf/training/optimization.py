@@ -259,6 +259,35 @@ class LazyAdam(torch.optim.Optimizer):
         return shrinkage ** torch.arange(length, 0, -1, device=device)
 
 
+def layers_from_the_top(model: nn.Module) -> list[list[nn.Parameter]]:
+    """Return the parameters layer by layer: all above the encoder, the recurrent layers, and the word vectors.
+
+    Args:
+        model: A model with a head; its encoder is `model.model`.
+    """
+    encoder: Any = model.model
+    parts = [*reversed(encoder.layers), encoder.embed_tokens]
+    layers = [list(part.parameters()) for part in parts]
+    below = {parameter for layer in layers for parameter in layer}
+    return [[parameter for parameter in model.parameters() if parameter not in below], *layers]
+
+
+def drop_frozen_gradients(model: nn.Module, epoch: int) -> None:
+    """Keep the optimizer from moving the layers that are not yet unfrozen (Howard and Ruder, 2018).
+
+    Epoch 0 trains what stands above the encoder, and each further epoch one layer more, from the top to the word
+    vectors. The gradients are dropped rather than not computed, because several processes agree once, before the first
+    step, on what they will send one another.
+
+    Args:
+        model: The bare model, after the backward pass.
+        epoch: The epoch, from 0.
+    """
+    for layer in layers_from_the_top(model)[1 + epoch :]:
+        for parameter in layer:
+            parameter.grad = None
+
+
 def create_optimizer(model: nn.Module, args: TrainArguments, device: torch.device = CPU) -> torch.optim.Optimizer:
     """Return the optimizer that `--optim` names.
 
@@ -267,17 +296,28 @@ def create_optimizer(model: nn.Module, args: TrainArguments, device: torch.devic
     vocabulary, as `LazyAdam` explains; on other devices than a CPU, which move all rows sooner than they find those of
     a batch, they are the dense ones. Only matrices decay.
 
+    With `layer_learning_rate_decay` each layer learns more slowly than the one above it, because what is lower in an
+    encoder is more general (Howard and Ruder, 2018, who divide by 2.6).
+
     Args:
         model: The model whose parameters are trained.
-        args: Learning rate, weight decay, and Adam's numbers.
+        args: Learning rates, weight decay, and Adam's numbers.
         device: Where the model will be trained.
     """
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    groups = [{"params": trained, "weight_decay": 0.0}]
-    if args.weight_decay:
-        groups = [
-            {"params": [parameter for parameter in trained if parameter.ndim >= 2], "weight_decay": args.weight_decay},
-            {"params": [parameter for parameter in trained if parameter.ndim < 2], "weight_decay": 0.0},
+    decay = args.layer_learning_rate_decay
+    groups: list[dict[str, Any]] = []
+    for depth, layer in enumerate([list(model.parameters())] if decay == 1 else layers_from_the_top(model)):
+        trained = [parameter for parameter in layer if parameter.requires_grad]
+        parts = [(trained, 0.0)]
+        if args.weight_decay:
+            parts = [
+                ([parameter for parameter in trained if parameter.ndim >= 2], args.weight_decay),
+                ([parameter for parameter in trained if parameter.ndim < 2], 0.0),
+            ]
+        groups += [
+            {"params": part, "weight_decay": weight_decay, "lr": args.learning_rate * decay**depth}
+            for part, weight_decay in parts
+            if part or decay == 1
         ]
     adam_numbers: dict[str, Any] = {"betas": (args.adam_beta1, args.adam_beta2), "eps": args.adam_epsilon}
     optimizers: dict[str, Callable[..., torch.optim.Optimizer]] = {

@@ -14,7 +14,14 @@ from rnn_hf.configuration_rnn import CellType
 from rnn_hf.reporting.dataset_facts import KNOWN
 from rnn_hf.reporting.markdown import plain
 from rnn_hf.reporting.model_card import RunFacts, read_run_facts, render_model_card
-from rnn_hf.training.arguments import DataArguments, ModelArguments, TrainArguments, as_recipe
+from rnn_hf.training.arguments import (
+    DataArguments,
+    LanguageModelArguments,
+    LanguageModelTrainArguments,
+    ModelArguments,
+    TrainArguments,
+    as_recipe,
+)
 from tests.local_hub import LICENSES, PIPELINE_TAGS
 
 # https://github.com/huggingface/huggingface.js, packages/tasks/src/model-libraries.ts: those of text
@@ -275,3 +282,47 @@ def test_the_path_of_a_folder_stays_out_of_the_card(tmp_path: Path) -> None:
 def test_the_model_that_training_began_with_is_named_if_it_is_on_the_hub() -> None:
     assert render_model_card(facts(recipe=recipe(model_name_or_path="owner/name"))).data.base_model == "owner/name"
     assert render_model_card(facts(recipe=recipe(model_name_or_path="./runs/x"))).data.base_model is None
+
+
+LANGUAGE_RESULTS: dict[str, Any] = {
+    "validation_perplexity": 98.76, "num_validation_tokens": 4321, "num_validation_examples": 65,
+    "num_train_examples": 1234, "num_test_examples": 0, "train_tokens_per_second": 1234.5, "seed": 42,
+    "generated_texts": ["a `text`", "", "``` and another"],
+}  # fmt: skip
+
+
+def language_model_facts(name: str = "news-writer") -> RunFacts:
+    groups = (LanguageModelArguments(), DataArguments(), LanguageModelTrainArguments(output_dir="run"))
+    given = as_recipe(*groups) | {"dataset_name": "fancyzhx/ag_news"}
+    return RunFacts(name=name, recipe=given, results=LANGUAGE_RESULTS)
+
+
+def test_the_card_of_a_language_model_tells_its_task_its_perplexity_and_what_it_writes() -> None:
+    card = render_model_card(language_model_facts())
+    assert card.data.pipeline_tag == "text-generation"
+    assert card.data.pipeline_tag in PIPELINE_TAGS
+    [result] = card.data.eval_results
+    assert (result.metric_type, result.metric_value, result.dataset_split) == ("perplexity", 98.76, "validation")
+    [texts] = code_blocks(card, "text")
+    assert texts.splitlines() == ["a `text`", "(an empty text)", "``` and another"]
+    assert "A recurrent language model" in card.text and "lassification" not in card.text
+    assert "| Perplexity | 98.76 |" in card.text
+    assert "| `bptt` | `70` |" in card.text and "classifier_pooling" not in card.text
+    assert "scripts/train_language_model.py recipe.yaml" in card.text
+
+
+def test_the_python_of_a_language_models_card_is_python() -> None:
+    with_package, with_remote_code = code_blocks(render_model_card(language_model_facts('a "name"')), "python")
+    for code in (with_package, with_remote_code):
+        ast.parse(code)
+    assert with_package.startswith("import rnn_hf")
+    assert "trust_remote_code=True" in with_remote_code
+
+
+def test_a_classifiers_card_tells_where_it_started_and_how_its_layers_were_unfrozen() -> None:
+    """Of a folder the name alone: its path is one of the machine it was trained on."""
+    changes = {"model_name_or_path": "/home/somebody/writer", "gradual_unfreezing": True}
+    text = card_text(recipe=recipe(**changes))
+    assert "| `model_name_or_path` | `writer` |" in text and "somebody" not in text
+    assert "| `gradual_unfreezing` | `true` |" in text
+    assert "gradual_unfreezing" not in card_text()

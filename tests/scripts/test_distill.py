@@ -169,9 +169,9 @@ def noised_of(texts: DatasetDict, folder: Path, args: DistillationArguments) -> 
 def test_a_masked_word_is_the_students_unknown_word(
     student: Distill, bert: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    runs: list[train.Run] = []
-    end = train.Run.results
-    monkeypatch.setattr(train.Run, "results", lambda run: [runs.append(run), end(run)][1])
+    runs: list[train.ClassifierRun] = []
+    end = train.ClassifierRun.results
+    monkeypatch.setattr(train.ClassifierRun, "results", lambda run: [runs.append(run), end(run)][1])
     argv = ["--num_noised_copies", "2", "--mask_probability", "0.5", "--ngram_probability", "0", "--max_steps", "2"]
     results, _ = student("run", [bert], *argv)
     assert (results["num_train_examples"], results["num_noised_examples"]) == (400, 800)

@@ -16,7 +16,11 @@ from transformers import AutoTokenizer, pipeline
 
 from rnn_hf import RNNForCausalLM
 from rnn_hf.data.demo_news import load_demo_news
-from scripts import train
+from rnn_hf.data.loading import load_text_dataset
+from rnn_hf.data.tokenizer_training import train_tokenizer
+from rnn_hf.reporting.hub import files_to_push
+from rnn_hf.reporting.model_card import read_run_facts, render_model_card
+from scripts import render_model_cards, train
 from scripts import train_language_model as script
 
 ROOT = Path(__file__).parents[2]
@@ -57,8 +61,6 @@ def weights(folder: Path) -> bytes:
 
 def validation_texts(seed: int = 42) -> list[str]:
     """The texts that `train.py` keeps back for validation with the same seed."""
-    from rnn_hf.data.loading import load_text_dataset
-
     return list(load_text_dataset("demo", seed=seed)["validation"]["text"])
 
 
@@ -72,6 +74,11 @@ def test_a_run_writes_what_is_promised(run: Run) -> None:
     config = json.loads((folder / "config.json").read_text())
     assert (config["architectures"], config["eos_token_id"]) == (["RNNForCausalLM"], 2)
     assert pipeline("text-generation", model=str(folder))("the club", max_new_tokens=3)
+    card = (folder / "README.md").read_text()
+    assert card == str(render_model_card(read_run_facts(folder, **render_model_cards.described(folder))))
+    assert f"Perplexity {results['validation_perplexity']:.4g} on the validation split" in card
+    for name in PROMISED_FILES - {"figures"}:
+        assert name in files_to_push(folder)
 
 
 def test_validation_perplexity_is_that_of_reading_the_held_out_texts_one_after_the_other(run: Run) -> None:
@@ -189,6 +196,15 @@ def test_training_goes_on_from_a_language_model(run: Run, tmp_path: Path) -> Non
     assert (recipe["hidden_size"], recipe["adaptive_softmax_cutoffs"]) == (6, [30, 90])
 
 
+def test_words_may_begin_with_pretrained_vectors(run: Run, tmp_path: Path) -> None:
+    vectors = tmp_path / "vectors.txt"
+    vectors.write_text("the " + " ".join(["0.25"] * 8) + "\n")
+    _, folder = run("run", "--word_vectors", str(vectors), "--max_steps", "1", "--learning_rate", "1e-30")
+    row = AutoTokenizer.from_pretrained(folder).get_vocab()["the"]
+    model = RNNForCausalLM.from_pretrained(folder)
+    assert torch.equal(model.lm_head.weight[row], torch.full((8,), 0.25))
+
+
 def test_a_classifier_begins_with_the_encoder_and_the_words_of_a_language_model(
     run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -209,6 +225,46 @@ def test_a_classifier_begins_with_the_encoder_and_the_words_of_a_language_model(
     assert (folder / "tokenizer.json").read_text() == (first / "tokenizer.json").read_text()
 
 
+def test_gradual_unfreezing_reaches_the_encoder_after_the_first_epoch_and_can_be_resumed(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run is broken off after the epoch that trained the classifier alone."""
+    _, first = run("first")
+    argv = [
+        "--dataset_name", "demo", "--max_train_samples", "100", "--model_name_or_path", str(first), "--use_cpu",
+        "--num_train_epochs", "2", "--gradual_unfreezing", "true", "--layer_learning_rate_decay", "0.38",
+        "--save_strategy", "epoch", "--eval_strategy", "no", "--output_dir",
+    ]  # fmt: skip
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    train.main([*argv, str(whole)])
+    after_one, after_two = (
+        load_file(path / "model.safetensors") for path in sorted((whole / "checkpoints").iterdir())
+    )
+    before = load_file(first / "model.safetensors")
+    for name in ("model.embed_tokens.weight", "model.layers.0.recurrent.weight_hh_l0"):
+        assert torch.equal(after_one[name], before[name])
+    assert torch.equal(after_two["model.embed_tokens.weight"], before["model.embed_tokens.weight"])
+    assert not torch.equal(
+        after_two["model.layers.0.recurrent.weight_hh_l0"], before["model.layers.0.recurrent.weight_hh_l0"]
+    )
+    assert not torch.equal(after_one["classifier.weight"], after_two["classifier.weight"])
+
+    save = train.ClassifierRun.save
+
+    def save_and_break_off(self: train.ClassifierRun) -> None:
+        save(self)
+        raise KeyboardInterrupt
+
+    AcceleratorState._reset_state(reset_partial_state=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(train.ClassifierRun, "save", save_and_break_off)
+        with pytest.raises(KeyboardInterrupt):
+            train.main([*argv, str(broken)])
+    AcceleratorState._reset_state(reset_partial_state=True)
+    train.main([*argv, str(broken), "--resume_from_checkpoint", "latest"])
+    assert weights(broken) == weights(whole)
+
+
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
@@ -216,6 +272,7 @@ def test_a_classifier_begins_with_the_encoder_and_the_words_of_a_language_model(
         (["--optim", "lazy_adamw"], "`--optim lazy_adamw` spares word vectors"),
         (["--label_smoothing_factor", "0.1"], "`--label_smoothing_factor` is a classifier's"),
         (["--adaptive_softmax_cutoffs", "90", "30"], "`adaptive_softmax_cutoffs` must rise"),
+        (["--gradual_unfreezing", "true"], "`--gradual_unfreezing` is a classifier's"),
         (["--bptt", "0"], "`--bptt` must be at least 1, got 0"),
     ],
 )
@@ -232,8 +289,6 @@ def test_mistakes_are_told_in_one_line(
 def test_a_tokenizer_without_an_end_of_text_token_is_refused(
     run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from rnn_hf.data.tokenizer_training import train_tokenizer
-
     train_tokenizer(["some words"]).save_pretrained(tmp_path / "tokenizer")
     with pytest.raises(SystemExit, match="2"):
         run("run", "--tokenizer_name_or_path", str(tmp_path / "tokenizer"))

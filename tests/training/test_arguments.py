@@ -7,7 +7,15 @@ from transformers import TrainingArguments
 
 from rnn_hf import RNNConfig
 from rnn_hf.reporting.command_line import ScriptParser
-from rnn_hf.training.arguments import DataArguments, ModelArguments, TrainArguments, as_recipe
+from rnn_hf.training.arguments import (
+    DataArguments,
+    LanguageModelArguments,
+    LanguageModelTrainArguments,
+    ModelArguments,
+    TrainArguments,
+    argument_types,
+    as_recipe,
+)
 
 CARDS = Path(__file__).parents[2] / "model_cards"
 RECIPES = sorted(CARDS.glob("*/recipe.yaml"))
@@ -17,23 +25,27 @@ LESSON = {
     "recurrent_initializer": "uniform", "embedding_initializer_range": 1,
     "embedding_dropout": 0, "word_dropout": 0, "classifier_dropout": 0, "hidden_dropout_prob": 0,
 }  # fmt: skip
+CLASSIFIER = (ModelArguments, DataArguments, TrainArguments)
 # What `TrainingArguments` has no name for
 OURS = {
     "model_name_or_path", "class_weights", "early_stopping_patience", "overwrite_output_dir", "save_dtype",
-    "temperature_scaling",
+    "layer_learning_rate_decay", "gradual_unfreezing", "temperature_scaling",
 }  # fmt: skip
 
 
 def parse(*argv: str) -> dict[str, object]:
-    (model, data, train), _ = ScriptParser((ModelArguments, DataArguments, TrainArguments)).parse(argv)
+    types = argument_types(Path(argv[0])) if argv[0].endswith(".yaml") else CLASSIFIER
+    (model, data, train), _ = ScriptParser(types).parse(argv)
     return as_recipe(model, data, train)
 
 
 def test_model_flags_have_the_names_and_defaults_of_the_configuration() -> None:
     config = RNNConfig()
     own = {name for name in RNNConfig.__annotations__ if name in config.to_dict() and not name.endswith("_token_id")}
+    of_language_models = {"adaptive_softmax_cutoffs", "tie_word_embeddings", "use_cache"}
     # a temperature is found by training, not given to it
-    assert {field.name for field in fields(ModelArguments)} == own - {"model_type", "temperature"}
+    found = {"model_type", "temperature"}
+    assert {field.name for field in fields(ModelArguments)} == own - of_language_models - found
     for field in fields(ModelArguments):
         assert field.default == getattr(config, field.name), field.name
 
@@ -41,6 +53,15 @@ def test_model_flags_have_the_names_and_defaults_of_the_configuration() -> None:
 def test_training_flags_have_the_names_of_training_arguments() -> None:
     theirs = {field.name for field in fields(TrainingArguments)}
     assert {field.name for field in fields(TrainArguments)} - theirs == OURS
+
+
+def test_a_recipe_tells_whether_it_is_a_language_models(tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("hidden_size: 8\nbptt: 35\n")
+    assert argument_types(recipe) == (LanguageModelArguments, DataArguments, LanguageModelTrainArguments)
+    assert parse(str(recipe), "--output_dir", "x")["bptt"] == 35
+    recipe.write_text("hidden_size: 8\n")
+    assert argument_types(recipe) == CLASSIFIER
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.parent.name)

@@ -5,8 +5,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from rnn_hf import RNNConfig, RNNForCausalLM, RNNForSequenceClassification, RNNPreTrainedModel
 from rnn_hf.training.arguments import OptimizerName, SchedulerName, TrainArguments
-from rnn_hf.training.optimization import LazyAdam, clip_grad_norm, create_optimizer, create_schedule
+from rnn_hf.training.optimization import (
+    LazyAdam,
+    clip_grad_norm,
+    create_optimizer,
+    create_schedule,
+    drop_frozen_gradients,
+    layers_from_the_top,
+)
 
 
 def make(**settings: object) -> TrainArguments:
@@ -51,6 +59,64 @@ def test_only_matrices_decay_and_frozen_weights_are_left_out() -> None:
     groups = create_optimizer(nn.Sequential(layer, frozen), make(weight_decay=0.1)).param_groups
     assert [(len(group["params"]), group["weight_decay"]) for group in groups] == [(1, 0.1), (1, 0.0)]
     assert groups[0]["params"][0] is layer.weight
+
+
+LAYERS = ["head", "model.layers.1", "model.layers.0", "model.embed_tokens"]
+
+
+def layer_of(name: str) -> str:
+    return next((layer for layer in LAYERS if name.startswith(layer)), "head")
+
+
+@pytest.mark.parametrize("model_class", [RNNForSequenceClassification, RNNForCausalLM])
+def test_every_parameter_is_in_one_layer_from_the_top(model_class: type[RNNPreTrainedModel]) -> None:
+    """The word vectors that a language model's output layer shares are the lowest layer all the same."""
+    model = model_class(RNNConfig(vocab_size=9, num_hidden_layers=2, adaptive_softmax_cutoffs=[5]))
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    layers = layers_from_the_top(model)
+    found = [names[parameter] for layer in layers for parameter in layer]
+    assert sorted(found) == sorted(names.values())
+    for expected, layer in zip(LAYERS, layers, strict=True):
+        assert {layer_of(names[parameter]) for parameter in layer} == {expected}
+
+
+@pytest.mark.parametrize("weight_decay", [0.0, 0.1])
+def test_each_layer_learns_more_slowly_than_the_one_above_it(weight_decay: float) -> None:
+    model = RNNForSequenceClassification(RNNConfig(vocab_size=9, num_hidden_layers=2))
+    args = make(layer_learning_rate_decay=0.5, learning_rate=8.0, weight_decay=weight_decay, optim="lazy_adamw")
+    optimizer = create_optimizer(model, args)
+    rates = {
+        parameter: (group["lr"], group["weight_decay"])
+        for group in optimizer.param_groups
+        for parameter in group["params"]
+    }
+    for name, parameter in model.named_parameters():
+        rate = {"head": 8.0, "model.layers.1": 4.0, "model.layers.0": 2.0, "model.embed_tokens": 1.0}[layer_of(name)]
+        assert rates[parameter] == (rate, weight_decay if parameter.ndim > 1 else 0.0), name
+    schedule = create_schedule(optimizer, make(warmup_steps=0), 10)
+    for _ in range(5):
+        optimizer.step()
+        schedule.step()
+    assert [group["lr"] / group["initial_lr"] for group in optimizer.param_groups] == [0.5] * len(
+        optimizer.param_groups
+    )
+
+
+@pytest.mark.parametrize("epoch", range(5))
+@pytest.mark.parametrize("optim", ["lazy_adamw", "adamw_torch"])
+def test_each_epoch_unfreezes_one_layer_more(optim: OptimizerName, epoch: int) -> None:
+    """Also against momentum and weight decay, which move weights without a gradient of the batch."""
+    torch.manual_seed(0)
+    model = RNNForSequenceClassification(RNNConfig(vocab_size=9, num_hidden_layers=2, num_labels=2)).train()
+    optimizer = create_optimizer(model, make(optim=optim, weight_decay=0.1, learning_rate=0.1))
+    before = copy.deepcopy(model.state_dict())
+    for _ in range(2):
+        model(torch.tensor([[3, 4], [5, 6]]), labels=torch.tensor([0, 1])).loss.backward()
+        drop_frozen_gradients(model, epoch)
+        optimizer.step()
+        optimizer.zero_grad()
+    for name, weight in model.state_dict().items():
+        assert torch.equal(weight, before[name]) == (LAYERS.index(layer_of(name)) > epoch), name
 
 
 @pytest.mark.parametrize("name", get_args(SchedulerName))

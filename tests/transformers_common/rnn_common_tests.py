@@ -1,5 +1,7 @@
 """The tests that every model inside transformers must pass, for every head and cell, two layers or two directions.
 
+A language model has one direction, so one layer stands in the place of two directions.
+
 `test_transformers_common.py` copies this file into the unpacked tests of transformers and runs it there.
 """
 
@@ -9,12 +11,13 @@ from typing import Any, get_args
 
 from torch import Tensor
 from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
     MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
     MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES,
     MODEL_MAPPING_NAMES,
 )
 
-from rnn_hf import RNNConfig, RNNForSequenceClassification, RNNForTokenClassification, RNNModel
+from rnn_hf import RNNConfig, RNNForCausalLM, RNNForSequenceClassification, RNNForTokenClassification, RNNModel
 from rnn_hf.configuration_rnn import CellType
 from rnn_hf.modeling_rnn import HEADS
 
@@ -23,6 +26,7 @@ from .test_modeling_common import ModelTesterMixin, global_rng, ids_tensor, rand
 
 # some tests ask these tables by name what a class is for, and pass over a class that they do not hold
 MODEL_MAPPING_NAMES[RNNConfig.model_type] = RNNModel.__name__
+MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[RNNConfig.model_type] = RNNForCausalLM.__name__
 MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES[RNNConfig.model_type] = RNNForSequenceClassification.__name__
 MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES[RNNConfig.model_type] = RNNForTokenClassification.__name__
 
@@ -47,6 +51,7 @@ class RNNModelTester:
             "bidirectional": bidirectional,
             "classifier_pooling": "mean_max_last",
             "concat_embedding_mean": True,
+            "adaptive_softmax_cutoffs": [10, 25],
         }
 
     def get_config(self) -> RNNConfig:
@@ -81,11 +86,18 @@ class RNNCommonTests(ModelTesterMixin):
     def test_config(self) -> None:
         self.config_tester.run_common_tests()
 
+    def test_generation_tester_mixin_inheritance(self) -> None:
+        self.skipTest(
+            "The source distribution lacks the common tests of generation; test_language_model.py tests generation."
+        )
+
 
 # a test passes over all classes that follow the first one it does not apply to: so each head has its own
 for head, cell, (suffix, is_bidirectional, num_layers) in product(
     HEADS, get_args(CellType), (("TwoLayers", False, 2), ("Bidirectional", True, 1))
 ):
+    if head is RNNForCausalLM and is_bidirectional:
+        suffix, is_bidirectional = "OneLayer", False
     name = f"{head.__name__}_{cell}_{suffix}"
     globals()[name] = type(
         name,
