@@ -283,6 +283,11 @@ def training_loss(
     )
 
 
+def embeddings_are_frozen(args: TrainArguments, epoch: int) -> bool:
+    """Return whether the word vectors stay as they are in an epoch, counted from 0."""
+    return args.freeze_embeddings_epochs < 0 or epoch < args.freeze_embeddings_epochs
+
+
 def create_loader(
     rows: EncodedRows, sampler: BatchSampler, pad_token_id: int, num_workers: int, accelerator: Accelerator
 ) -> DataLoader[Any]:
@@ -449,6 +454,9 @@ class Run:
             logits = self.model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits.float()
             loss = self.loss(logits, batch)
             self.accelerator.backward(loss)
+            if embeddings_are_frozen(self.args, self.state.epoch):
+                # with no gradient, the optimizer leaves the matrix, and its own memory of it, as they are
+                self.bare_model.get_input_embeddings().weight.grad = None  # type: ignore[operator]  # a model of ours
             took_step: bool = self.accelerator.sync_gradients
             if took_step and self.args.max_grad_norm > 0:
                 clip_grad_norm(self.model.parameters(), self.args.max_grad_norm)

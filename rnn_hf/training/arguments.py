@@ -105,7 +105,9 @@ class DataArguments:
     tokenizer_type: TokenizerType = flag("word", "What a tokenizer trained here reads: words, or pieces of words.")
     min_frequency: int = flag(1, "How often a word must occur to enter the vocabulary.", at_least=1)
     max_length: int = flag(512, "Tokens after which a text is cut off.", at_least=1)
-    word_vectors: str | None = flag(None, "File of pretrained word vectors in GloVe's text format, plain or gzipped.")
+    word_vectors: str | None = flag(
+        None, "File of pretrained word vectors: GloVe's text, word2vec's text or binary, fastText's `.vec` or `.bin`."
+    )
 
     @property
     def has_files(self) -> bool:
@@ -147,6 +149,9 @@ class TrainArguments:
     class_weights: list[str] | None = field(
         default=None,
         metadata={"help": "A number for each class, or `balanced`: rare classes weigh more in the training loss."},
+    )
+    freeze_embeddings_epochs: int = flag(
+        0, "Epochs at the beginning in which the word vectors stay as they are; -1: all of them.", at_least=-1
     )
     train_sampling_strategy: SamplingStrategy = flag(
         "group_by_length", "Batches of texts of like length, or drawn without regard to it."

@@ -18,7 +18,14 @@ LESSON = {
     "embedding_dropout": 0, "word_dropout": 0, "classifier_dropout": 0, "hidden_dropout_prob": 0,
 }  # fmt: skip
 # What `TrainingArguments` has no name for
-OURS = {"model_name_or_path", "class_weights", "early_stopping_patience", "overwrite_output_dir", "save_dtype"}
+OURS = {
+    "freeze_embeddings_epochs",
+    "model_name_or_path",
+    "class_weights",
+    "early_stopping_patience",
+    "overwrite_output_dir",
+    "save_dtype",
+}
 
 
 def parse(*argv: str) -> dict[str, object]:
