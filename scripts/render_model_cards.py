@@ -15,14 +15,17 @@ from typing import Any
 from rnn_hf.reporting.command_line import ScriptParser, user_errors
 from rnn_hf.reporting.model_card import write_model_card
 from rnn_hf.training.arguments import DataArguments, ModelArguments, TrainArguments, as_recipe
+from rnn_hf.training.distillation import DistillationArguments
 
 CARDS = Path(__file__).resolve().parents[1] / "model_cards"
 
 
 def resolved_recipe(path: Path) -> dict[str, Any]:
     """Return a recipe with all arguments it leaves to their defaults."""
-    parser = ScriptParser((ModelArguments, DataArguments, TrainArguments))
-    groups, _ = parser.parse([str(path), "--output_dir", path.parent.name])
+    types: list[type] = [ModelArguments, DataArguments, TrainArguments]
+    if any(line.startswith("teacher_name_or_path:") for line in path.read_text(encoding="utf-8").splitlines()):
+        types.append(DistillationArguments)
+    groups, _ = ScriptParser(types).parse([str(path), "--output_dir", path.parent.name])
     return as_recipe(*groups)
 
 

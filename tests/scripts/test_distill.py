@@ -31,7 +31,7 @@ from transformers import (
 
 from rnn_hf.data.demo_news import load_demo_news
 from rnn_hf.training.distillation import DistillationArguments
-from scripts import distill, evaluate, train
+from scripts import distill, evaluate, render_model_cards, train
 from tests.conftest import TINY_RUN
 from tests.scripts.test_train import PROMISED_FILES, PROMISED_RESULTS, ROOT, TORCHRUN, last_line, weights
 
@@ -127,6 +127,8 @@ def test_a_student_comes_near_its_teachers_and_says_how_near(
     assert f"| all teachers together | {100 * results['teacher_accuracy']:.2f} |" in card
     assert str(teachers[0]) not in card
     assert "python scripts/distill.py recipe.yaml" in card
+    render_model_cards.main([str(folder)])
+    assert (folder / "README.md").read_text() == card
 
 
 def test_teachers_of_any_architecture_answer_as_they_do_alone(bert: Path, teachers: list[Path]) -> None:
