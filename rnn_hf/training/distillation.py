@@ -48,7 +48,7 @@ class DistillationArguments:
 def teacher_columns(name: str, teacher_labels: Sequence[str], label_names: Sequence[str]) -> tuple[list[int], bool]:
     """Return which of a teacher's logits belongs to each class, and whether that is a guess.
 
-    Labels are matched by name. Where the teacher has none (`LABEL_0` and so on), they are taken in their order.
+    Labels are matched by name. Where one side has no names (`LABEL_0`, `0` and so on), they are taken in their order.
 
     Args:
         name: Name of the teacher, for the message of an error.
@@ -64,8 +64,12 @@ def teacher_columns(name: str, teacher_labels: Sequence[str], label_names: Seque
     """
     if sorted(teacher_labels) == sorted(label_names):
         return [list(teacher_labels).index(label) for label in label_names], False
-    unnamed = list(teacher_labels) == [f"LABEL_{index}" for index in range(len(label_names))]
-    if not unnamed:
+    numbers = [str(index) for index in range(len(label_names))]
+    nameless = (numbers, [f"LABEL_{number}" for number in numbers])
+    is_guess = list(teacher_labels) in nameless or (
+        list(label_names) in nameless and len(teacher_labels) == len(label_names)
+    )
+    if not is_guess:
         raise ValueError(
             f"The teacher {name!r} must have the labels of the dataset ({', '.join(label_names[:20])}), got "
             f"{', '.join(teacher_labels[:20])}. Pass another one, or mend `id2label` in its configuration."
