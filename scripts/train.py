@@ -729,12 +729,13 @@ def print_summary(results: dict[str, Any], folder: str, seconds: float) -> None:
     if "teacher_accuracy" in results:
         accuracy, agreement = (100 * results[name] for name in ("teacher_accuracy", "teacher_agreement"))
         teacher = f"\nTeacher:  {accuracy:.2f} % accuracy; teacher and student agree on {agreement:.2f} % of the rows"
+    num_rows = results["num_train_examples"] + results.get("num_noised_examples", 0)
     size = (Path(folder) / "model.safetensors").stat().st_size / 1e6
     print(
         f"""
 Test:     {test}{teacher}
 Training: {results["train_runtime"]:.1f} s, {results["train_samples_per_second"]:,.0f} texts a second, \
-{results["epoch"]:g} epochs of {results["num_train_examples"]:,} rows
+{results["epoch"]:g} epochs of {num_rows:,} rows
 Written:  {folder} ({size:.1f} MB of weights), {seconds:.1f} s in all
 
 Load it with
