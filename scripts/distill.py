@@ -32,8 +32,8 @@ from rnn_hf.data.encoding import encode_dataset
 from rnn_hf.data.noise import noised_copy
 from rnn_hf.data.tokens import training_length
 from rnn_hf.reporting.command_line import ScriptParser, user_errors, written_beside
-from rnn_hf.training.arguments import DataArguments, ModelArguments, TrainArguments
-from rnn_hf.training.distillation import DistillationArguments, DistillationLoss, teacher_columns, teacher_results
+from rnn_hf.training.arguments import DataArguments, DistillationArguments, ModelArguments, TrainArguments
+from rnn_hf.training.distillation import DistillationLoss, teacher_columns, teacher_results
 from rnn_hf.training.metrics import predict_split
 from scripts import train
 
@@ -159,15 +159,16 @@ def weights_digest(model: torch.nn.Module) -> str:
 
 
 def ask_teachers(
-    prepared: train.Prepared, args: DistillationArguments, seed: int, accelerator: Accelerator
+    teachers: list[Teacher], texts: DatasetDict, args: DistillationArguments, seed: int, accelerator: Accelerator
 ) -> dict[str, np.ndarray]:
-    """Return the logits of all teachers, `"train"` and `"test"`. Shape `(num_teachers, num_rows, num_labels)`."""
-    # a teacher that cannot be had is told before another one has answered for an hour
-    teachers = [load_teacher(name, prepared.label_names, args) for name in args.teacher_name_or_path]
+    """Return the logits of all teachers, who go one by one, for `"train"` and `"test"`.
+
+    Returns:
+        Shape `(num_teachers, num_rows, num_labels)`.
+    """
     answers = []
     while teachers:
-        teacher = teachers.pop(0)
-        answers.append(ask_teacher(teacher, prepared.texts, args, seed, accelerator))
+        answers.append(ask_teacher(teachers.pop(0), texts, args, seed, accelerator))
     return {split: np.stack([each[split] for each in answers]) for split in answers[0]}
 
 
@@ -185,11 +186,14 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
             raise ValueError(f"Teachers need a problem with one class a text, got {prepared.problem_type}.")
         # whoever repeats a run decides anew whose code is run
         recipe = prepared.recipe | asdict(distillation) | {"trust_remote_code": False}
-        texts, rows = prepared.texts, prepared.dataset["train"]
+        names, texts, rows = distillation.teacher_name_or_path, prepared.texts, prepared.dataset["train"]
         loss = train.training_loss(rows, prepared.label_names, prepared.problem_type, args, accelerator.device)
-        prepared = with_noised_copies(prepared, data_args.max_length, distillation, args.seed)
+        # what teachers draw, or do not because they have answered before, is nothing to the student
         with torch.random.fork_rng():
-            answers = ask_teachers(prepared, distillation, args.seed, accelerator)
+            # all are there before one has answered for an hour
+            teachers = [load_teacher(name, prepared.label_names, distillation) for name in names]
+            prepared = with_noised_copies(prepared, data_args.max_length, distillation, args.seed)
+            answers = ask_teachers(teachers, texts, distillation, args.seed, accelerator)
         student_loss = DistillationLoss(distillation, answers["train"], loss, len(texts["train"]), accelerator.device)
         run = train.create_run(prepared._replace(recipe=recipe), args, accelerator, student_loss)
 
@@ -201,7 +205,6 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     results["num_train_examples"] = num_texts
     if run.test_logits is not None:
         labels = np.asarray(texts["test"].with_format("numpy")["label"][:])
-        names = distillation.teacher_name_or_path
         results = teacher_results(names, answers["test"], run.test_logits, labels) | results
     train.finish(run, prepared.tokenizer, results, started, "distill.py")
     return results

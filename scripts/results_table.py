@@ -4,13 +4,18 @@ python scripts/results_table.py
 """
 
 import json
+import sys
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import yaml
 
+# run as a file, a script finds its siblings' folder but not its own
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+
 from rnn_hf.reporting.seeds import percent
+from scripts import baselines, learning_curve
 
 CARDS = Path(__file__).parents[1] / "model_cards"
 RECIPES = {
@@ -22,6 +27,10 @@ RECIPES = {
     "bilstm": "bidirectional LSTM, packed",
     "lstm-2-layers": "two LSTM layers, packed",
 }
+# The default recipe on another dataset: what its labels are
+SECOND_DATASET = {"trec-coarse": "TREC, 6 classes", "trec-fine": "TREC, 50 classes"}
+# Training rows of each dataset, those cut off for validation among them
+NUM_ROWS = {"fancyzhx/ag_news": 74_430, "CogComp/trec": 5_452}
 # Running accuracy that the lesson prints, trained on 120,000 rows
 PUBLISHED = {"lesson-rnn": 80.6, "lesson-lstm": 77.3, "lesson-lstm-packed": 81.4}
 
@@ -59,6 +68,48 @@ def lesson_table() -> str:
     return "\n".join(lines)
 
 
+def second_dataset_table() -> str:
+    """Return the accuracy of the default recipe on another dataset beside that of the linear baselines."""
+    lines = [
+        f"| recipe | labels | rnn_hf | {' | '.join(baselines.TITLES.values())} |",
+        f"|---|---|---|{'---|' * len(baselines.TITLES)}",
+    ]
+    for name, labels in SECOND_DATASET.items():
+        runs = json.loads((CARDS / name / "baselines.json").read_text())["runs"]
+        of_models = [
+            load_results(name),
+            *([run for run in runs if run["model"] == model] for model in baselines.TITLES),
+        ]
+        cells = " | ".join(percent([run["test_accuracy"] for run in of_model]) for of_model in of_models)
+        lines.append(f"| `{name}` | {labels} | {cells} |")
+    return "\n".join(lines)
+
+
+def curve_table() -> str:
+    """Return the accuracy of the default recipe and of the baselines by the number of training rows."""
+    points = json.loads((CARDS / "ag-news" / "learning_curve.json").read_text())["points"]
+    return learning_curve.curve_table(points)
+
+
+def copies_table() -> str:
+    """Return how many rows of AG News have a copy among the training rows."""
+    splits = json.loads((CARDS / "ag-news" / "near_duplicates.json").read_text())["splits"]
+    kinds = [kind for kind in splits["test"] if kind != "num_rows"]
+    lines = [
+        "| rows with a copy | "
+        + " | ".join(f"{split}, %" for split in splits)
+        + " | another label, % of them (test) |",
+        f"|---|{'---|' * len(splits)}---|",
+    ]
+    for kind in kinds:
+        shares = " | ".join(f"{100 * counts[kind]['share']:.1f}" for counts in splits.values())
+        copies = splits["test"][kind]
+        other = 100 * copies["num_rows_with_another_label"] / copies["num_rows"] if copies["num_rows"] else None
+        title = kind.replace("_", " of at least ")
+        lines.append(f"| {title} | {shares} | {'' if other is None else f'{other:.1f}'} |")
+    return "\n".join(lines)
+
+
 def load_benchmark(name: str) -> dict[str, Any]:
     """Return what a sub-command of the benchmark wrote about the default recipe."""
     report: dict[str, Any] = json.loads((CARDS / "ag-news" / f"benchmark_{name}.json").read_text())
@@ -93,18 +144,32 @@ def training_table() -> str:
 
 
 def check_recipes() -> None:
-    """Check that every recipe has a row, and that all were trained on the same rows."""
+    """Check that every recipe has a row, and that all of a dataset were trained on the same rows."""
     recipes = {path.parent.name for path in CARDS.glob("*/recipe.yaml")}
-    if recipes != RECIPES.keys():
-        raise ValueError(f"The table has the recipes {sorted(RECIPES)}, the folder has {sorted(recipes)}.")
+    if recipes != RECIPES.keys() | SECOND_DATASET.keys():
+        raise ValueError(
+            f"The tables have the recipes {sorted(RECIPES | SECOND_DATASET)}, the folder has {sorted(recipes)}."
+        )
     for name in recipes:
         recipe = yaml.safe_load((CARDS / name / "recipe.yaml").read_text())
-        expected = 74_430 if recipe.get("validation_size") == 0 else 70_709
+        expected = NUM_ROWS[recipe["dataset_name"]]
         for run in load_results(name):
-            if run["num_train_examples"] != expected:
-                raise ValueError(f"`{name}` was trained on {run['num_train_examples']} rows, expected {expected}.")
+            num_rows = run["num_train_examples"] + run["num_validation_examples"]
+            if num_rows != expected:
+                raise ValueError(f"`{name}` was trained and validated on {num_rows} rows, expected {expected}.")
+            if (run["num_validation_examples"] == 0) != (recipe.get("validation_size") == 0):
+                raise ValueError(f"`{name}` has {run['num_validation_examples']} rows for validation.")
 
 
 if __name__ == "__main__":
     check_recipes()
-    print(results_table(), lesson_table(), prediction_table(), training_table(), sep="\n\n")
+    print(
+        results_table(),
+        second_dataset_table(),
+        copies_table(),
+        curve_table(),
+        lesson_table(),
+        prediction_table(),
+        training_table(),
+        sep="\n\n",
+    )

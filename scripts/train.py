@@ -491,13 +491,14 @@ class Run:
 
     def train_on(self, batch: dict[str, torch.Tensor]) -> bool:
         """Add the gradients of one batch; return whether the optimizer took a step."""
+        args = self.args
         with self.accelerator.accumulate(self.model):
             self.accelerator.backward(self.loss_of(batch))
             took_step: bool = self.accelerator.sync_gradients
-            if took_step and self.args.gradual_unfreezing:
-                drop_frozen_gradients(self.bare_model, self.state.epoch)
-            if took_step and self.args.max_grad_norm > 0:
-                clip_grad_norm(self.model.parameters(), self.args.max_grad_norm)
+            if took_step and (args.gradual_unfreezing or args.freeze_embeddings_epochs):
+                drop_frozen_gradients(self.bare_model, args, self.state.epoch)
+            if took_step and args.max_grad_norm > 0:
+                clip_grad_norm(self.model.parameters(), args.max_grad_norm)
             if took_step:
                 # Accelerate's own search for a package, and look at signatures, in every step
                 self.bare_optimizer.step()

@@ -22,6 +22,9 @@ from transformers import (
     EarlyStoppingCallback,
     EvalPrediction,
     Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
     TrainingArguments,
 )
 from transformers.trainer_utils import get_last_checkpoint
@@ -33,7 +36,7 @@ from rnn_hf.reporting.command_line import ScriptParser, user_errors
 from rnn_hf.training.arguments import DataArguments, ModelArguments, TrainArguments
 from rnn_hf.training.checkpoints import CHECKPOINTS
 from rnn_hf.training.metrics import MAIN_METRICS, compute_metrics
-from rnn_hf.training.optimization import DENSE_COUNTERPARTS, create_optimizer
+from rnn_hf.training.optimization import DENSE_COUNTERPARTS, create_optimizer, embeddings_are_frozen
 from rnn_hf.training.temperature import effect_of_temperature, fit_temperature, fold_temperature
 from scripts import train
 
@@ -53,9 +56,29 @@ def training_arguments(args: TrainArguments, metric: str, has_validation: bool) 
         # Trainer is given the loss and the optimizer, some of which have no name among its own
         "label_smoothing_factor": 0.0,
         "optim": "adamw_torch",
+        # frozen word vectors have no gradient that processes could wait for
+        "ddp_find_unused_parameters": args.freeze_embeddings_epochs != 0 or None,
         "dataloader_pin_memory": torch.cuda.is_available() and not args.use_cpu,
     }
     return TrainingArguments(**settings)
+
+
+class FrozenEmbeddings(TrainerCallback):
+    """Keeps the word vectors as they are for the first epochs.
+
+    Args:
+        args: Says how many epochs.
+    """
+
+    def __init__(self, args: TrainArguments) -> None:
+        self.args = args
+
+    def on_epoch_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Freeze or thaw them."""
+        is_frozen = embeddings_are_frozen(self.args, int(state.epoch or 0))
+        kwargs["model"].get_input_embeddings().weight.requires_grad_(not is_frozen)
 
 
 def checkpoint_of(args: TrainArguments) -> str | None:
@@ -109,6 +132,9 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         metrics = compute_metrics(prediction.predictions, prediction.label_ids, label_names, problem_type)  # type: ignore[arg-type]  # arrays
         return {name: value for name, value in metrics.items() if isinstance(value, float)}
 
+    callbacks: list[TrainerCallback] = [FrozenEmbeddings(args)] if args.freeze_embeddings_epochs else []
+    if args.early_stopping_patience:
+        callbacks.append(EarlyStoppingCallback(args.early_stopping_patience))
     trainer = Trainer(
         model=model,
         args=trainer_args,
@@ -119,7 +145,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         optimizers=(optimizer, None),
         compute_loss_func=mean_loss,
         compute_metrics=metrics_of,
-        callbacks=[EarlyStoppingCallback(args.early_stopping_patience)] if args.early_stopping_patience else None,
+        callbacks=callbacks,
     )
     outcome = trainer.train(resume_from_checkpoint=checkpoint)
 

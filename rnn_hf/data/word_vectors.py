@@ -3,14 +3,18 @@
 import gzip
 import re
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BufferedReader, TextIOWrapper
 from os import PathLike
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from .binary_vectors import FASTTEXT_MAGIC, LARGEST_EXPANSION, read_fasttext_model, read_word2vec_binary
 
 _HEADER = re.compile(r"[0-9]+ [0-9]+")
 
@@ -44,15 +48,20 @@ class WordVectors:
 
 
 def read_word_vectors(path: str | PathLike[str], vocabulary: Mapping[str, int]) -> WordVectors:
-    """Read the vectors of the words in a vocabulary from a file in GloVe's text format (Pennington et al., 2014).
+    """Read the vectors of the words in a vocabulary from a file, whose format is seen from its content.
 
-    A line holds a word, which may hold blanks itself, and its numbers, separated by single blanks. The file is read
-    line by line and numbers are parsed only where the word is wanted, so memory follows the vocabulary and not the
-    file. A first line `count width`, as word2vec writes it, is passed over; of a word that comes twice the first
-    vector counts.
+    - GloVe's text format (Pennington et al., 2014): a line holds a word, which may hold blanks itself, and numbers,
+      separated by single blanks.
+    - word2vec's text format (Mikolov et al., 2013), and fastText's `.vec`: the same after a line `count width`. Fewer
+      words than it says are taken for what was cut off on purpose.
+    - word2vec's binary format.
+    - A model of fastText (`.bin`; Bojanowski et al., 2017), which has vectors for words it does not know, too.
+
+    Vectors are kept only where the word is wanted, so memory follows the vocabulary and not the file. Of a word that
+    comes twice the first vector counts.
 
     Args:
-        path: The file, plain or gzipped.
+        path: The file, plain or, if it is not a model of fastText, gzipped.
         vocabulary: Words and their ids.
 
     Raises:
@@ -60,28 +69,12 @@ def read_word_vectors(path: str | PathLike[str], vocabulary: Mapping[str, int]) 
         ValueError: If it is no file of word vectors, is damaged, or has none of the words.
     """
     path = Path(path)
-    # A word is looked up in full only when its first piece is one of these.
-    first_pieces = {word.partition(" ")[0] for word in vocabulary}
-    found: dict[int, np.ndarray] = {}
-    width = 0
-    for number, line in _numbered_lines(path):
-        if not line or (number == 1 and _HEADER.fullmatch(line)):
-            continue
-        width = width or _count_numbers(line)
-        surplus = line.count(" ") - width
-        if width == 0 or surplus < 0 or (surplus > 0 and _count_numbers(line) > width):
-            expected = f"a word and {width} numbers" if width else "a word and its numbers"
-            raise ValueError(f"{path} must have {expected} on each line, got {line[:40]!r} on line {number}. Mend it.")
-        if line.partition(" ")[0] not in first_pieces:
-            continue
-        word, *numbers = line.rsplit(" ", width)
-        word_id = vocabulary.get(word)
-        if word_id is not None and word_id not in found:
-            found[word_id] = _parse(numbers, path, number)
-            if len(found) == len(vocabulary):
-                break
-    if not width:
-        raise ValueError(f"{path} must have a word and its numbers on each line, got no such line. Pass another file.")
+    if path.is_dir():
+        raise ValueError(f"`--word_vectors` must be a file, got the directory {path}. Pass a file in it.")
+    if not path.exists():
+        raise FileNotFoundError(f"`--word_vectors` must be a file, but there is none at {path}. Check the path.")
+    with _errors_of_reading(path):
+        found = _read(path, vocabulary)
     if not found:
         raise ValueError(
             f"None of the {len(vocabulary):,} words of the vocabulary is in {path}. Pass vectors of the same language "
@@ -131,26 +124,88 @@ def initialize_embeddings(
     weight.copy_(rows)
 
 
-def _numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield the lines of a text file, plain or gzipped, counted from 1."""
-    if path.is_dir():
-        raise ValueError(f"`--word_vectors` must be a file, got the directory {path}. Pass a file in it.")
-    if not path.exists():
-        raise FileNotFoundError(f"`--word_vectors` must be a file, but there is none at {path}. Check the path.")
-    try:
-        with path.open("rb") as file:
-            start = file.read(2**16)
-        open_text = gzip.open if start.startswith(b"\x1f\x8b") else open
-        if open_text is open and b"\0" in start:
+def _read(path: Path, vocabulary: Mapping[str, int]) -> dict[int, np.ndarray]:
+    """Return the vectors by the ids of their words, from a file of any format."""
+    with path.open("rb") as file:
+        is_gzipped = file.read(2) == b"\x1f\x8b"
+    with gzip.open(path, "rb") if is_gzipped else path.open("rb") as raw:
+        file = BufferedReader(raw)
+        start = file.read(2**16)
+        file.seek(0)
+        if start.startswith(FASTTEXT_MAGIC):
+            if is_gzipped:
+                raise ValueError(f"{path} is a gzipped fastText model. Unpack it with `gunzip`.")
+            return read_fasttext_model(path, vocabulary)
+        if _is_word2vec_binary(start):
+            largest_size = path.stat().st_size * (LARGEST_EXPANSION if is_gzipped else 1)
+            return read_word2vec_binary(file, path, vocabulary, largest_size)
+        if b"\0" in start:
             raise ValueError(f"{path} must be text, got binary data. Convert it to GloVe's text format.")
         # Only "\n" ends a line: a word may be one of the characters that Unicode counts as line ends.
-        with open_text(path, "rt", encoding="utf-8", newline="\n") as lines:
-            for number, line in enumerate(lines, start=1):
-                yield number, line.rstrip(" \r\n")
+        lines = TextIOWrapper(file, encoding="utf-8", newline="\n")
+        return _read_text(
+            ((number, line.rstrip(" \r\n")) for number, line in enumerate(lines, start=1)), path, vocabulary
+        )
+
+
+def _is_word2vec_binary(start: bytes) -> bool:
+    """Return whether a file that begins so has bytes other than those of a text behind word2vec's first line."""
+    header, _, rest = start.partition(b"\n")
+    if not _HEADER.fullmatch(header.decode("latin-1")):
+        return False
+    first_line = rest.partition(b"\n")[0].decode("latin-1").rstrip(" \r")
+    if _count_numbers(first_line) >= max(1, int(header.split()[1])):
+        return False
+    try:
+        # a character may have been cut off at the end
+        rest[:-3].decode("utf-8") if len(start) == 2**16 else rest.decode("utf-8")
+    except UnicodeDecodeError:
+        return True
+    return min(rest, default=255) < 9  # a tabulator is the first that a text may have
+
+
+def _read_text(lines: Iterable[tuple[int, str]], path: Path, vocabulary: Mapping[str, int]) -> dict[int, np.ndarray]:
+    """Return the vectors by the ids of their words, from numbered lines of text."""
+    # A word is looked up in full only when its first piece is one of these.
+    first_pieces = {word.partition(" ")[0] for word in vocabulary}
+    found: dict[int, np.ndarray] = {}
+    width, num_vectors = 0, 0
+    for number, line in lines:
+        if number == 1 and _HEADER.fullmatch(line):
+            width = int(line.split()[1])
+            continue
+        if not line:
+            continue
+        width = width or _count_numbers(line)
+        surplus = line.count(" ") - width
+        if width == 0 or surplus < 0 or (surplus > 0 and _count_numbers(line) > width):
+            expected = f"a word and {width} numbers" if width else "a word and its numbers"
+            raise ValueError(f"{path} must have {expected} on each line, got {line[:40]!r} on line {number}. Mend it.")
+        num_vectors += 1
+        if line.partition(" ")[0] not in first_pieces:
+            continue
+        word, *numbers = line.rsplit(" ", width)
+        word_id = vocabulary.get(word)
+        if word_id is not None and word_id not in found:
+            found[word_id] = _parse(numbers, path, number)
+            if len(found) == len(vocabulary):
+                break
+    if not num_vectors:
+        raise ValueError(f"{path} must have a word and its numbers on each line, got no such line. Pass another file.")
+    return found
+
+
+@contextmanager
+def _errors_of_reading(path: Path) -> Iterator[None]:
+    """Turn what goes wrong in reading a file into one line that names it."""
+    try:
+        yield
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} must be UTF-8 text, got other bytes ({error}). Convert the file.") from error
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+    except (zlib.error, gzip.BadGzipFile) as error:
         raise ValueError(f"{path} must be a whole gzip file, got a damaged one ({error}). Fetch it again.") from error
+    except EOFError as error:
+        raise ValueError(f"{path} must be a whole file, got a part of one ({error}). Fetch it again.") from error
     except OSError as error:
         raise ValueError(f"{path} must be readable, got an error ({error}). Check its permissions.") from error
 

@@ -81,6 +81,22 @@ AG_NEWS = DatasetFacts(
     ),
 )
 
+TREC = DatasetFacts(
+    description="English questions, sorted by what they ask for, coarsely into 6 and finely into 50 classes (Li and "
+    "Roth, 2002).",
+    intended_use="To tell what kind of answer a short English question asks for, and to compare classifiers.",
+    limits=(
+        "It has seen short, well-formed questions only, and sorts any other text into one of its classes, too.",
+        "The test split has 500 questions: two accuracies that differ by less than two or three points are not to be "
+        "told apart. Some of the fine classes have a handful of training rows, and some no test row.",
+    ),
+    language="en",
+    license="unknown",
+    license_text="No licence is given for the questions. Ask whose they are before you share what was made from them.",
+    num_train_examples=5_452,
+    examples=("Who was the first woman on the moon?", "How far is it from the river to the coast?"),
+)
+
 GENERATED_NEWS = DatasetFacts(
     description="Short pieces of news in the four classes of AG News, which `rnn_hf` itself generates from a small "
     "grammar.",
@@ -92,7 +108,7 @@ GENERATED_NEWS = DatasetFacts(
     examples=AG_NEWS.examples[:2],
 )
 
-KNOWN = {"fancyzhx/ag_news": AG_NEWS, "ag_news": AG_NEWS, GENERATED: GENERATED_NEWS}
+KNOWN = {"fancyzhx/ag_news": AG_NEWS, "ag_news": AG_NEWS, "CogComp/trec": TREC, GENERATED: GENERATED_NEWS}
 
 
 def is_hub_id(name: str) -> bool:

@@ -20,6 +20,7 @@ SchedulerName = Literal["constant", "constant_with_warmup", "linear", "cosine", 
 IntervalStrategy = Literal["no", "steps", "epoch"]
 SaveDtype = Literal["float32", "float16", "bfloat16"]
 SamplingStrategy = Literal["group_by_length", "random"]
+DistillationLossName = Literal["kl", "mse"]
 TokenizerType = Literal["word", "bpe", "wordpiece", "unigram"]  # as `data.tokenizer_training` has them
 
 COMPARISONS: dict[str, tuple[Callable[[float, float], bool], str]] = {
@@ -107,7 +108,9 @@ class DataArguments:
     tokenizer_type: TokenizerType = flag("word", "What a tokenizer trained here reads: words, or pieces of words.")
     min_frequency: int = flag(1, "How often a word must occur to enter the vocabulary.", at_least=1)
     max_length: int = flag(512, "Tokens after which a text is cut off.", at_least=1)
-    word_vectors: str | None = flag(None, "File of pretrained word vectors in GloVe's text format, plain or gzipped.")
+    word_vectors: str | None = flag(
+        None, "File of pretrained word vectors: GloVe's text, word2vec's text or binary, fastText's `.vec` or `.bin`."
+    )
 
     @property
     def has_files(self) -> bool:
@@ -155,6 +158,9 @@ class TrainArguments:
     class_weights: list[str] | None = field(
         default=None,
         metadata={"help": "A number for each class, or `balanced`: rare classes weigh more in the training loss."},
+    )
+    freeze_embeddings_epochs: int = flag(
+        0, "Epochs at the beginning in which the word vectors stay as they are; -1: all of them.", at_least=-1
     )
     train_sampling_strategy: SamplingStrategy = flag(
         "group_by_length", "Batches of texts of like length, or drawn without regard to it."
@@ -245,15 +251,49 @@ class LanguageModelTrainArguments(TrainArguments):
                 raise ValueError(f"`--{name}` is a classifier's. Leave it out.")
 
 
+@dataclass
+class DistillationArguments:
+    """Who teaches the model, and how."""
+
+    teacher_name_or_path: list[str] = field(
+        metadata={"help": "Classifiers that teach, folders or names on the Hub; of several, the mean probability."}
+    )
+    distillation_loss: DistillationLossName = flag(
+        "kl",
+        "What is learned of the teacher: its probabilities at `--temperature` (Hinton et al., 2015), or its logits by "
+        "mean squared error (Tang et al., 2019).",
+    )
+    temperature: float = flag(2.0, "Divisor of the logits of teacher and student; `mse` has none.", above=0)
+    alpha: float = flag(0.9, "Share of the teacher in the loss; the labels have the rest.", at_least=0, at_most=1)
+    num_noised_copies: int = flag(
+        0, "Noised copies of each training text that the teacher answers, too (Tang et al., 2019).", at_least=0
+    )
+    mask_probability: float = flag(
+        0.1, "Share of a noised copy's words that the mask or the unknown word stands for.", at_least=0, at_most=1
+    )
+    ngram_probability: float = flag(
+        0.25, "Share of the noised copies of which one to five words in a row are kept.", at_least=0, at_most=1
+    )
+    per_device_teacher_batch_size: int = flag(32, "Texts per batch and process that a teacher reads.", at_least=1)
+    trust_remote_code: bool = flag(False, "Whether to run the code that lies beside a teacher's weights.")
+
+    def __post_init__(self) -> None:
+        check_domains(self)
+
+
 def argument_types(recipe: Path) -> tuple[type, ...]:
-    """Return the dataclasses that a recipe is read with: one that has `bptt` is a language model's.
+    """Return the dataclasses that a recipe is read with.
+
+    One that has `bptt` is a language model's, one that has `teacher_name_or_path` that of a distilled model.
 
     Args:
         recipe: Path of a YAML file.
     """
-    if re.search(r"^bptt\s*:", recipe.read_text(encoding="utf-8"), re.MULTILINE):
+    names = set(re.findall(r"^(\w+)\s*:", recipe.read_text(encoding="utf-8"), re.MULTILINE))
+    if "bptt" in names:
         return LanguageModelArguments, DataArguments, LanguageModelTrainArguments
-    return ModelArguments, DataArguments, TrainArguments
+    teachers = (DistillationArguments,) if "teacher_name_or_path" in names else ()
+    return ModelArguments, DataArguments, TrainArguments, *teachers
 
 
 # What may differ between a run and the one that resumes it: where and how it reports and saves, not what it computes

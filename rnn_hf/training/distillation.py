@@ -1,54 +1,21 @@
 """A small model learns what larger ones answer (Hinton et al., 2015)."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .arguments import check_domains, flag
+from .arguments import DistillationArguments
 from .losses import Loss
-
-DistillationLossName = Literal["kl", "mse"]
-
-
-@dataclass
-class DistillationArguments:
-    """Who teaches the model, and how."""
-
-    teacher_name_or_path: list[str] = field(
-        metadata={"help": "Classifiers that teach, folders or names on the Hub; of several, the mean probability."}
-    )
-    distillation_loss: DistillationLossName = flag(
-        "kl",
-        "What is learned of the teacher: its probabilities at `--temperature` (Hinton et al., 2015), or its logits by "
-        "mean squared error (Tang et al., 2019).",
-    )
-    temperature: float = flag(2.0, "Divisor of the logits of teacher and student; `mse` has none.", above=0)
-    alpha: float = flag(0.9, "Share of the teacher in the loss; the labels have the rest.", at_least=0, at_most=1)
-    num_noised_copies: int = flag(
-        0, "Noised copies of each training text that the teacher answers, too (Tang et al., 2019).", at_least=0
-    )
-    mask_probability: float = flag(
-        0.1, "Share of a noised copy's words that the mask or the unknown word stands for.", at_least=0, at_most=1
-    )
-    ngram_probability: float = flag(
-        0.25, "Share of the noised copies of which one to five words in a row are kept.", at_least=0, at_most=1
-    )
-    per_device_teacher_batch_size: int = flag(32, "Texts per batch and process that a teacher reads.", at_least=1)
-    trust_remote_code: bool = flag(False, "Whether to run the code that lies beside a teacher's weights.")
-
-    def __post_init__(self) -> None:
-        check_domains(self)
 
 
 def teacher_columns(name: str, teacher_labels: Sequence[str], label_names: Sequence[str]) -> tuple[list[int], bool]:
     """Return which of a teacher's logits belongs to each class, and whether that is a guess.
 
-    Labels are matched by name. Where the teacher has none (`LABEL_0` and so on), they are taken in their order.
+    Labels are matched by name. Where one side has no names (`LABEL_0`, `0` and so on), they are taken in their order.
 
     Args:
         name: Name of the teacher, for the message of an error.
@@ -64,8 +31,12 @@ def teacher_columns(name: str, teacher_labels: Sequence[str], label_names: Seque
     """
     if sorted(teacher_labels) == sorted(label_names):
         return [list(teacher_labels).index(label) for label in label_names], False
-    unnamed = list(teacher_labels) == [f"LABEL_{index}" for index in range(len(label_names))]
-    if not unnamed:
+    numbers = [str(index) for index in range(len(label_names))]
+    nameless = (numbers, [f"LABEL_{number}" for number in numbers])
+    is_guess = list(teacher_labels) in nameless or (
+        list(label_names) in nameless and len(teacher_labels) == len(label_names)
+    )
+    if not is_guess:
         raise ValueError(
             f"The teacher {name!r} must have the labels of the dataset ({', '.join(label_names[:20])}), got "
             f"{', '.join(teacher_labels[:20])}. Pass another one, or mend `id2label` in its configuration."

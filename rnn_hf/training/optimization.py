@@ -272,18 +272,28 @@ def layers_from_the_top(model: nn.Module) -> list[list[nn.Parameter]]:
     return [[parameter for parameter in model.parameters() if parameter not in below], *layers]
 
 
-def drop_frozen_gradients(model: nn.Module, epoch: int) -> None:
-    """Keep the optimizer from moving the layers that are not yet unfrozen (Howard and Ruder, 2018).
+def embeddings_are_frozen(args: TrainArguments, epoch: int) -> bool:
+    """Return whether `freeze_embeddings_epochs` keeps the word vectors as they are in an epoch, counted from 0."""
+    return args.freeze_embeddings_epochs < 0 or epoch < args.freeze_embeddings_epochs
 
-    Epoch 0 trains what stands above the encoder, and each further epoch one layer more, from the top to the word
-    vectors. The gradients are dropped rather than not computed, because several processes agree once, before the first
-    step, on what they will send one another.
+
+def drop_frozen_gradients(model: nn.Module, args: TrainArguments, epoch: int) -> None:
+    """Keep the optimizer from moving what is frozen, and its own memory of it.
+
+    With `gradual_unfreezing`, epoch 0 trains what stands above the encoder, and each further epoch one layer more,
+    from the top to the word vectors (Howard and Ruder, 2018). The gradients are dropped rather than not computed,
+    because several processes agree once, before the first step, on what they will send one another.
 
     Args:
         model: The bare model, after the backward pass.
+        args: What is frozen, and for how long.
         epoch: The epoch, from 0.
     """
-    for layer in layers_from_the_top(model)[1 + epoch :]:
+    layers = layers_from_the_top(model)
+    frozen = layers[1 + epoch :] if args.gradual_unfreezing else []
+    if embeddings_are_frozen(args, epoch):
+        frozen = [*frozen, layers[-1]]
+    for layer in frozen:
         for parameter in layer:
             parameter.grad = None
 

@@ -30,8 +30,8 @@ from transformers import (
 )
 
 from rnn_hf.data.demo_news import load_demo_news
-from rnn_hf.training.distillation import DistillationArguments
-from scripts import distill, evaluate, train
+from rnn_hf.training.arguments import DistillationArguments
+from scripts import distill, evaluate, render_model_cards, train
 from tests.conftest import TINY_RUN
 from tests.scripts.test_train import PROMISED_FILES, PROMISED_RESULTS, ROOT, TORCHRUN, last_line, weights
 
@@ -127,23 +127,17 @@ def test_a_student_comes_near_its_teachers_and_says_how_near(
     assert f"| all teachers together | {100 * results['teacher_accuracy']:.2f} |" in card
     assert str(teachers[0]) not in card
     assert "python scripts/distill.py recipe.yaml" in card
+    render_model_cards.main([str(folder)])
+    assert (folder / "README.md").read_text() == card
 
 
 def test_teachers_of_any_architecture_answer_as_they_do_alone(bert: Path, teachers: list[Path]) -> None:
     """Answers come in the order of rows and classes, whatever the batches, in the noised copies, too."""
     args = DistillationArguments([str(bert), str(teachers[0])], num_noised_copies=1, per_device_teacher_batch_size=7)
     texts = load_demo_news(num_train=30, num_test=9)
-    prepared = train.Prepared(
-        DatasetDict(),
-        None,
-        None,
-        ["World", "Sports", "Business", "Sci/Tech"],
-        "single_label_classification",
-        {},
-        texts,
-    )  # type: ignore[arg-type]  # what the teachers do not ask for
-    accelerator = Accelerator(cpu=True)
-    answers = distill.ask_teachers(prepared, args, 0, accelerator)
+    names = ["World", "Sports", "Business", "Sci/Tech"]
+    asked = [distill.load_teacher(name, names, args) for name in args.teacher_name_or_path]
+    answers = distill.ask_teachers(asked, texts, args, 0, Accelerator(cpu=True))
     assert (answers["train"].shape, answers["test"].shape) == ((2, 60, 4), (2, 9, 4))
     for of_teacher, folder in zip(range(2), (bert, teachers[0]), strict=True):
         tokenizer = AutoTokenizer.from_pretrained(folder)

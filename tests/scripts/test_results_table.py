@@ -1,11 +1,20 @@
+import json
 from pathlib import Path
 
+import pytest
+import yaml
+
 from scripts.results_table import (
+    CARDS,
+    SECOND_DATASET,
     check_recipes,
+    copies_table,
+    curve_table,
     lesson_table,
     load_results,
     prediction_table,
     results_table,
+    second_dataset_table,
     training_table,
 )
 
@@ -14,6 +23,9 @@ README = (Path(__file__).parents[2] / "README.md").read_text()
 
 def test_the_readme_shows_what_the_files_say() -> None:
     assert results_table() in README
+    assert second_dataset_table() in README
+    assert copies_table() in README
+    assert curve_table() in README
     assert lesson_table() in README
     assert prediction_table() in README
     assert training_table() in README
@@ -36,3 +48,42 @@ def test_the_default_reaches_what_it_promises() -> None:
     assert {run["seed"] for run in results} == {42, 1, 2}
     assert sum(run["test_accuracy"] for run in results) / 3 >= 0.918  # what fastText reaches on the same rows
     assert all(run["train_runtime"] <= 60 for run in results)
+
+
+@pytest.mark.parametrize("name", SECOND_DATASET)
+def test_the_second_dataset_has_the_default_recipe_but_for_its_rows_and_epochs(name: str) -> None:
+    default, recipe = (yaml.safe_load((CARDS / of / "recipe.yaml").read_text()) for of in ("ag-news", name))
+    own = {"dataset_name": "CogComp/trec", "label_column_name": f"{name.removeprefix('trec-')}_label"}
+    assert recipe.items() >= own.items()
+    for key in own.keys() | {"num_train_epochs"}:
+        default.pop(key, None), recipe.pop(key)
+    assert recipe == default
+
+
+@pytest.mark.parametrize("name", SECOND_DATASET)
+def test_the_baselines_have_the_rows_and_the_seeds_of_the_recipe(name: str) -> None:
+    baselines = json.loads((CARDS / name / "baselines.json").read_text())
+    recipe = yaml.safe_load((CARDS / name / "recipe.yaml").read_text())
+    for key in ("dataset_name", "label_column_name"):
+        assert baselines["settings"][key] == recipe[key]
+    ours = {
+        (run["seed"], run["num_train_examples"], run["num_validation_examples"], run["num_test_examples"])
+        for run in load_results(name)
+    }
+    for model in ("fasttext", "tfidf"):
+        theirs = [run for run in baselines["runs"] if run["model"] == model]
+        assert ours == {
+            (run["seed"], run["num_train_examples"], run["num_validation_examples"], run["num_test_examples"])
+            for run in theirs
+        }
+
+
+def test_the_curve_has_the_rows_of_ag_news_and_its_figure() -> None:
+    curve = json.loads((CARDS / "ag-news" / "learning_curve.json").read_text())
+    assert all(
+        settings.get("dataset_name", "fancyzhx/ag_news") == "fancyzhx/ag_news"
+        for settings in curve["settings"].values()
+    )
+    assert {point["num_test_examples"] for point in curve["points"]} == {7600}
+    assert (CARDS / "ag-news" / "learning_curve.png").exists()
+    assert "](model_cards/ag-news/learning_curve.png)" in README

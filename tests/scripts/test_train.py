@@ -229,6 +229,17 @@ def test_two_processes_count_every_row_once(tmp_path: Path, launcher: str, optim
     assert metrics["confusion_matrix"] == results["test_confusion_matrix"]
 
 
+def test_frozen_word_vectors_stay_on_two_processes(train: Train, tmp_path: Path) -> None:
+    _, untrained = train("untrained", "--learning_rate", "1e-30", "--max_steps", "1", "--eval_strategy", "no")
+    folder = tmp_path / "run"
+    argv = [*TINY_RUN, "--output_dir", str(folder), "--freeze_embeddings_epochs", "-1", "--eval_strategy", "no"]
+    done = run_script(*argv, launcher=(sys.executable, "-m", *TORCHRUN), OMP_NUM_THREADS="1")
+    assert done.returncode == 0, done.stderr
+    before, after = (load_file(path / "model.safetensors") for path in (untrained, folder))
+    assert torch.equal(before["model.embed_tokens.weight"], after["model.embed_tokens.weight"])
+    assert not torch.equal(before["classifier.weight"], after["classifier.weight"])
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there are GPUs for both processes")
 def test_processes_that_would_train_separately_are_stopped(tmp_path: Path) -> None:
     argv = [word for word in TINY_RUN if word != "--use_cpu"]
@@ -418,6 +429,47 @@ def test_a_run_in_bfloat16_learns_and_saves_float32(train: Train) -> None:
 
 def test_a_lazy_optimizer_trains_the_model_that_the_dense_one_trains(train: Train) -> None:
     settings = ["--num_train_epochs", "3", "--weight_decay", "0.1"]
+    folders = [train(optim, *settings, "--optim", optim)[1] for optim in ("lazy_adamw", "adamw_torch")]
+    ours, theirs = (load_file(folder / "model.safetensors") for folder in folders)
+    for name, weight in theirs.items():
+        torch.testing.assert_close(
+            ours[name], weight, rtol=1e-3, atol=1e-4, msg=lambda text, name=name: f"{name}: {text}"
+        )
+
+
+@pytest.mark.parametrize("optim", ["lazy_adamw", "adamw_torch"])
+def test_frozen_word_vectors_stay_and_thawed_ones_learn(train: Train, optim: str) -> None:
+    """One epoch of two, with all that could move a matrix without a gradient: decay, clipping, accumulation."""
+    settings = [
+        "--optim",
+        optim,
+        "--weight_decay",
+        "0.1",
+        "--gradient_accumulation_steps",
+        "2",
+        "--eval_strategy",
+        "no",
+    ]
+    name, common = "model.embed_tokens.weight", [*settings, "--num_train_epochs", "2"]
+    _, untrained = train("untrained", *settings, "--learning_rate", "1e-30", "--max_steps", "1")
+    _, frozen = train("frozen", *common, "--freeze_embeddings_epochs", "-1")
+    _, thawed = train("thawed", *common, "--freeze_embeddings_epochs", "1", "--save_strategy", "epoch")
+    before, kept = (load_file(folder / "model.safetensors") for folder in (untrained, frozen))
+    assert torch.equal(kept[name], before[name])
+    assert not torch.equal(kept["classifier.weight"], before["classifier.weight"])
+    first, last = (load_file(folder / "model.safetensors") for folder in sorted((thawed / "checkpoints").iterdir()))
+    assert torch.equal(first[name], before[name])
+    assert (last[name] != before[name]).any(dim=1).sum() > 100
+
+    checkpoint = min((thawed / "checkpoints").iterdir())
+    _, resumed = train(
+        "resumed", *common, "--freeze_embeddings_epochs", "1", "--resume_from_checkpoint", str(checkpoint)
+    )
+    assert weights(resumed) == weights(thawed)
+
+
+def test_thawed_word_vectors_of_a_lazy_optimizer_are_those_of_the_dense_one(train: Train) -> None:
+    settings = ["--num_train_epochs", "3", "--weight_decay", "0.1", "--freeze_embeddings_epochs", "1"]
     folders = [train(optim, *settings, "--optim", optim)[1] for optim in ("lazy_adamw", "adamw_torch")]
     ours, theirs = (load_file(folder / "model.safetensors") for folder in folders)
     for name, weight in theirs.items():

@@ -60,6 +60,25 @@ def test_a_resumed_run_ends_with_the_weights_of_an_undisturbed_one(run: Train) -
     assert all(torch.equal(weight, got[name]) for name, weight in expected.items())
 
 
+def test_frozen_word_vectors_stay_and_thawed_ones_learn(run: Train) -> None:
+    argv = ["--num_train_epochs", "2", "--save_strategy", "epoch", "--eval_strategy", "no", "--weight_decay", "0.1"]
+    _, folder = run("run", *argv, "--freeze_embeddings_epochs", "1")
+    _, untrained = run("untrained", "--learning_rate", "1e-30", "--max_steps", "1")
+    name = "model.embed_tokens.weight"
+    before, first = weights(untrained)[name], weights(folder / "checkpoints" / "checkpoint-7")[name]
+    assert torch.equal(first, before)
+    assert (weights(folder)[name] != before).any(dim=1).sum() > 100
+    _, resumed = run(
+        "resumed",
+        *argv,
+        "--freeze_embeddings_epochs",
+        "1",
+        "--resume_from_checkpoint",
+        str(folder / "checkpoints" / "checkpoint-7"),
+    )
+    assert torch.equal(weights(resumed)[name], weights(folder)[name])
+
+
 def test_training_stops_where_nothing_is_gained(run: Train) -> None:
     argv = ["--num_train_epochs", "9", "--learning_rate", "1e-12", "--early_stopping_patience", "2"]
     assert run("run", *argv)[0]["epoch"] == 3

@@ -9,6 +9,7 @@ from rnn_hf import RNNConfig
 from rnn_hf.reporting.command_line import ScriptParser
 from rnn_hf.training.arguments import (
     DataArguments,
+    DistillationArguments,
     LanguageModelArguments,
     LanguageModelTrainArguments,
     ModelArguments,
@@ -29,7 +30,7 @@ CLASSIFIER = (ModelArguments, DataArguments, TrainArguments)
 # What `TrainingArguments` has no name for
 OURS = {
     "model_name_or_path", "class_weights", "early_stopping_patience", "overwrite_output_dir", "save_dtype",
-    "layer_learning_rate_decay", "gradual_unfreezing", "temperature_scaling",
+    "layer_learning_rate_decay", "gradual_unfreezing", "freeze_embeddings_epochs", "temperature_scaling",
 }  # fmt: skip
 
 
@@ -55,13 +56,15 @@ def test_training_flags_have_the_names_of_training_arguments() -> None:
     assert {field.name for field in fields(TrainArguments)} - theirs == OURS
 
 
-def test_a_recipe_tells_whether_it_is_a_language_models(tmp_path: Path) -> None:
+def test_a_recipe_tells_what_it_trains(tmp_path: Path) -> None:
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text("hidden_size: 8\nbptt: 35\n")
     assert argument_types(recipe) == (LanguageModelArguments, DataArguments, LanguageModelTrainArguments)
     assert parse(str(recipe), "--output_dir", "x")["bptt"] == 35
     recipe.write_text("hidden_size: 8\n")
     assert argument_types(recipe) == CLASSIFIER
+    recipe.write_text("hidden_size: 8\nteacher_name_or_path: [a, b]\n")
+    assert argument_types(recipe) == (*CLASSIFIER, DistillationArguments)
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.parent.name)

@@ -3,8 +3,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from rnn_hf.training.arguments import DistillationArguments
 from rnn_hf.training.distillation import (
-    DistillationArguments,
     DistillationLoss,
     mean_probabilities,
     teacher_columns,
@@ -111,12 +111,26 @@ def test_the_teachers_results_are_those_of_all_and_of_each() -> None:
     }
 
 
-def test_labels_without_names_are_taken_in_their_order() -> None:
-    assert teacher_columns("t", ["LABEL_0", "LABEL_1"], ["World", "Sports"]) == ([0, 1], True)
+@pytest.mark.parametrize(
+    ("labels", "names"),
+    [
+        (["LABEL_0", "LABEL_1"], ["World", "Sports"]),
+        (["0", "1"], ["World", "Sports"]),
+        (["World", "Sports"], ["0", "1"]),
+        (["LABEL_0", "LABEL_1"], ["0", "1"]),
+    ],
+)
+def test_labels_without_names_are_taken_in_their_order(labels: list[str], names: list[str]) -> None:
+    assert teacher_columns("t", labels, names) == ([0, 1], True)
+
+
+def test_numbers_on_both_sides_are_names() -> None:
+    assert teacher_columns("t", ["1", "0"], ["0", "1"]) == ([1, 0], False)
 
 
 @pytest.mark.parametrize(
-    "labels", [["World", "Sports", "Business"], ["world", "sports"], ["LABEL_0", "LABEL_1", "LABEL_2"], ["World"]]
+    "labels",
+    [["World", "Sports", "Business"], ["world", "sports"], ["LABEL_0", "LABEL_1", "LABEL_2"], ["World"], ["0"]],
 )
 def test_labels_of_another_dataset_are_refused(labels: list[str]) -> None:
     with pytest.raises(ValueError, match=r"'t' must have the labels of the dataset \(World, Sports\), got"):

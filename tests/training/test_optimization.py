@@ -112,7 +112,7 @@ def test_each_epoch_unfreezes_one_layer_more(optim: OptimizerName, epoch: int) -
     before = copy.deepcopy(model.state_dict())
     for _ in range(2):
         model(torch.tensor([[3, 4], [5, 6]]), labels=torch.tensor([0, 1])).loss.backward()
-        drop_frozen_gradients(model, epoch)
+        drop_frozen_gradients(model, make(gradual_unfreezing=True), epoch)
         optimizer.step()
         optimizer.zero_grad()
     for name, weight in model.state_dict().items():
