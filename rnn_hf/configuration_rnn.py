@@ -76,7 +76,7 @@ class RNNConfig(PreTrainedConfig):
             `"orthogonal"`: each gate's recurrent matrix orthogonal (Saxe et al., 2014), its input matrix by Glorot and
             Bengio (2010), biases zero but for an LSTM's forget gate, which starts at one (Jozefowicz et al., 2015).
             `"uniform"`: everything within one over the square root of `hidden_size`, as torch draws it.
-        temperature (`float`, *optional*, defaults to 1.0):
+        calibration_temperature (`float`, *optional*, defaults to 1.0):
             What the classifier's weight and bias were divided by after training, so that its probabilities fit (Guo
             et al., 2017). The model itself does not use it.
         adaptive_softmax_cutoffs (`list[int]`, *optional*):
@@ -126,7 +126,7 @@ class RNNConfig(PreTrainedConfig):
     embedding_initializer_mean: float | int = 0.0
     embedding_initializer_range: float | int = 0.1
     recurrent_initializer: RecurrentInitializer = "orthogonal"
-    temperature: float | int = 1.0
+    calibration_temperature: float | int = 1.0
     adaptive_softmax_cutoffs: list[int] | None = None
     tie_word_embeddings: bool = True
     use_cache: bool = True
@@ -182,10 +182,10 @@ class RNNConfig(PreTrainedConfig):
                 f"`embedding_initializer_range` must be at least 0, got {self.embedding_initializer_range}."
             )
 
-    def validate_temperature(self) -> None:
+    def validate_calibration(self) -> None:
         """Check that weights could have been divided by the temperature."""
-        if not self.temperature > 0:
-            raise ValueError(f"`temperature` must be above 0, got {self.temperature}.")
+        if not self.calibration_temperature > 0:
+            raise ValueError(f"`calibration_temperature` must be above 0, got {self.calibration_temperature}.")
 
 
 __all__ = ["RNNConfig"]

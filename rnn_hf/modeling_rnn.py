@@ -1137,8 +1137,6 @@ class RNNForCausalLM(RNNPreTrainedModel, GenerationMixin):
                 "that are to be predicted."
             )
         super().__init__(config)
-        # the configuration's is what a classifier's logits were divided by, not one to sample with
-        self.generation_config.temperature = None
         self.model = RNNModel(config)
         self.classifier_dropout = RNNDropout(config.classifier_dropout)
         has_projection = config.output_size != config.embedding_size

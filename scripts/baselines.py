@@ -31,8 +31,8 @@ from rnn_hf.data.labels import problem_type_of
 from rnn_hf.reporting.command_line import ScriptParser, check_folder_of, user_errors, written_beside
 from rnn_hf.reporting.seeds import percent
 from rnn_hf.training.arguments import DataArguments, ModelArguments, TrainArguments
+from scripts.preparation import load_data
 from scripts.run_recipe import SeedArguments, refuse_single_seed
-from scripts.train import load_data
 
 # Names of the baselines, and how a reader sees them
 TITLES = {"fasttext": "fastText", "tfidf": "TF-IDF + linear"}

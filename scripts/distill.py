@@ -36,6 +36,8 @@ from rnn_hf.training.arguments import DataArguments, DistillationArguments, Mode
 from rnn_hf.training.distillation import DistillationLoss, teacher_columns, teacher_results
 from rnn_hf.training.metrics import predict_split
 from scripts import train
+from scripts.preparation import Prepared, begin, create_loader, prepare, training_loss
+from scripts.results import finish
 
 
 class Teacher(NamedTuple):
@@ -99,9 +101,7 @@ def encode_noised_copies(
     return encode_dataset(DatasetDict(noised_copies(rows, reader, args, seed)), reader, max_length)
 
 
-def with_noised_copies(
-    prepared: train.Prepared, max_length: int, args: DistillationArguments, seed: int
-) -> train.Prepared:
+def with_noised_copies(prepared: Prepared, max_length: int, args: DistillationArguments, seed: int) -> Prepared:
     """Return what the student's run begins with, the noised copies among its training rows."""
     if args.num_noised_copies == 0:
         return prepared
@@ -137,7 +137,7 @@ def ask_teacher(
             return np.asarray(np.load(files[0]))
         encoded = EncodedRows(split)
         sampler = SortedBatchSampler(encoded.lengths, batch_size)
-        loader = train.create_loader(encoded, sampler, teacher.tokenizer.pad_token_id, 0, accelerator)
+        loader = create_loader(encoded, sampler, teacher.tokenizer.pad_token_id, 0, accelerator)
         logits, _ = predict_split(model, loader, accelerator, f"Asking {teacher.name}")
         if files and accelerator.is_local_main_process:
             with written_beside(files[0]) as beside:
@@ -180,14 +180,14 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
             (ModelArguments, DataArguments, TrainArguments, DistillationArguments), description=__doc__
         )
         (model_args, data_args, args, distillation), given = parser.parse(sys.argv[1:] if argv is None else argv)
-        accelerator = train.begin(args)
-        prepared = train.prepare(model_args, data_args, args, given)
+        accelerator = begin(args)
+        prepared = prepare(model_args, data_args, args, given)
         if prepared.problem_type != "single_label_classification":
             raise ValueError(f"Teachers need a problem with one class a text, got {prepared.problem_type}.")
         # whoever repeats a run decides anew whose code is run
         recipe = prepared.recipe | asdict(distillation) | {"trust_remote_code": False}
         names, texts, rows = distillation.teacher_name_or_path, prepared.texts, prepared.dataset["train"]
-        loss = train.training_loss(rows, prepared.label_names, prepared.problem_type, args, accelerator.device)
+        loss = training_loss(rows, prepared.label_names, prepared.problem_type, args, accelerator.device)
         # what teachers draw, or do not because they have answered before, is nothing to the student
         with torch.random.fork_rng():
             # all are there before one has answered for an hour
@@ -206,7 +206,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     if run.test_logits is not None:
         labels = np.asarray(texts["test"].with_format("numpy")["label"][:])
         results = teacher_results(names, answers["test"], run.test_logits, labels) | results
-    train.finish(run, prepared.tokenizer, results, started, "distill.py")
+    finish(run, prepared.tokenizer, results, started, "distill.py")
     return results
 
 

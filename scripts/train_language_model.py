@@ -9,7 +9,6 @@ rows it has not (Howard and Ruder, 2018). A recipe is a YAML file of the same fl
 """
 
 import math
-import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -32,16 +31,17 @@ from rnn_hf.data.encoding import encode_dataset
 from rnn_hf.data.loading import DEFAULT_DATASET
 from rnn_hf.data.streams import StreamSampler, TokenStreams
 from rnn_hf.reporting.command_line import ScriptParser, user_errors
-from rnn_hf.reporting.hub import check_hub_access
 from rnn_hf.training.arguments import (
     DataArguments,
     LanguageModelArguments,
     LanguageModelTrainArguments,
     as_recipe,
 )
-from rnn_hf.training.checkpoints import CHECKPOINTS, Checkpoint, open_checkpoint
+from rnn_hf.training.checkpoints import Checkpoint
 from rnn_hf.training.optimization import create_optimizer, create_schedule
-from scripts import train
+from rnn_hf.training.runs import Run
+from scripts.preparation import CHANGEABLE, begin, check_checkpoint, load_data, load_tokenizer, place_word_vectors
+from scripts.results import finish, round_weights, size_and_versions
 
 # How many tokens a text has that the finished model makes up
 GENERATED_LENGTH = 40
@@ -68,11 +68,11 @@ def create_model(
             )
         )
     config = AutoConfig.from_pretrained(args.model_name_or_path)
-    train.check_checkpoint(config, args, settings, given, train.CHANGEABLE, len(tokenizer))
+    check_checkpoint(config, args, settings, given, CHANGEABLE, len(tokenizer))
     model: RNNForCausalLM = RNNForCausalLM.from_pretrained(
         args.model_name_or_path,
         use_safetensors=True,
-        **{name: settings[name] for name in given & train.CHANGEABLE},
+        **{name: settings[name] for name in given & CHANGEABLE},
     )
     return model
 
@@ -88,9 +88,9 @@ def prepare(
     if data_args.dataset_name is None and not data_args.has_files:
         data_args.dataset_name = DEFAULT_DATASET
     with PartialState().main_process_first():  # the others read what it has cached
-        texts = train.load_data(data_args, args, None)
+        texts = load_data(data_args, args, None)
         texts.pop("test", None)
-        tokenizer = train.load_tokenizer(texts, model_args, data_args, args, has_end_of_text=True)
+        tokenizer = load_tokenizer(texts, model_args, data_args, args, has_end_of_text=True)
         if tokenizer.eos_token_id is None:
             raise ValueError(
                 f"The tokenizer {data_args.tokenizer_name_or_path or args.model_name_or_path!r} has no end-of-text "
@@ -98,7 +98,7 @@ def prepare(
             )
         dataset = encode_dataset(texts, tokenizer, data_args.max_length)
     model = create_model(tokenizer, model_args, args, given)
-    train.place_word_vectors(model, tokenizer, data_args)
+    place_word_vectors(model, tokenizer, data_args)
     # the recipe says what the model became: a checkpoint's sizes, the vocabulary that was found
     model_args = LanguageModelArguments(**{name: getattr(model.config, name) for name in asdict(model_args)})
     return dataset, tokenizer, model, as_recipe(model_args, data_args, args)
@@ -130,7 +130,7 @@ def create_loaders(
 
 
 @dataclass(kw_only=True)
-class LanguageModelRun(train.Run):
+class LanguageModelRun(Run):
     """A language model in training."""
 
     args: LanguageModelTrainArguments
@@ -257,7 +257,7 @@ class LanguageModelRun(train.Run):
             "seed": self.args.seed,
             "device": self.accelerator.device.type,
             "num_threads": self.num_threads,
-            **train.size_and_versions(self.bare_model),
+            **size_and_versions(self.bare_model),
             "log": state.log,
         }
 
@@ -314,12 +314,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
             (LanguageModelArguments, DataArguments, LanguageModelTrainArguments), description=__doc__
         )
         (model_args, data_args, args), given = parser.parse(sys.argv[1:] if argv is None else argv)
-        train.check_output_dir(args)
-        if args.push_to_hub:
-            check_hub_access(args.hub_model_id)
-        accelerator = train.start_accelerator(args)
-        set_seed(args.seed)
-
+        accelerator = begin(args)
         dataset, tokenizer, model, recipe = prepare(model_args, data_args, args, given)
         loaders, sampler = create_loaders(dataset, tokenizer, args, accelerator)
         streams = sampler.streams
@@ -341,25 +336,14 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
             sampler=sampler,
             num_steps=num_steps,
         )
-        if args.resume_from_checkpoint is not None:
-            run.resume(open_checkpoint(Path(args.output_dir), args.resume_from_checkpoint, accelerator.print))
-        if args.report_to != "none":
-            accelerator.init_trackers("rnn_hf", config={name: str(value) for name, value in recipe.items()})
-        if args.overwrite_output_dir and accelerator.is_main_process:
-            shutil.rmtree(Path(args.output_dir) / CHECKPOINTS, ignore_errors=True)
+        run.start()
 
     run.train()
-    train.round_weights(model, getattr(torch, args.save_dtype))
+    round_weights(model, getattr(torch, args.save_dtype))
     results = run.results()
-    is_main_process = accelerator.is_main_process
-    if is_main_process:
+    if accelerator.is_main_process:
         results["generated_texts"] = generate_texts(model, tokenizer, args.num_generated_texts, args.seed)
-        train.write_results(model, tokenizer, results, recipe)
-        print_summary(results, args.output_dir, time.perf_counter() - started)
-    run.end()
-    if args.push_to_hub and is_main_process:
-        with user_errors("train_language_model.py"):
-            train.push_results(args)
+    finish(run, tokenizer, results, started, "train_language_model.py", print_summary)
     return results
 
 

@@ -38,7 +38,8 @@ from rnn_hf.training.checkpoints import CHECKPOINTS
 from rnn_hf.training.metrics import MAIN_METRICS, compute_metrics
 from rnn_hf.training.optimization import DENSE_COUNTERPARTS, create_optimizer, embeddings_are_frozen
 from rnn_hf.training.temperature import effect_of_temperature, fit_temperature, fold_temperature
-from scripts import train
+from scripts.preparation import check_output_dir, prepare, training_loss
+from scripts.results import print_summary, round_weights, size_and_versions, write_results
 
 
 def training_arguments(args: TrainArguments, metric: str, has_validation: bool) -> TrainingArguments:
@@ -104,7 +105,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     with user_errors("train_with_trainer.py"):
         parser = ScriptParser((ModelArguments, DataArguments, TrainArguments), description=__doc__)
         (model_args, data_args, args), given = parser.parse(sys.argv[1:] if argv is None else argv)
-        train.check_output_dir(args)
+        check_output_dir(args)
         if args.gradual_unfreezing:
             raise ValueError(
                 "`--gradual_unfreezing` is for `train.py`: Trainer has nothing of the kind. Leave it out."
@@ -113,11 +114,11 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         PartialState(cpu=args.use_cpu)  # Trainer would take the first device that anything asks for
         set_seed(args.seed)
 
-        prepared = train.prepare(model_args, data_args, args, given)
+        prepared = prepare(model_args, data_args, args, given)
         dataset, tokenizer, model, label_names, problem_type, recipe, _ = prepared
         metric = MAIN_METRICS[problem_type]
         trainer_args = training_arguments(args, metric, "validation" in dataset)
-        loss = train.training_loss(dataset["train"], label_names, problem_type, args, trainer_args.device)
+        loss = training_loss(dataset["train"], label_names, problem_type, args, trainer_args.device)
         # Trainer clips gradients by a function that refuses sparse ones, and saves weights without asking the
         # optimizer to make up for what it has put off: the dense counterparts give the same weights and do neither
         dense = dataclasses.replace(args, optim=DENSE_COUNTERPARTS.get(args.optim, args.optim))
@@ -152,7 +153,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     if args.temperature_scaling:
         prediction = trainer.predict(dataset["validation"])
         fold_temperature(model, fit_temperature(prediction.predictions, prediction.label_ids))  # type: ignore[arg-type]
-    train.round_weights(model, getattr(torch, args.save_dtype))
+    round_weights(model, getattr(torch, args.save_dtype))
     results: dict[str, Any] = {
         "problem_type": problem_type,
         "test_accuracy": None,
@@ -170,7 +171,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         "seed": args.seed,
         "device": trainer_args.device.type,
         "num_threads": torch.get_num_threads(),
-        **train.size_and_versions(model),
+        **size_and_versions(model),
     }
     if "test" in dataset:
         prediction = trainer.predict(dataset["test"])
@@ -178,14 +179,14 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         results |= {f"test_{name}": value for name, value in figures.items()}
         results["num_test_examples"] = results.pop("test_num_examples")
         if args.temperature_scaling:
-            temperature = model.config.temperature
+            temperature = model.config.calibration_temperature
             results |= effect_of_temperature(temperature, prediction.predictions, prediction.label_ids)  # type: ignore[arg-type]
     results["log"] = trainer.state.log_history
     if trainer.is_world_process_zero():
-        train.write_results(model, tokenizer, results, recipe)
+        write_results(model, tokenizer, results, recipe)
         if args.save_strategy == "no":
             shutil.rmtree(Path(args.output_dir) / CHECKPOINTS, ignore_errors=True)
-        train.print_summary(results, args.output_dir, time.perf_counter() - started)
+        print_summary(results, args.output_dir, time.perf_counter() - started)
     return results
 
 

@@ -52,7 +52,7 @@ def fold_temperature(model: nn.Module, temperature: float) -> None:
     """
     for weight in model.classifier.parameters():  # type: ignore[union-attr]  # a layer
         weight.div_(temperature)
-    model.config.temperature = temperature  # type: ignore[union-attr]  # a configuration
+    model.config.calibration_temperature = temperature  # type: ignore[union-attr]  # a configuration
 
 
 def effect_of_temperature(temperature: float, logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:

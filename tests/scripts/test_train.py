@@ -19,7 +19,7 @@ from rnn_hf import RNNForSequenceClassification
 from rnn_hf.data.demo_news import load_demo_news
 from rnn_hf.data.loading import DEFAULT_DATASET
 from rnn_hf.training.metrics import compute_metrics
-from scripts import evaluate, predict
+from scripts import evaluate, predict, results
 from scripts import train as script
 from tests import local_hub
 from tests.conftest import TINY_RUN
@@ -104,9 +104,9 @@ def test_the_same_seed_and_the_written_recipe_give_the_same_weights(train: Train
 
 def test_a_fresh_process_computes_the_trained_models_logits(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
     trained: list[RNNForSequenceClassification] = []
-    write_results = script.write_results
+    write_results = results.write_results
     monkeypatch.setattr(
-        script, "write_results", lambda model, *rest: [trained.append(model), write_results(model, *rest)]
+        results, "write_results", lambda model, *rest: [trained.append(model), write_results(model, *rest)]
     )
     _, folder = train("run")
     tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -526,7 +526,7 @@ def test_a_temperature_changes_probabilities_and_no_prediction(train: Train, sav
     scaled, folder = train("scaled", *argv, "--temperature_scaling")
     temperature = scaled["temperature"]
     assert abs(temperature - 1) > 0.01
-    assert json.loads((folder / "config.json").read_text())["temperature"] == temperature
+    assert json.loads((folder / "config.json").read_text())["calibration_temperature"] == temperature
     before, after = (load_file(path / "model.safetensors") for path in (plain_folder, folder))
     for name, weight in before.items():
         # divided first and rounded then, both to so many digits
@@ -563,5 +563,7 @@ def test_the_temperature_is_that_of_the_best_weights_on_the_validation_split(tra
 def test_training_that_goes_on_forgets_the_temperature(train: Train) -> None:
     _, first = train("first", "--temperature_scaling", "--num_train_epochs", "4")
     _, second = train("second", "--model_name_or_path", str(first), "--max_steps", "1")
-    temperatures = [json.loads((path / "config.json").read_text())["temperature"] for path in (first, second)]
+    temperatures = [
+        json.loads((path / "config.json").read_text())["calibration_temperature"] for path in (first, second)
+    ]
     assert temperatures[0] != 1 == temperatures[1]

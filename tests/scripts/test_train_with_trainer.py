@@ -99,7 +99,7 @@ def test_a_temperature_is_fitted_on_the_validation_split(run: Train) -> None:
     assert scaled["test_confusion_matrix"] == plain["test_confusion_matrix"]
     ratio = weights(before)["classifier.weight"] / weights(after)["classifier.weight"]
     torch.testing.assert_close(ratio, torch.full_like(ratio, scaled["temperature"]))
-    assert json.loads((after / "config.json").read_text())["temperature"] == scaled["temperature"]
+    assert json.loads((after / "config.json").read_text())["calibration_temperature"] == scaled["temperature"]
     assert scaled["test_ece_before_scaling"] == pytest.approx(
         plain["test_calibration"]["expected_calibration_error"], abs=1e-3
     )

@@ -52,7 +52,7 @@ def test_the_logits_are_divided_and_the_configuration_says_by_what(tmp_path: Pat
     assert torch.equal(after.argmax(dim=1), before.argmax(dim=1))
     model.save_pretrained(tmp_path)
     loaded = RNNForSequenceClassification.from_pretrained(tmp_path).eval()
-    assert loaded.config.temperature == 1.6
+    assert loaded.config.calibration_temperature == 1.6
     with torch.no_grad():
         assert torch.equal(loaded(torch.arange(2, 20).view(3, 6)).logits, after)
 

@@ -1,0 +1,311 @@
+"""What the training scripts begin with: arguments that were checked, encoded rows, a tokenizer and a model."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from accelerate import Accelerator, DataLoaderConfiguration, PartialState
+from accelerate.utils import set_seed
+from datasets import Dataset, DatasetDict
+from torch.utils.data import DataLoader
+from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
+
+from rnn_hf import RNNConfig, RNNForCausalLM, RNNForSequenceClassification, RNNPreTrainedModel
+from rnn_hf.configuration_rnn import ProblemType
+from rnn_hf.data.batching import (
+    BatchSampler,
+    EncodedRows,
+    LengthGroupedBatchSampler,
+    PaddingCollator,
+    RandomBatchSampler,
+    SortedBatchSampler,
+)
+from rnn_hf.data.encoding import encode_dataset
+from rnn_hf.data.labels import label_names_of, problem_type_of
+from rnn_hf.data.loading import DEFAULT_DATASET, load_text_dataset
+from rnn_hf.data.memory import iterate_texts
+from rnn_hf.data.tokenizer_training import train_tokenizer
+from rnn_hf.data.tokens import set_training_length
+from rnn_hf.data.word_vectors import initialize_embeddings, read_word_vectors
+from rnn_hf.reporting.hub import check_hub_access
+from rnn_hf.training.arguments import DataArguments, ModelArguments, TrainArguments, as_recipe
+from rnn_hf.training.losses import Loss, class_weights_of, create_loss
+
+# Settings that a checkpoint does not fix; all other fields of its configuration stay when training goes on from it
+CHANGEABLE = {"embedding_dropout", "hidden_dropout_prob", "classifier_dropout", "word_dropout"}
+
+# Those that may also be chosen for an encoder that had another head
+PART_OF_THE_HEAD = {"classifier_pooling", "concat_embedding_mean"}
+
+
+def start_accelerator(args: TrainArguments) -> Accelerator:
+    """Return the accelerator of this process, or stop where the launcher and it disagree."""
+    accelerator = Accelerator(
+        cpu=args.use_cpu,
+        mixed_precision="bf16" if args.bf16 else "no",
+        gradient_accumulation_steps=args.gradient_accumulation_steps,
+        log_with=None if args.report_to == "none" else args.report_to,
+        project_dir=args.output_dir,
+        # every batch is one of like lengths, shared out, so that no process waits for another's longer texts
+        dataloader_config=DataLoaderConfiguration(split_batches=True),
+    )
+    if args.report_to != "none" and not accelerator.log_with:
+        raise ValueError(
+            f"`--report_to {args.report_to}` needs the package {args.report_to}. Install it, or leave it out."
+        )
+    launched = int(os.environ.get("WORLD_SIZE", "1"))
+    if launched != accelerator.num_processes:
+        raise ValueError(
+            f"The launcher started {launched} processes, but Accelerate sees {accelerator.num_processes}: "
+            "they would train separately. Pass `--use_cpu` where there are not as many GPUs."
+        )
+    return accelerator
+
+
+def check_output_dir(args: TrainArguments) -> None:
+    """Refuse a folder that holds something else than the run to be resumed, unless told to overwrite it."""
+    folder = Path(args.output_dir)
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"`--output_dir` must be a folder, got the file {str(folder)!r}.")
+    goes_on = args.overwrite_output_dir or args.resume_from_checkpoint is not None
+    if not goes_on and folder.is_dir() and any(folder.iterdir()):
+        raise ValueError(
+            f"The folder {str(folder)!r} is not empty. Pass `--overwrite_output_dir`, "
+            "`--resume_from_checkpoint latest`, or another `--output_dir`."
+        )
+
+
+def begin(args: TrainArguments) -> Accelerator:
+    """Check what can be checked before any data is read, and return the accelerator of this process, seeded."""
+    check_output_dir(args)
+    if args.push_to_hub:
+        check_hub_access(str(args.hub_model_id))
+    accelerator = start_accelerator(args)
+    set_seed(args.seed)
+    return accelerator
+
+
+def load_data(data_args: DataArguments, args: TrainArguments, label_names: Sequence[str] | None) -> DatasetDict:
+    """Return the splits, with the classes of a checkpoint where the dataset has the same."""
+
+    def load(names: Sequence[str] | None) -> DatasetDict:
+        return load_text_dataset(
+            data_args.dataset_name,
+            data_args.dataset_config_name,
+            train_file=data_args.train_file,
+            validation_file=data_args.validation_file,
+            test_file=data_args.test_file,
+            text_column_names=data_args.text_column_names,
+            label_column_name=data_args.label_column_name,
+            label_names=names,
+            problem_type=data_args.problem_type,
+            validation_size=data_args.validation_size,
+            seed=args.seed,
+            clean_text=data_args.clean_text,
+            max_train_samples=data_args.max_train_samples,
+        )
+
+    dataset = load(None)
+    if "train" not in dataset:
+        raise ValueError(f"The dataset has no training split (splits: {', '.join(dataset)}). Pass `--train_file`.")
+    if "validation" not in dataset and args.early_stopping_patience is not None:
+        raise ValueError("`--early_stopping_patience` needs a validation split. Pass `--validation_size 0.05`.")
+    if args.temperature_scaling:
+        if problem_type_of(dataset["train"]) != "single_label_classification":
+            raise ValueError("`--temperature_scaling` is for one class a text. Leave it out.")
+        if "validation" not in dataset:
+            raise ValueError("`--temperature_scaling` needs a validation split. Pass `--validation_size 0.05`.")
+    names = label_names_of(dataset["train"])
+    if label_names is not None and names != label_names and sorted(names) == sorted(label_names):
+        return load(label_names)
+    return dataset
+
+
+def load_tokenizer(
+    dataset: DatasetDict,
+    model_args: ModelArguments,
+    data_args: DataArguments,
+    args: TrainArguments,
+    has_end_of_text: bool = False,
+) -> PreTrainedTokenizerBase:
+    """Return the checkpoint's tokenizer, the one that was named, or one trained on the training rows."""
+    name = data_args.tokenizer_name_or_path or args.model_name_or_path
+    if name is None:
+        return train_tokenizer(
+            iterate_texts(dataset["train"]),
+            tokenizer_type=data_args.tokenizer_type,
+            vocab_size=model_args.vocab_size,
+            min_frequency=data_args.min_frequency,
+            max_length=data_args.max_length,
+            has_end_of_text=has_end_of_text,
+        )
+    tokenizer = AutoTokenizer.from_pretrained(name)
+    if tokenizer.pad_token_id is None:
+        raise ValueError(f"The tokenizer {name!r} has no padding token. Add one and save it.")
+    set_training_length(tokenizer, data_args.max_length)
+    return tokenizer
+
+
+def create_model(
+    tokenizer: PreTrainedTokenizerBase,
+    label_names: list[str],
+    problem_type: ProblemType,
+    model_args: ModelArguments,
+    args: TrainArguments,
+    given: set[str],
+) -> RNNForSequenceClassification:
+    """Return a new model, or the checkpoint's with as many labels as the data has."""
+    labels: dict[str, Any] = {
+        "problem_type": problem_type,
+        "id2label": dict(enumerate(label_names)),
+        "label2id": {name: index for index, name in enumerate(label_names)},
+    }
+    settings = asdict(model_args)
+    if args.model_name_or_path is None:
+        settings["vocab_size"] = len(tokenizer)
+        return RNNForSequenceClassification(
+            RNNConfig(
+                **settings,
+                **labels,
+                pad_token_id=tokenizer.pad_token_id,
+                unk_token_id=tokenizer.unk_token_id,
+            )
+        )
+    config = AutoConfig.from_pretrained(args.model_name_or_path)
+    is_language_model = (config.architectures or ["?"])[0] == RNNForCausalLM.__name__
+    changeable = CHANGEABLE | PART_OF_THE_HEAD if is_language_model else CHANGEABLE
+    check_checkpoint(config, args, settings, given, changeable, len(tokenizer))
+    if is_language_model:
+        PartialState().print(f"{args.model_name_or_path} is a language model: its encoder gets a new classifier.")
+    model: RNNForSequenceClassification = RNNForSequenceClassification.from_pretrained(
+        args.model_name_or_path,
+        use_safetensors=True,
+        ignore_mismatched_sizes=config.num_labels != len(label_names),
+        # training goes on from weights that were divided, and leaves nothing of that
+        calibration_temperature=1.0,
+        **labels,
+        **{name: settings[name] for name in given & changeable},
+    )
+    return model
+
+
+def check_checkpoint(
+    config: PreTrainedConfig,
+    args: TrainArguments,
+    settings: dict[str, Any],
+    given: set[str],
+    changeable: set[str],
+    num_tokens: int,
+) -> None:
+    """Refuse a checkpoint that this family, a flag or the tokenizer does not fit."""
+    if not isinstance(config, RNNConfig):
+        raise ValueError(f"{args.model_name_or_path!r} is a {config.model_type!r} model, not one of this family.")
+    for name in given & settings.keys() - {"vocab_size"}:
+        if name not in changeable and getattr(config, name) != settings[name]:
+            raise ValueError(
+                f"`--{name} {settings[name]}` contradicts the checkpoint's {getattr(config, name)}. Leave it out."
+            )
+    if num_tokens > config.vocab_size:
+        raise ValueError(
+            f"The tokenizer has {num_tokens} tokens but the checkpoint's `vocab_size` is {config.vocab_size}. "
+            "Leave out `--tokenizer_name_or_path`."
+        )
+
+
+def place_word_vectors(
+    model: RNNPreTrainedModel, tokenizer: PreTrainedTokenizerBase, data_args: DataArguments
+) -> None:
+    """Let the words of a model begin with pretrained vectors, if a file of them was named."""
+    if data_args.word_vectors is not None:
+        vectors = read_word_vectors(data_args.word_vectors, tokenizer.get_vocab())
+        embeddings: Any = model.get_input_embeddings()
+        initialize_embeddings(embeddings.weight, vectors, padding_idx=embeddings.padding_idx)
+        PartialState().print(f"{data_args.word_vectors}: {vectors}")
+
+
+class Prepared(NamedTuple):
+    """What a run begins with."""
+
+    dataset: DatasetDict
+    tokenizer: PreTrainedTokenizerBase
+    model: RNNForSequenceClassification
+    label_names: list[str]
+    problem_type: ProblemType
+    recipe: dict[str, Any]
+    texts: DatasetDict
+
+
+def prepare(model_args: ModelArguments, data_args: DataArguments, args: TrainArguments, given: set[str]) -> Prepared:
+    """Return encoded rows, their tokenizer, the model, and every argument of the run as a recipe."""
+    RNNConfig(**asdict(model_args))  # a wrong value is told before any data is read
+    if data_args.dataset_name is None and not data_args.has_files:
+        data_args.dataset_name = DEFAULT_DATASET
+    known_labels = None
+    if args.model_name_or_path is not None:
+        known_labels = list(AutoConfig.from_pretrained(args.model_name_or_path).id2label.values())
+    with PartialState().main_process_first():  # the others read what it has cached
+        texts = load_data(data_args, args, known_labels)
+        tokenizer = load_tokenizer(texts, model_args, data_args, args)
+        dataset = encode_dataset(texts, tokenizer, data_args.max_length)
+    label_names, problem_type = label_names_of(texts["train"]), problem_type_of(texts["train"])
+    model = create_model(tokenizer, label_names, problem_type, model_args, args, given)
+    place_word_vectors(model, tokenizer, data_args)
+
+    # the recipe says what the model became: a checkpoint's sizes, the vocabulary that was found
+    model_args = ModelArguments(**{name: getattr(model.config, name) for name in asdict(model_args)})
+    recipe = as_recipe(model_args, data_args, args)
+    return Prepared(dataset, tokenizer, model, label_names, problem_type, recipe, texts)
+
+
+def training_loss(
+    rows: Dataset, label_names: list[str], problem_type: ProblemType, args: TrainArguments, device: torch.device
+) -> Loss:
+    """Return the loss of the problem, smoothed and weighted as the arguments say."""
+    labels = np.asarray(rows.with_format("numpy")["labels"][:]) if args.class_weights else np.empty(0)
+    weights = class_weights_of(args.class_weights, labels, label_names, problem_type)
+    return create_loss(
+        problem_type,
+        label_smoothing=args.label_smoothing_factor,
+        class_weights=None if weights is None else weights.to(device),
+    )
+
+
+def create_loader(
+    rows: EncodedRows, sampler: BatchSampler, pad_token_id: int, num_workers: int, accelerator: Accelerator
+) -> DataLoader[Any]:
+    """Return the prepared batches of one split."""
+    loader = DataLoader(
+        rows,
+        batch_sampler=sampler,
+        collate_fn=PaddingCollator(pad_token_id),  # type: ignore[arg-type]  # of a batch, not of a list
+        num_workers=num_workers,
+        # making an iterator draws from a generator; the global one belongs to dropout
+        generator=torch.Generator(),
+    )
+    # batches are on the CPU as they are
+    prepared: DataLoader[Any] = accelerator.prepare(loader, device_placement=[accelerator.device.type != "cpu"])
+    return prepared
+
+
+def create_loaders(
+    dataset: DatasetDict, tokenizer: PreTrainedTokenizerBase, args: TrainArguments, accelerator: Accelerator
+) -> tuple[dict[str, DataLoader[Any]], BatchSampler]:
+    """Return the prepared batches of every split, and the sampler of the training batches."""
+    processes, pad_token_id = accelerator.num_processes, tokenizer.pad_token_id
+    sampler_type = {"group_by_length": LengthGroupedBatchSampler, "random": RandomBatchSampler}
+    loaders, train_sampler = {}, None
+    for split, rows in ((split, EncodedRows(dataset[split])) for split in dataset):
+        if split == "train":
+            sampler = train_sampler = sampler_type[args.train_sampling_strategy](
+                rows.lengths, args.per_device_train_batch_size * processes, args.seed
+            )
+            sampler.fill_last_batch = processes > 1  # every process needs its part
+        else:
+            sampler = SortedBatchSampler(rows.lengths, args.per_device_eval_batch_size * processes)
+        loaders[split] = create_loader(rows, sampler, pad_token_id, args.dataloader_num_workers, accelerator)
+    assert train_sampler is not None
+    return loaders, train_sampler
