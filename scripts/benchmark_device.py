@@ -88,6 +88,7 @@ class DeviceBenchmark(Benchmark):
         with tempfile.TemporaryDirectory() as folder:
             argv = [str(RECIPES / self.args.recipe / "recipe.yaml"), "--max_steps", str(self.args.num_steps)]
             argv += ["--output_dir", str(Path(folder) / "run"), "--validation_size", "0", "--eval_strategy", "no"]
+            argv += ["--temperature_scaling", "false"]
             argv += ["--bf16"] if self.args.bf16 else []
             argv += ["--use_cpu"] if self.device.type == "cpu" else []
             argv += [] if self.args.dataset_name is None else ["--dataset_name", self.args.dataset_name]

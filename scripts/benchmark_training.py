@@ -201,6 +201,7 @@ class TrainBenchmark(Benchmark):
         """Return the command line of the training script for a few steps of a recipe."""
         argv = [str(RECIPES / name / "recipe.yaml"), "--max_steps", str(self.num_steps(name)), "--use_cpu"]
         argv += ["--output_dir", str(Path(folder) / "run"), "--validation_size", "0", "--eval_strategy", "no"]
+        argv += ["--temperature_scaling", "false"]
         if self.args.dataset_name is not None:
             argv += ["--dataset_name", self.args.dataset_name]
         return [*argv, "--optim", self.args.optim] if name in LESSON_SPEEDUPS else argv

@@ -111,7 +111,7 @@ def test_the_rows_are_those_that_the_recipe_trains_on(tmp_path: Path, capsys: py
 )
 def test_a_mistake_of_the_user_is_one_line(capsys: pytest.CaptureFixture[str], argv: list[str], message: str) -> None:
     with pytest.raises(SystemExit, match="2"):
-        script.main([*TINY_RUN, *argv])
+        script.main([*TINY_RUN, "--models", "tfidf", *argv])
     line = last_line(capsys.readouterr().err)
     assert line.startswith("baselines.py: error: ")
     assert message in line

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from rnn_hf.reporting.hub import OPTIONAL_FILES, REQUIRED_FILES
 from rnn_hf.training.arguments import NOT_PART_OF_THE_RUN
-from scripts import push_to_hub
+from scripts import preparation, push_to_hub
 from scripts import train as train_script
 from tests import local_hub
 from tests.conftest import TINY_RUN
@@ -280,7 +280,7 @@ def test_training_does_not_begin_where_it_could_not_push(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delenv("HF_TOKEN")
-    monkeypatch.setattr(train_script, "load_data", lambda *_: pytest.fail("it reads the data"))
+    monkeypatch.setattr(preparation, "load_data", lambda *_: pytest.fail("it reads the data"))
     with pytest.raises(SystemExit, match="2"):
         train_script.main([*TINY_RUN, "--output_dir", str(tmp_path / "run"), *argv])
     assert message in capsys.readouterr().err
