@@ -7,7 +7,6 @@ is left open, fastText's learning rate and epochs and the machine's penalty, is 
 split; the test split is read once. fastText is in the extra `benchmark`.
 """
 
-import json
 import re
 import sys
 import tempfile
@@ -28,7 +27,7 @@ from sklearn.svm import LinearSVC
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 from rnn_hf.data.labels import problem_type_of
-from rnn_hf.reporting.command_line import ScriptParser, check_folder_of, user_errors, written_beside
+from rnn_hf.reporting.command_line import ScriptParser, check_folder_of, user_errors, write_json
 from rnn_hf.reporting.seeds import percent
 from rnn_hf.training.arguments import DataArguments, ModelArguments, TrainArguments
 from scripts.preparation import load_data
@@ -267,8 +266,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         print(f"{TITLES[model]:<16} {percent([run['test_accuracy'] for run in of_model])}  ({'; '.join(settings)})")
     result = {"settings": settings_of(data_args, args), "runs": runs}
     if args.output_file is not None:
-        with written_beside(Path(args.output_file)) as beside:
-            beside.write_text(json.dumps(result, indent=2) + "\n")
+        write_json(Path(args.output_file), result)
         print(f"Written: {args.output_file}")
     return result
 

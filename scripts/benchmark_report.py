@@ -1,6 +1,5 @@
 """How the benchmark takes turns, and how it shows and writes what it measured."""
 
-import json
 import os
 import platform
 import statistics
@@ -16,7 +15,7 @@ import torch
 from accelerate.utils import tqdm
 
 import rnn_hf
-from rnn_hf.reporting.command_line import written_beside
+from rnn_hf.reporting.command_line import write_json
 
 PACKAGES = (
     "torch", "transformers", "tokenizers", "accelerate", "datasets", "numpy", "scikit-learn",
@@ -158,8 +157,7 @@ class Benchmark:
 
 def write_report(path: Path, report: dict[str, Any]) -> None:
     """Write a report as JSON."""
-    with written_beside(path) as beside:
-        beside.write_text(json.dumps(report, indent=2) + "\n")
+    write_json(path, report)
 
 
 def take_turns(contestants: Mapping[str, Callable[[], float]], rounds: int, desc: str) -> dict[str, Spread]:

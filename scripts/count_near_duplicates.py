@@ -23,8 +23,8 @@ from scipy.sparse import csr_matrix
 
 from rnn_hf.data.loading import load_text_dataset
 from rnn_hf.data.memory import iterate_texts
-from rnn_hf.reporting.command_line import ScriptParser, check_folder_of, user_errors, written_beside
-from rnn_hf.training.arguments import check_domains, flag
+from rnn_hf.reporting.command_line import ScriptParser, check_folder_of, user_errors, write_json
+from rnn_hf.training.arguments import RowArguments, check_domains, flag
 
 SHINGLE_SIZE = 3
 CHUNK_SIZE = 4096  # training rows that are compared together
@@ -32,23 +32,9 @@ EXACT = "exact"
 
 
 @dataclass
-class CopyArguments:
+class CopyArguments(RowArguments):
     """Which rows are compared."""
 
-    dataset_name: str | None = flag(
-        None, "Dataset on the Hub, folder in its layout, or `demo` (generated). Default: fancyzhx/ag_news."
-    )
-    dataset_config_name: str | None = flag(None, "Configuration of the dataset.")
-    train_file: str | None = flag(None, "Training rows: .csv, .tsv, .jsonl, .json or .parquet.")
-    validation_file: str | None = flag(None, "Validation rows, likewise.")
-    test_file: str | None = flag(None, "Test rows, likewise.")
-    text_column_names: list[str] | None = field(
-        default=None, metadata={"help": "Columns of the text, joined by a blank. Default: `text`, or the only one."}
-    )
-    label_column_name: str = flag("label", "Column of the label.")
-    validation_size: float = flag(
-        0.05, "Share of the training rows cut off for validation where no such split exists.", at_least=0, below=1
-    )
     seed: int = flag(42, "Seed of the validation split.", at_least=0)
     splits: list[str] = field(
         default_factory=lambda: ["test"],
@@ -220,8 +206,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     given = {name: value for name, value in settings.items() if value is not None}
     result = {"settings": given, "num_train_examples": len(train), "shingle_size": SHINGLE_SIZE, "splits": splits}
     if args.output_file is not None:
-        with written_beside(Path(args.output_file)) as beside:
-            beside.write_text(json.dumps(result, indent=2) + "\n")
+        write_json(Path(args.output_file), result)
         print(f"Written: {args.output_file}")
     return result
 

@@ -3,7 +3,6 @@
 python scripts/evaluate.py --model_name_or_path runs/ag-news [--dataset_name NAME] [--output_file results.json]
 """
 
-import json
 import sys
 import time
 from collections.abc import Sequence
@@ -18,7 +17,7 @@ from torch.utils.data import DataLoader
 from rnn_hf.data.batching import EncodedRows, PaddingCollator, SortedBatchSampler
 from rnn_hf.data.encoding import encode_dataset
 from rnn_hf.data.loading import load_text_dataset
-from rnn_hf.reporting.command_line import ScriptParser, check_folder_of, user_errors, written_beside
+from rnn_hf.reporting.command_line import ScriptParser, check_folder_of, user_errors, write_json, written_beside
 from rnn_hf.text_classifier import TextClassifier
 from rnn_hf.training.arguments import check_domains, flag
 from rnn_hf.training.metrics import compute_metrics, predict_split
@@ -139,8 +138,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         print(as_table(metrics))
         print(f"\n{len(labels):,} texts in {time.perf_counter() - started:.1f} s")
         if args.output_file is not None:
-            with written_beside(Path(args.output_file)) as beside:
-                beside.write_text(json.dumps(metrics, indent=2) + "\n")
+            write_json(Path(args.output_file), metrics)
             print(f"Written: {args.output_file}")
         if args.figure_file is not None:
             from rnn_hf.reporting.figures import plot_confusion_matrix  # matplotlib is an extra

@@ -18,7 +18,7 @@ from typing import Any
 
 import yaml
 
-from rnn_hf.reporting.command_line import ScriptParser, user_errors, written_beside
+from rnn_hf.reporting.command_line import ScriptParser, user_errors, write_json
 from rnn_hf.reporting.seeds import INTERVAL_NOTE, percent, seed_statistics
 from rnn_hf.training.arguments import (
     NOT_PART_OF_THE_RUN,
@@ -151,14 +151,14 @@ def write_runs(folder: Path, runs: Sequence[Mapping[str, Any]]) -> dict[str, Any
         folder: Where they go; results that lie there are replaced.
         runs: What `all_results.json` holds, of each seed.
     """
-    for stale in folder.glob("all_results*.json"):
-        stale.unlink()
-    for index, run in enumerate(runs):
-        name = "all_results.json" if index == 0 else f"all_results_seed_{run['seed']}.json"
-        (folder / name).write_text(json.dumps(run, indent=2) + "\n")
+    names = ["all_results.json", *(f"all_results_seed_{run['seed']}.json" for run in runs[1:])]
+    for name, run in zip(names, runs, strict=True):
+        write_json(folder / name, run)
+    for file in folder.glob("all_results*.json"):
+        if file.name not in names:
+            file.unlink()
     summary = summarize(runs)
-    with written_beside(folder / "summary.json") as beside:
-        beside.write_text(json.dumps(summary, indent=2) + "\n")
+    write_json(folder / "summary.json", summary)
     return summary
 
 

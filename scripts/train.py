@@ -6,7 +6,6 @@
 A recipe is a YAML file of the same flags; the command line wins over it. `--help` lists them all.
 """
 
-import math
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -26,7 +25,7 @@ from rnn_hf.data.batching import padding_share
 from rnn_hf.reporting.command_line import ScriptParser, user_errors
 from rnn_hf.training.arguments import DataArguments, ModelArguments, TrainArguments
 from rnn_hf.training.metrics import MAIN_METRICS, compute_metrics, num_correct, predict_split
-from rnn_hf.training.optimization import create_optimizer, create_schedule
+from rnn_hf.training.optimization import create_optimizer, create_schedule, num_training_steps
 from rnn_hf.training.runs import Run
 from rnn_hf.training.temperature import effect_of_temperature, fit_temperature, fold_temperature
 from scripts.preparation import Prepared, begin, create_loaders, prepare, training_loss
@@ -173,8 +172,7 @@ def create_run(
         f"{len(sampler.lengths):,} training texts in {len(sampler):,} batches, {len(tokenizer):,} words; "
         f"{100 * padding_share(sampler.lengths, sampler):.1f} % of the positions are padding"
     )
-    steps_per_epoch = math.ceil(len(loaders["train"]) / args.gradient_accumulation_steps)
-    num_steps = args.max_steps if args.max_steps > 0 else math.ceil(args.num_train_epochs * steps_per_epoch)
+    num_steps = num_training_steps(args, len(loaders["train"]))
     optimizer = create_optimizer(model, args, accelerator.device)
     schedule = create_schedule(optimizer, args, num_steps)
     if batch_loss is None:

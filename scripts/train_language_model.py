@@ -38,7 +38,7 @@ from rnn_hf.training.arguments import (
     as_recipe,
 )
 from rnn_hf.training.checkpoints import Checkpoint
-from rnn_hf.training.optimization import create_optimizer, create_schedule
+from rnn_hf.training.optimization import create_optimizer, create_schedule, num_training_steps
 from rnn_hf.training.runs import Run
 from scripts.preparation import CHANGEABLE, begin, check_checkpoint, load_data, load_tokenizer, place_word_vectors
 from scripts.results import finish, round_weights, size_and_versions
@@ -322,8 +322,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
             f"{streams.num_texts:,} training texts, {streams.num_labels:,} tokens in {len(sampler):,} batches, "
             f"{len(tokenizer):,} words"
         )
-        steps_per_epoch = math.ceil(len(loaders["train"]) / args.gradient_accumulation_steps)
-        num_steps = args.max_steps if args.max_steps > 0 else math.ceil(args.num_train_epochs * steps_per_epoch)
+        num_steps = num_training_steps(args, len(loaders["train"]))
         optimizer = create_optimizer(model, args, accelerator.device)
         run = LanguageModelRun(
             args=args,

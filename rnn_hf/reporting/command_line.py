@@ -2,6 +2,7 @@
 
 import copy
 import difflib
+import json
 import os
 import sys
 from argparse import ArgumentParser
@@ -143,6 +144,17 @@ def written_beside(path: Path) -> Iterator[Path]:
         beside.unlink(missing_ok=True)
         raise
     beside.replace(path)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a value as indented JSON; what stood there is replaced by a whole file or not at all.
+
+    Args:
+        path: The file.
+        value: What `json` can write.
+    """
+    with written_beside(path) as beside:
+        beside.write_text(json.dumps(value, indent=2) + "\n")
 
 
 def one_line(error: BaseException) -> str:

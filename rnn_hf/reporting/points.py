@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from .command_line import written_beside
+from .command_line import write_json
 
 Point = dict[str, Any]
 
@@ -43,5 +43,4 @@ class PointFile:
         """Add a point and write the file."""
         self.points.append(point)
         self.points.sort(key=self.order)
-        with written_beside(self.path) as beside:
-            beside.write_text(json.dumps({"settings": self.settings, "points": self.points}, indent=2) + "\n")
+        write_json(self.path, {"settings": self.settings, "points": self.points})

@@ -81,8 +81,8 @@ class ModelArguments:
 
 
 @dataclass
-class DataArguments:
-    """Where texts and labels come from, and how a text becomes tokens."""
+class RowArguments:
+    """Where the rows of the splits come from."""
 
     dataset_name: str | None = flag(
         None, "Dataset on the Hub, folder in its layout, or `demo` (generated). Default: fancyzhx/ag_news."
@@ -95,14 +95,20 @@ class DataArguments:
         default=None, metadata={"help": "Columns of the text, joined by a blank. Default: `text`, or the only one."}
     )
     label_column_name: str = flag("label", "Column of the label.")
+    validation_size: float = flag(
+        0.05, "Share of the training rows cut off for validation where no such split exists.", at_least=0, below=1
+    )
+
+
+@dataclass
+class DataArguments(RowArguments):
+    """Where texts and labels come from, and how a text becomes tokens."""
+
     problem_type: ProblemType | None = flag(
         None,
         "What the labels ask for. Default: numbers with a decimal point, lists, or one class a text, as they are.",
     )
     clean_text: bool = flag(False, "Whether to decode HTML entities and drop tags and stray backslashes.")
-    validation_size: float = flag(
-        0.05, "Share of the training rows cut off for validation where no such split exists.", at_least=0, below=1
-    )
     max_train_samples: int | None = flag(None, "Train on a random sample of this many rows.", at_least=1)
     tokenizer_name_or_path: str | None = flag(None, "Tokenizer to use. Default: one trained on the training rows.")
     tokenizer_type: TokenizerType = flag("word", "What a tokenizer trained here reads: words, or pieces of words.")

@@ -375,6 +375,17 @@ def clip_grad_norm(parameters: Iterable[nn.Parameter], max_norm: float) -> Tenso
     return total_norm
 
 
+def num_training_steps(args: TrainArguments, num_batches: int) -> int:
+    """Return how many steps the optimizer takes.
+
+    Args:
+        args: Steps, or epochs, and how many batches a step has.
+        num_batches: Batches of an epoch.
+    """
+    steps_per_epoch = math.ceil(num_batches / args.gradient_accumulation_steps)
+    return args.max_steps if args.max_steps > 0 else math.ceil(args.num_train_epochs * steps_per_epoch)
+
+
 def create_schedule(optimizer: torch.optim.Optimizer, args: TrainArguments, num_training_steps: int) -> LRScheduler:
     """Return the schedule that `--lr_scheduler_type` names, one step of it for each step of the optimizer.
 
