@@ -27,7 +27,7 @@ from sklearn.svm import LinearSVC
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 from rnn_hf.data.labels import problem_type_of
-from rnn_hf.reporting.command_line import ScriptParser, check_folder_of, user_errors, write_json
+from rnn_hf.reporting.command_line import ScriptParser, check_folder_of, exit_statuses, user_errors, write_json
 from rnn_hf.reporting.seeds import percent
 from rnn_hf.training.arguments import DataArguments, ModelArguments, TrainArguments
 from scripts.preparation import load_data
@@ -242,6 +242,7 @@ def measure(model: str, dataset: DatasetDict, fasttext_epochs: Sequence[int]) ->
     }
 
 
+@exit_statuses("baselines.py")
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     """Train the baselines with all seeds; return what the JSON file holds."""
     with user_errors("baselines.py"):

@@ -28,7 +28,7 @@ from torch.nn.utils.rnn import pad_sequence
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 from rnn_hf.data.loading import load_text_dataset
-from rnn_hf.reporting.command_line import ScriptParser, check_folder_of, user_errors
+from rnn_hf.reporting.command_line import ScriptParser, check_folder_of, exit_statuses, user_errors
 from rnn_hf.text_classifier import TextClassifier, one_thread_each
 from rnn_hf.training.arguments import check_domains, flag
 from scripts import benchmark_peers as peers
@@ -303,6 +303,7 @@ COMMANDS: dict[str, tuple[type, Callable[[Any], Benchmark]]] = {
 }
 
 
+@exit_statuses("benchmark.py")
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     """Run one benchmark and print its table; return what its JSON file holds, or nothing after a profile."""
     started = time.perf_counter()

@@ -23,7 +23,7 @@ from scipy.sparse import csr_matrix
 
 from rnn_hf.data.loading import load_text_dataset
 from rnn_hf.data.memory import iterate_texts
-from rnn_hf.reporting.command_line import ScriptParser, check_folder_of, user_errors, write_json
+from rnn_hf.reporting.command_line import ScriptParser, check_folder_of, exit_statuses, user_errors, write_json
 from rnn_hf.training.arguments import RowArguments, check_domains, flag
 
 SHINGLE_SIZE = 3
@@ -187,6 +187,7 @@ def as_table(splits: dict[str, dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+@exit_statuses("count_near_duplicates.py")
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     """Count the copies; return what the JSON file holds."""
     with user_errors("count_near_duplicates.py"):

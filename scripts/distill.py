@@ -31,7 +31,7 @@ from rnn_hf.data.batching import EncodedRows, SortedBatchSampler
 from rnn_hf.data.encoding import encode_dataset
 from rnn_hf.data.noise import noised_copy
 from rnn_hf.data.tokens import training_length
-from rnn_hf.reporting.command_line import ScriptParser, user_errors, written_beside
+from rnn_hf.reporting.command_line import ScriptParser, exit_statuses, user_errors, written_beside
 from rnn_hf.training.arguments import DataArguments, DistillationArguments, ModelArguments, TrainArguments
 from rnn_hf.training.distillation import DistillationLoss, teacher_columns, teacher_results
 from rnn_hf.training.metrics import predict_split
@@ -172,6 +172,7 @@ def ask_teachers(
     return {split: np.stack([each[split] for each in answers]) for split in answers[0]}
 
 
+@exit_statuses("distill.py")
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     """Train, evaluate and write a student; return what `all_results.json` holds."""
     started = time.perf_counter()

@@ -17,7 +17,14 @@ from torch.utils.data import DataLoader
 from rnn_hf.data.batching import EncodedRows, PaddingCollator, SortedBatchSampler
 from rnn_hf.data.encoding import encode_dataset
 from rnn_hf.data.loading import load_text_dataset
-from rnn_hf.reporting.command_line import ScriptParser, check_folder_of, user_errors, write_json, written_beside
+from rnn_hf.reporting.command_line import (
+    ScriptParser,
+    check_folder_of,
+    exit_statuses,
+    user_errors,
+    write_json,
+    written_beside,
+)
 from rnn_hf.text_classifier import TextClassifier
 from rnn_hf.training.arguments import check_domains, flag
 from rnn_hf.training.metrics import compute_metrics, predict_split
@@ -98,6 +105,7 @@ def as_table(metrics: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+@exit_statuses("evaluate.py")
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     """Evaluate a model; return its metrics."""
     with user_errors("evaluate.py"):

@@ -23,7 +23,7 @@ from accelerate.utils import tqdm
 # run as a file, a script finds its siblings' folder but not its own
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
-from rnn_hf.reporting.command_line import ScriptParser, check_folder_of, user_errors
+from rnn_hf.reporting.command_line import ScriptParser, check_folder_of, exit_statuses, user_errors
 from rnn_hf.reporting.points import Point, PointFile
 from rnn_hf.reporting.seeds import percent
 from rnn_hf.training.arguments import DataArguments, ModelArguments, TrainArguments
@@ -123,6 +123,7 @@ def train_recipe(
     return {name: results[name] for name in KEPT if name in results}
 
 
+@exit_statuses("learning_curve.py")
 def main(argv: Sequence[str] | None = None) -> list[Point]:
     """Measure the points that are missing; return all."""
     with user_errors("learning_curve.py"):

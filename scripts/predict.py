@@ -17,7 +17,7 @@ from typing import IO
 import numpy as np
 from accelerate.utils import tqdm
 
-from rnn_hf.reporting.command_line import ScriptParser, user_errors, written_beside
+from rnn_hf.reporting.command_line import ScriptParser, exit_statuses, user_errors, written_beside
 from rnn_hf.text_classifier import TextClassifier
 
 
@@ -82,6 +82,7 @@ def answers(
         yield line + "}\n"
 
 
+@exit_statuses("predict.py")
 def main(argv: Sequence[str] | None = None) -> None:
     """Classify texts and write one JSON object for each."""
     started = time.perf_counter()

@@ -6,10 +6,11 @@ python scripts/push_to_hub.py runs/ag-news OWNER/NAME [--private] [--revision BR
 import sys
 from collections.abc import Sequence
 
-from rnn_hf.reporting.command_line import ScriptParser, user_errors
+from rnn_hf.reporting.command_line import ScriptParser, exit_statuses, user_errors
 from rnn_hf.reporting.hub import files_to_push, push_folder
 
 
+@exit_statuses("push_to_hub.py")
 def main(argv: Sequence[str] | None = None) -> str | None:
     """Push a folder; return the address of the commit."""
     with user_errors("push_to_hub.py"):

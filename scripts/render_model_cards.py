@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from rnn_hf.reporting.command_line import ScriptParser, user_errors
+from rnn_hf.reporting.command_line import ScriptParser, exit_statuses, user_errors
 from rnn_hf.reporting.model_card import write_model_card
 from rnn_hf.training.arguments import argument_types, as_recipe
 
@@ -37,6 +37,7 @@ def described(folder: Path) -> dict[str, Any]:
     }
 
 
+@exit_statuses("render_model_cards.py")
 def main(argv: Sequence[str] | None = None) -> None:
     """Render the cards that were named, or all."""
     names = sys.argv[1:] if argv is None else list(argv)

@@ -9,6 +9,7 @@ Each seed is a run of `train.py` in a folder of its own, `seed_42` and so on. `s
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -18,7 +19,7 @@ from typing import Any
 
 import yaml
 
-from rnn_hf.reporting.command_line import ScriptParser, user_errors, write_json
+from rnn_hf.reporting.command_line import ScriptParser, exit_statuses, user_errors, write_json
 from rnn_hf.reporting.seeds import INTERVAL_NOTE, percent, seed_statistics
 from rnn_hf.training.arguments import (
     NOT_PART_OF_THE_RUN,
@@ -116,12 +117,31 @@ def train_seed(recipe_file: Path, seed: int, folder: Path, *flags: str) -> dict[
         command = [sys.executable, str(TRAIN), str(recipe_file), "--seed", str(seed), "--output_dir", str(folder)]
         has_checkpoint = any((folder / CHECKPOINTS).glob("step-*"))
         command += ["--resume_from_checkpoint", "latest"] if has_checkpoint else ["--overwrite_output_dir"]
-        status = subprocess.run([*command, *flags], check=False).returncode
+        status = run_to_its_end([*command, *flags])
         if status != 0:
             # a signal comes as a negative number; a shell counts it from 128
             sys.exit(status if status > 0 else 128 - status)
     results: dict[str, Any] = json.loads(results_file.read_text())
     return results
+
+
+def run_to_its_end(command: Sequence[str]) -> int:
+    """Run a command, which SIGINT and SIGTERM are passed on to, and return what it ends with.
+
+    Args:
+        command: A program and its arguments.
+    """
+    # in a group of its own, it does not hear of the terminal's Ctrl-C a second time
+    process = subprocess.Popen(command, process_group=0)
+    before = {
+        number: signal.signal(number, lambda number, frame: process.send_signal(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        return process.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def summarize(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -177,6 +197,7 @@ def shown(summary: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+@exit_statuses("run_recipe.py")
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     """Train all seeds; return what `summary.json` holds."""
     with user_errors("run_recipe.py"):

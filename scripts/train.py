@@ -22,7 +22,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 from rnn_hf.configuration_rnn import ProblemType
 from rnn_hf.data.batching import padding_share
-from rnn_hf.reporting.command_line import ScriptParser, user_errors
+from rnn_hf.reporting.command_line import ScriptParser, exit_statuses, user_errors
 from rnn_hf.training.arguments import DataArguments, ModelArguments, TrainArguments
 from rnn_hf.training.metrics import MAIN_METRICS, compute_metrics, num_correct, predict_split
 from rnn_hf.training.optimization import create_optimizer, create_schedule, num_training_steps
@@ -48,29 +48,26 @@ class ClassifierRun(Run):
         super().__post_init__()
         self.main_metric = MAIN_METRICS[self.problem_type]
         self.test_logits: np.ndarray | None = None
-        # losses, logits and labels since the last look at them; looking waits for the device
-        self.unread: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
+        # logits and labels since the last look at them; looking waits for the device
+        self.unread: list[tuple[torch.Tensor, torch.Tensor]] = []
 
     def loss_of(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         """Return the loss of one batch of training, and note what `read_counts` will count."""
         logits = self.model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits.float()
         loss = self.loss(logits, batch)
-        self.unread.append((loss.detach(), logits.detach(), batch["labels"]))
+        self.note_loss(loss, len(logits))
+        self.unread.append((logits.detach(), batch["labels"]))
         return loss
 
     def read_counts(self) -> None:
         """Add what was counted on all devices to the state, and show it."""
-        counts = torch.zeros(3, device=self.accelerator.device)
-        if self.unread:
-            losses, logits, labels = zip(*self.unread, strict=True)
-            sizes = torch.tensor([len(batch) for batch in labels], device=counts.device)
-            correct = num_correct(torch.cat(logits), torch.cat(labels), self.problem_type)
-            counts = torch.stack([(torch.stack(losses) * sizes).sum(), correct, sizes.sum()])
-        self.unread.clear()
-        loss_sum, num_right, seen = self.accelerator.reduce(counts, reduction="sum").tolist()
         state = self.state
-        state.loss_sum, state.correct = state.loss_sum + loss_sum, state.correct + round(num_right)
-        state.seen, state.num_texts = state.seen + round(seen), state.num_texts + round(seen)
+        self.read_losses()
+        if self.unread:
+            logits, labels = zip(*self.unread, strict=True)
+            self.unread.clear()
+            correct = num_correct(torch.cat(logits), torch.cat(labels), self.problem_type)
+            state.correct += round(self.accelerator.reduce(correct, reduction="sum").item())
         if state.seen:
             self.progress.set_postfix_str(
                 f"loss {state.loss_sum / state.seen:.3f}, {self.running_accuracy(', ')}"
@@ -97,6 +94,7 @@ class ClassifierRun(Run):
         """Measure the validation split, and keep the weights if they are the best so far."""
         if not self.evaluates:
             return
+        self.read_counts()
         state = self.state
         logits, labels = predict_split(self.model, self.loaders["validation"], self.accelerator)
         self.model.train()
@@ -104,7 +102,7 @@ class ClassifierRun(Run):
         metric = metrics[self.main_metric]
         self.record({f"validation_{self.main_metric}": metric, "validation_loss": metrics["loss"]})
         self.progress.write(f"step {state.step} | validation {self.main_metric} {metric:.4f}")
-        self.keep_if_best(metric)
+        self.keep_if_best(metric, metrics["loss"])
 
     def finish_weights(self) -> None:
         """Fold the temperature in, if that was asked for, and round the weights to what they are saved in."""
@@ -199,6 +197,7 @@ def create_run(
     return run
 
 
+@exit_statuses("train.py")
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     """Train, evaluate and write a model; return what `all_results.json` holds."""
     started = time.perf_counter()

@@ -30,7 +30,7 @@ from rnn_hf import RNNCache, RNNConfig, RNNForCausalLM
 from rnn_hf.data.encoding import encode_dataset
 from rnn_hf.data.loading import DEFAULT_DATASET
 from rnn_hf.data.streams import StreamSampler, TokenStreams
-from rnn_hf.reporting.command_line import ScriptParser, user_errors
+from rnn_hf.reporting.command_line import ScriptParser, exit_statuses, user_errors
 from rnn_hf.training.arguments import (
     DataArguments,
     LanguageModelArguments,
@@ -139,8 +139,6 @@ class LanguageModelRun(Run):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.cache = RNNCache()
-        # sums of losses and numbers of labels since the last look at them; looking waits for the device
-        self.unread: list[torch.Tensor] = []
 
     @property
     def has_little_work(self) -> bool:
@@ -156,28 +154,24 @@ class LanguageModelRun(Run):
             cache=cache,
             output_logits=False,
         ).loss
-        self.unread.append(torch.stack([loss.detach() * batch["num_labels"], batch["num_labels"]]))
         return loss
 
     def loss_of(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         """Return the loss of one piece of all streams, which go on from the piece before it."""
         if self.state.batch == 0:
-            self.cache = RNNCache()
-        return self.read(batch, self.cache)
+            self.forget_batches()
+        loss = self.read(batch, self.cache)
+        self.note_loss(loss, batch["num_labels"])
+        return loss
 
-    def sums(self) -> tuple[float, int]:
-        """Return the sum of the losses that were not yet looked at, on all devices, and the number of their labels."""
-        sums = torch.stack([torch.zeros(2, device=self.accelerator.device), *self.unread]).double().sum(dim=0)
-        self.unread.clear()
-        loss_sum, num_labels = self.accelerator.reduce(sums, reduction="sum").tolist()
-        return loss_sum, round(num_labels)
+    def forget_batches(self) -> None:
+        """Forget what the model remembers of the streams."""
+        self.cache = RNNCache()
 
     def read_counts(self) -> None:
         """Add what was counted on all devices to the state, and show it."""
+        self.read_losses()
         state = self.state
-        loss_sum, num_labels = self.sums()
-        state.loss_sum, state.seen = state.loss_sum + loss_sum, state.seen + num_labels
-        state.num_texts += num_labels
         if state.seen:
             speed = state.num_texts / max(state.train_runtime, 1e-9)
             perplexity = perplexity_of(state.loss_sum / state.seen)
@@ -202,14 +196,16 @@ class LanguageModelRun(Run):
         self.read_counts()
         self.model.eval()
         cache = RNNCache()
-        for batch in self.loaders["validation"]:
-            self.read(batch, cache)
+        pieces = [
+            torch.stack([self.read(batch, cache) * batch["num_labels"], batch["num_labels"]])
+            for batch in self.loaders["validation"]
+        ]
         self.model.train()
-        loss_sum, num_labels = self.sums()
+        loss_sum, num_labels = self.accelerator.reduce(torch.stack(pieces), reduction="sum").double().sum(0).tolist()
         loss = loss_sum / num_labels
         self.record({"validation_perplexity": perplexity_of(loss), "validation_loss": loss})
         self.progress.write(f"step {self.state.step} | validation perplexity {perplexity_of(loss):.2f}")
-        self.keep_if_best(-loss)
+        self.keep_if_best(-loss, loss)
 
     def stream_state(self) -> dict[str, torch.Tensor]:
         """Return what the model remembers of the streams of this process."""
@@ -220,7 +216,7 @@ class LanguageModelRun(Run):
     def resume(self, checkpoint: Checkpoint) -> None:
         """Go on from a checkpoint as if nothing had happened."""
         super().resume(checkpoint)
-        states = checkpoint.stream_states(self.accelerator.process_index)
+        states = checkpoint.stream_states(self.accelerator.process_index, self.accelerator.num_processes)
         if states:
             device = self.accelerator.device
             cell_state = states.get("cell_state")
@@ -306,6 +302,7 @@ Fine-tune it with
     )
 
 
+@exit_statuses("train_language_model.py")
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     """Train, evaluate and write a language model; return what `all_results.json` holds."""
     started = time.perf_counter()

@@ -32,7 +32,7 @@ from transformers.trainer_utils import get_last_checkpoint
 # the scripts find one another from the clone
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
-from rnn_hf.reporting.command_line import ScriptParser, user_errors
+from rnn_hf.reporting.command_line import ScriptParser, exit_statuses, user_errors
 from rnn_hf.training.arguments import DataArguments, ModelArguments, TrainArguments
 from rnn_hf.training.checkpoints import CHECKPOINTS
 from rnn_hf.training.metrics import MAIN_METRICS, compute_metrics
@@ -99,6 +99,7 @@ def checkpoint_of(args: TrainArguments) -> str | None:
     return name
 
 
+@exit_statuses("train_with_trainer.py")
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     """Train, evaluate and write a model; return what `all_results.json` holds."""
     started = time.perf_counter()

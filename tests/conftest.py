@@ -17,6 +17,8 @@ from transformers.utils.logging import warning_once
 
 from tests import local_hub
 
+ROOT = Path(__file__).parents[1]
+TORCHRUN = ("torch.distributed.run", "--standalone", "--nproc_per_node", "2")
 TINY_RUN = [
     "--dataset_name", "demo", "--max_train_samples", "400", "--embedding_size", "16", "--hidden_size", "8",
     "--num_train_epochs", "1", "--per_device_train_batch_size", "64", "--use_cpu",
@@ -42,6 +44,28 @@ def in_new_process(code: str, *arguments: str, **environment: str) -> subprocess
         text=True,
         timeout=120,
     )
+
+
+def weights(folder: Path) -> bytes:
+    return (folder / "model.safetensors").read_bytes()
+
+
+def run_script(
+    *argv: str, launcher: tuple[str, ...] = (sys.executable,), **env: str
+) -> subprocess.CompletedProcess[str]:
+    """Run the training script in a process of its own."""
+    return subprocess.run(
+        [*launcher, str(ROOT / "scripts" / "train.py"), *argv],
+        env=os.environ | env,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def last_line(text: str) -> str:
+    """Return the last line a person sees; a progress bar rewrites its own."""
+    return text.strip().splitlines()[-1].split("\r")[-1]
 
 
 @contextmanager

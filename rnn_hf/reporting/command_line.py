@@ -1,24 +1,42 @@
-"""One way for every script to read its arguments and to show an error of its user."""
+"""One way for every script to read its arguments, to show an error, and to end.
+
+| exit status | what happened |
+|---|---|
+| 0 | all that was asked for is done |
+| 1 | a defect of this package, with its traceback |
+| 2 | something that its user can mend: arguments, data, a model, a full disk; one line says what |
+| 3 | training left the finite numbers; one line says at which step, and where the last good checkpoint is |
+| 130, 143 | SIGINT or SIGTERM; a run in training has written a checkpoint, and one line says how to go on |
+"""
 
 import copy
 import difflib
+import errno
+import functools
 import json
 import os
+import signal
 import sys
 from argparse import ArgumentParser
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import Field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NoReturn
+from typing import Any, NoReturn, ParamSpec, TypeVar
 
 import yaml
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import HfArgumentParser
 
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
+
 USER_ERROR_STATUS = 2
+
+# What an operating system says where there is no room for a file, or no right to write it
+_UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
 
 
 class ScriptParser(HfArgumentParser):
@@ -111,9 +129,55 @@ def user_errors(script: str) -> Iterator[None]:
     try:
         yield
     except (ValueError, OSError, StrictDataclassError, SafetensorError) as error:
-        if int(os.environ.get("RANK", "0")) == 0:
-            print(f"{script}: error: {one_line(error)}", file=sys.stderr)
-        sys.exit(USER_ERROR_STATUS)
+        leave(script, one_line(error), USER_ERROR_STATUS)
+
+
+def leave(script: str, message: str, status: int) -> NoReturn:
+    """Exit with one line, which the first of several processes prints.
+
+    Args:
+        script: Name of the script, which the line begins with.
+        message: What happened, and what to do.
+        status: One of the exit statuses listed above.
+    """
+    if int(os.environ.get("RANK", "0")) == 0:
+        print(f"{script}: {'error: ' if status < signal.SIGHUP + 128 else ''}{message}", file=sys.stderr)
+    sys.exit(status)
+
+
+def exit_statuses(script: str) -> Callable[[Callable[Parameters, Result]], Callable[Parameters, Result]]:
+    """Let a script's `main` end with one line and the exit status for it, wherever it is interrupted or runs dry.
+
+    An exception that carries an `exit_status` of its own, as those of a stopped run do, ends with that.
+
+    Args:
+        script: Name of the script, which the line begins with.
+    """
+
+    def decorate(main: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+        @functools.wraps(main)
+        def wrapped(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
+            try:
+                return main(*args, **kwargs)
+            except KeyboardInterrupt:
+                leave(script, "Stopped by SIGINT.", 128 + signal.SIGINT)
+            except Exception as error:
+                status = getattr(error, "exit_status", USER_ERROR_STATUS if cannot_write(error) else None)
+                if status is None:
+                    raise
+                leave(script, one_line(error), status)
+
+        return wrapped
+
+    return decorate
+
+
+def cannot_write(error: Exception) -> bool:
+    """Return whether an error says that there is no room for a file, or no right to write it."""
+    if isinstance(error, SafetensorError):
+        # it has the number in its text only
+        return any(f"os error {number})" in str(error) for number in _UNWRITABLE)
+    return isinstance(error, OSError) and error.errno in _UNWRITABLE
 
 
 def check_folder_of(name: str, file: str | None) -> None:

@@ -159,6 +159,9 @@ class TrainArguments:
     adam_beta2: float = flag(0.999, "Adam's second decay rate.", at_least=0, below=1)
     adam_epsilon: float = flag(1e-8, "Adam's epsilon.", above=0)
     max_grad_norm: float = flag(1.0, "Norm to which gradients are clipped; 0: never.", at_least=0)
+    skip_nonfinite_steps: bool = flag(
+        False, "Whether a step whose gradient is not finite is left out. Default: it ends the run."
+    )
     gradient_accumulation_steps: int = flag(1, "Batches per optimizer step.", at_least=1)
     label_smoothing_factor: float = flag(0.0, "Share of each label spread over all classes.", at_least=0, below=1)
     class_weights: list[str] | None = field(
@@ -305,8 +308,8 @@ def argument_types(recipe: Path) -> tuple[type, ...]:
 # What may differ between a run and the one that resumes it: where and how it reports and saves, not what it computes
 NOT_PART_OF_THE_RUN = {
     "output_dir", "overwrite_output_dir", "resume_from_checkpoint", "save_strategy", "save_steps", "save_total_limit",
-    "logging_steps", "report_to", "dataloader_num_workers", "push_to_hub", "hub_model_id", "hub_private_repo",
-    "hub_revision", "num_generated_texts",
+    "logging_steps", "report_to", "dataloader_num_workers", "per_device_eval_batch_size", "push_to_hub",
+    "hub_model_id", "hub_private_repo", "hub_revision", "num_generated_texts",
 }  # fmt: skip
 
 

@@ -1,12 +1,13 @@
 """The state of a run: written whole, verified, resumed.
 
-A checkpoint is a folder of safetensors and JSON files; nothing in it is a pickle. It is written beside its place and
-renamed, so a killed run leaves either the whole of it or nothing. `state.json` holds the SHA-256 of every other file,
-and is what a reader checks before it trusts them.
+A checkpoint is a folder of safetensors and JSON files; nothing in it is a pickle. It is written beside its place,
+flushed to the disk and renamed, so a killed run leaves either the whole of it or nothing. `sha256.json` holds the
+SHA-256 of every other file, and is what a reader checks before it trusts them.
 """
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 CHECKPOINTS = "checkpoints"
 PREFIX = "step-"
+DIGESTS = "sha256.json"
 
 
 @dataclass
@@ -59,17 +61,38 @@ class RunState:
 
 @contextmanager
 def written_whole(folder: Path) -> Iterator[Path]:
-    """Give an empty folder to write into, and rename it to `folder` once everything is written.
+    """Give an empty folder to write into, and rename it to `folder` once everything is written and on the disk.
 
     Args:
-        folder: Where the files stand at the end; what stood there before is replaced.
+        folder: Where the files stand at the end; what stood there before is replaced. An error leaves it as it was.
     """
-    beside = folder.with_name(f".{folder.name}.tmp")
-    shutil.rmtree(beside, ignore_errors=True)
+    beside, before = (folder.with_name(f".{folder.name}.{kind}") for kind in ("tmp", "old"))
+    for leftover in (beside, before):
+        shutil.rmtree(leftover, ignore_errors=True)
     beside.mkdir(parents=True)
-    yield beside
-    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        yield beside
+        for path in (*beside.rglob("*"), beside):
+            _flush(path)
+    except BaseException:
+        shutil.rmtree(beside, ignore_errors=True)
+        raise
+    if folder.exists():
+        folder.rename(before)
     beside.rename(folder)
+    _flush(folder.parent)
+    shutil.rmtree(before, ignore_errors=True)
+
+
+def _flush(path: Path) -> None:
+    """Wait until a file or a folder is on the disk, where the system can do so."""
+    if os.name == "nt":
+        return  # a folder cannot be opened there
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def publish(files: Path, folder: Path) -> None:
@@ -125,7 +148,9 @@ def save_checkpoint(
     stream_states: list[dict[str, Tensor]] | None = None,
     total_limit: int | None = None,
 ) -> Path:
-    """Write a checkpoint into `run_folder` and remove those beyond the limit.
+    """Write a checkpoint into `run_folder`, and remove those beyond the limit and those of later steps.
+
+    Later ones are left from a run that was taken up again at an earlier step; they are damaged, or no longer wanted.
 
     Args:
         run_folder: The run's `--output_dir`.
@@ -157,7 +182,7 @@ def save_checkpoint(
         files["best_model.safetensors"] = dict(best_weights)
     if stream_states is not None:
         files["streams.safetensors"] = by_rank(stream_states)
-    folder = run_folder / CHECKPOINTS / f"{PREFIX}{state.step:08d}"
+    folder = checkpoint_folder(run_folder, state.step)
     with written_whole(folder) as beside:
         save_model(model, str(beside / "model.safetensors"))  # weights that are shared only once
         for name, content in files.items():
@@ -169,15 +194,24 @@ def save_checkpoint(
                     "arguments": dict(arguments),
                     "param_groups": optimizer_state["param_groups"],
                     "schedule": schedule.state_dict(),
-                    "sha256": {name: _sha256(beside / name) for name in ("model.safetensors", *files)},
+                    "num_processes": len(generators),
                 },
                 indent=1,
             )
         )
-    if total_limit is not None:
-        for old in _steps(run_folder)[:-total_limit]:
-            shutil.rmtree(old)
+        digests = {file.name: _sha256(file) for file in sorted(beside.iterdir())}
+        (beside / DIGESTS).write_text(json.dumps(digests, indent=1))
+    earlier = [other for other in _steps(run_folder) if other.name < folder.name]
+    later = [other for other in _steps(run_folder) if other.name > folder.name]
+    surplus = earlier if total_limit == 1 else earlier[: 1 - total_limit] if total_limit is not None else []
+    for other in (*surplus, *later):
+        shutil.rmtree(other)
     return folder
+
+
+def checkpoint_folder(run_folder: Path, step: int) -> Path:
+    """Return where the checkpoint of a step lies."""
+    return run_folder / CHECKPOINTS / f"{PREFIX}{step:08d}"
 
 
 @dataclass
@@ -211,10 +245,27 @@ class Checkpoint:
         if own:
             restore_generators(own)
 
-    def stream_states(self, rank: int) -> dict[str, Tensor]:
-        """Return what a language model remembered of the streams of one process; nothing at the start of an epoch."""
+    @property
+    def num_processes(self) -> int:
+        """Number of processes of the run that wrote it."""
+        return int(self._content["num_processes"])
+
+    def stream_states(self, rank: int, num_processes: int) -> dict[str, Tensor]:
+        """Return what a language model remembered of the streams of one process; nothing at the start of an epoch.
+
+        The streams of all processes, in the order of their ranks, are shared out among as many as there are now.
+
+        Args:
+            rank: The process.
+            num_processes: Number of processes; it divides the number of streams.
+        """
         path = self.folder / "streams.safetensors"
-        return of_rank(load_file(path), rank) if path.exists() else {}
+        if not path.exists():
+            return {}
+        saved = load_file(path)
+        states = [of_rank(saved, rank) for rank in range(self.num_processes)]
+        streams = {name: torch.cat([state[name] for state in states]) for name in states[0]}
+        return {name: value.chunk(num_processes)[rank] for name, value in streams.items()}
 
 
 def open_checkpoint(run_folder: Path, name: str, warn: Callable[[str], None]) -> Checkpoint:
@@ -231,28 +282,42 @@ def open_checkpoint(run_folder: Path, name: str, warn: Callable[[str], None]) ->
     """
     if name != "latest":
         return _read(Path(name))
+    checkpoint = _newest(run_folder, warn)
+    if checkpoint is None:
+        raise FileNotFoundError(
+            f"No whole checkpoint is in '{run_folder / CHECKPOINTS}'. Start anew without `--resume_from_checkpoint`."
+        )
+    return checkpoint
+
+
+def newest_checkpoint(run_folder: Path) -> Path | None:
+    """Return the folder of the newest whole checkpoint of a run, if there is one."""
+    checkpoint = _newest(run_folder, lambda line: None)
+    return None if checkpoint is None else checkpoint.folder
+
+
+def _newest(run_folder: Path, warn: Callable[[str], None]) -> Checkpoint | None:
     for folder in reversed(_steps(run_folder)):
         try:
             return _read(folder)
         except ValueError as error:
-            warn(str(error))
-    raise FileNotFoundError(
-        f"No whole checkpoint is in '{run_folder / CHECKPOINTS}'. Start anew without `--resume_from_checkpoint`."
-    )
+            warn(f"{str(error).removesuffix('Pass another one.')}It is passed over.")
+    return None
 
 
 def _read(folder: Path) -> Checkpoint:
     if not folder.is_dir():
         raise FileNotFoundError(f"The checkpoint '{folder}' does not exist. Pass the path of one, or `latest`.")
     try:
+        digests = json.loads((folder / DIGESTS).read_text())
+        names = {file.name for file in folder.iterdir()} - {DIGESTS}
+        changed = sorted(names ^ digests.keys()) or [name for name in names if _sha256(folder / name) != digests[name]]
+        if changed:
+            raise ValueError(f"not as they were written: {', '.join(changed)}")
         content = json.loads((folder / "state.json").read_text())
-        damaged = [name for name, digest in content["sha256"].items() if _sha256(folder / name) != digest]
-        checkpoint = Checkpoint(folder, RunState(**content["run"]), content["arguments"], content)
+        return Checkpoint(folder, RunState(**content["run"]), content["arguments"], content)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"The checkpoint '{folder}' is not readable ({error}). Pass another one.") from error
-    if damaged:
-        raise ValueError(f"The checkpoint '{folder}' is damaged ({', '.join(damaged)}). Pass another one.")
-    return checkpoint
+        raise ValueError(f"The checkpoint '{folder}' is damaged ({error}). Pass another one.") from error
 
 
 def _steps(run_folder: Path) -> list[Path]:

@@ -8,8 +8,7 @@ from sklearn.metrics import f1_score
 from rnn_hf.data.demo_news import load_demo_news
 from rnn_hf.data.loading import load_text_dataset
 from scripts import baselines as script
-from tests.conftest import TINY_RUN
-from tests.scripts.test_train import last_line
+from tests.conftest import TINY_RUN, last_line
 
 MODELS = [
     pytest.param(

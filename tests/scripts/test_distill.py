@@ -32,8 +32,8 @@ from transformers import (
 from rnn_hf.data.demo_news import load_demo_news
 from rnn_hf.training.arguments import DistillationArguments
 from scripts import distill, evaluate, render_model_cards, train
-from tests.conftest import TINY_RUN
-from tests.scripts.test_train import PROMISED_FILES, PROMISED_RESULTS, ROOT, TORCHRUN, last_line, weights
+from tests.conftest import ROOT, TINY_RUN, TORCHRUN, last_line, weights
+from tests.scripts.test_train import PROMISED_FILES, PROMISED_RESULTS
 
 Distill = Callable[..., tuple[dict[str, Any], Path]]
 LABELS = ["Sports", "World", "Sci/Tech", "Business"]  # another order than the dataset's

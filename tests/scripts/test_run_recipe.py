@@ -1,5 +1,4 @@
 import json
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from statistics import mean, stdev
@@ -22,13 +21,13 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Train in this process rather than in one for each seed; return the seeds that were trained."""
     seeds: list[int] = []
 
-    def in_this_process(command: list[str], check: bool) -> subprocess.CompletedProcess[str]:
+    def in_this_process(command: list[str]) -> int:
         AcceleratorState._reset_state(reset_partial_state=True)
         results = train.main(command[2:])
         seeds.append(results["seed"])
-        return subprocess.CompletedProcess(command, 0)
+        return 0
 
-    monkeypatch.setattr(script.subprocess, "run", in_this_process)
+    monkeypatch.setattr(script, "run_to_its_end", in_this_process)
     return seeds
 
 
@@ -99,11 +98,11 @@ def test_a_killed_run_goes_on_with_the_seeds_that_are_not_finished(
 def test_a_killed_seed_goes_on_from_its_checkpoint(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     commands: list[list[str]] = []
 
-    def note(command: list[str], check: bool) -> subprocess.CompletedProcess[str]:
+    def note(command: list[str]) -> int:
         commands.append(command)
-        return subprocess.CompletedProcess(command, -9)
+        return -9
 
-    monkeypatch.setattr(script.subprocess, "run", note)
+    monkeypatch.setattr(script, "run_to_its_end", note)
     with pytest.raises(SystemExit, match="137"):
         run("--seeds", "1")
     (tmp_path / "runs" / "seed_1" / "checkpoints" / "step-00000007").mkdir(parents=True)

@@ -144,7 +144,7 @@ def test_a_resumed_run_ends_like_an_undisturbed_one(run: Run, monkeypatch: pytes
 
     with monkeypatch.context() as patch:
         patch.setattr(script.LanguageModelRun, "save", save_and_break_off)
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(SystemExit, match="130"):
             run("broken", *settings)
     resumed, folder = run("broken", *settings, "--resume_from_checkpoint", "latest")
     assert weights(folder) == weights(whole)
@@ -258,7 +258,7 @@ def test_gradual_unfreezing_reaches_the_encoder_after_the_first_epoch_and_can_be
     AcceleratorState._reset_state(reset_partial_state=True)
     with monkeypatch.context() as patch:
         patch.setattr(train.ClassifierRun, "save", save_and_break_off)
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(SystemExit, match="130"):
             train.main([*argv, str(broken)])
     AcceleratorState._reset_state(reset_partial_state=True)
     train.main([*argv, str(broken), "--resume_from_checkpoint", "latest"])

@@ -31,6 +31,7 @@ CLASSIFIER = (ModelArguments, DataArguments, TrainArguments)
 OURS = {
     "model_name_or_path", "class_weights", "early_stopping_patience", "overwrite_output_dir", "save_dtype",
     "layer_learning_rate_decay", "gradual_unfreezing", "freeze_embeddings_epochs", "temperature_scaling",
+    "skip_nonfinite_steps",
 }  # fmt: skip
 
 

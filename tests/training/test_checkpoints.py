@@ -1,4 +1,3 @@
-import shutil
 from pathlib import Path
 
 import pytest
@@ -137,7 +136,37 @@ def test_an_interrupted_write_leaves_what_stood_there(tmp_path: Path) -> None:
         (beside / "file").write_text("new, but not finished")
         raise RuntimeError
     assert (folder / "file").read_text() == "old"
-    shutil.rmtree(tmp_path / ".result.tmp")
+    assert list(tmp_path.iterdir()) == [folder], "what was not finished is left"
+
+
+def test_what_a_killed_process_left_unfinished_is_written_anew(tmp_path: Path) -> None:
+    for name in (".result.tmp", ".result.old"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "leftover").touch()
+    with written_whole(tmp_path / "result") as beside:
+        (beside / "file").write_text("new")
+    assert [path.name for path in tmp_path.rglob("*")] == ["result", "file"]
+
+
+@pytest.mark.parametrize("limit", [1, 2])
+def test_the_last_good_checkpoint_is_never_removed(tmp_path: Path, limit: int) -> None:
+    """A run that goes on from an earlier step than a damaged checkpoint's writes earlier names, which are newer."""
+    trained = Trained(1)
+    for step in (1, 2, 5):
+        damaged = trained.save(tmp_path, step)
+    (damaged / "model.safetensors").write_bytes(b"")
+    assert open_checkpoint(tmp_path, "latest", lambda line: None).state.step == 2
+    trained.save(tmp_path, 3, limit=limit)
+    names = [path.name for path in sorted((tmp_path / "checkpoints").iterdir())]
+    assert names == ["step-00000002", "step-00000003"][-limit:]
+    assert open_checkpoint(tmp_path, "latest", pytest.fail).state.step == 3
+
+
+def test_a_file_that_was_put_into_a_checkpoint_is_noticed(tmp_path: Path) -> None:
+    checkpoint = Trained(1).save(tmp_path, 1)
+    (checkpoint / "best_model.safetensors").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"not as they were written: best_model\.safetensors"):
+        open_checkpoint(tmp_path, str(checkpoint), print)
 
 
 def test_publishing_replaces_namesakes_and_leaves_the_rest(tmp_path: Path) -> None:
