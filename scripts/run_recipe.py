@@ -1,8 +1,9 @@
 """Train a recipe with several seeds, one after the other, and tell mean, spread and interval of the results.
 
-    python scripts/run_recipe.py RECIPE.yaml --output_dir runs/ag-news [--seeds 42 1 2] [any flag of train.py]
+    python scripts/run_recipe.py RECIPE.yaml --output_dir runs/ag-news [--seeds 42 1 2] [flags of its script]
 
-Each seed is a run of `train.py` in a folder of its own, `seed_42` and so on. `summary.json` holds the statistics;
+Each seed is a run of the recipe's training script (`train.py`, or `train_language_model.py` or `distill.py` where the
+recipe is one of theirs) in a folder of its own, `seed_42` and so on. `summary.json` holds the statistics;
 `recipe.yaml`, `all_results.json` (the first seed's) and `all_results_seed_*.json` beside it are what a folder of
 `model_cards/` holds. After a kill, the same command goes on with the seeds that are not finished.
 """
@@ -26,12 +27,14 @@ from rnn_hf.training.arguments import (
     DataArguments,
     ModelArguments,
     TrainArguments,
+    argument_types,
     as_recipe,
+    training_script,
 )
 from rnn_hf.training.checkpoints import CHECKPOINTS
 
 DEFAULT_SEEDS = (42, 1, 2)
-TRAIN = Path(__file__).resolve().with_name("train.py")
+SCRIPTS = Path(__file__).resolve().parent
 # What `train_seed` says itself, or what belongs to one seed alone
 NOT_OF_ALL_SEEDS = {"seeds", "seed", "output_dir", "overwrite_output_dir", "resume_from_checkpoint", "push_to_hub"}
 
@@ -106,7 +109,7 @@ def train_seed(recipe_file: Path, seed: int, folder: Path, *flags: str) -> dict[
         recipe_file: The recipe.
         seed: The seed.
         folder: Where the run goes; a checkpoint there is gone on from.
-        flags: Further flags of `train.py`.
+        flags: Further flags of the training script.
 
     Raises:
         SystemExit: If the run fails, with its own exit status; it has told why.
@@ -114,7 +117,8 @@ def train_seed(recipe_file: Path, seed: int, folder: Path, *flags: str) -> dict[
     results_file = folder / "all_results.json"
     # files are moved out of `finished` one by one, in the order of their names
     if not results_file.exists() or (folder / "finished").exists():
-        command = [sys.executable, str(TRAIN), str(recipe_file), "--seed", str(seed), "--output_dir", str(folder)]
+        script = SCRIPTS / training_script(argument_types(recipe_file))
+        command = [sys.executable, str(script), str(recipe_file), "--seed", str(seed), "--output_dir", str(folder)]
         has_checkpoint = any((folder / CHECKPOINTS).glob("step-*"))
         command += ["--resume_from_checkpoint", "latest"] if has_checkpoint else ["--overwrite_output_dir"]
         status = run_to_its_end([*command, *flags])
@@ -154,7 +158,7 @@ def summarize(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         name
         for name, value in runs[0].items()
         if isinstance(value, float)
-        and (name.startswith(("test_", "validation_", "temperature")) or name == "train_runtime")
+        and (name.startswith(("test_", "validation_", "temperature", "teacher_")) or name == "train_runtime")
     ]
     statistics = {
         name: seed_statistics([run[name] for run in runs]).as_dict()
@@ -186,7 +190,7 @@ def shown(summary: Mapping[str, Any]) -> str:
     """Return the statistics of a summary as text, shares in percent."""
     lines = [f"Seeds {', '.join(map(str, summary['seeds']))}: mean ± standard deviation (95 % interval of the mean)"]
     for name, figures in summary["statistics"].items():
-        is_share = name.endswith(("accuracy", "f1"))
+        is_share = name.endswith(("accuracy", "f1", "agreement"))
         text = f"{percent(figures['values'], 2)} %" if is_share else f"{figures['mean']:.4g}"
         if not is_share and figures["standard_deviation"] is not None:
             text += f" ± {figures['standard_deviation']:.2g}"
@@ -202,12 +206,14 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     """Train all seeds; return what `summary.json` holds."""
     with user_errors("run_recipe.py"):
         words = sys.argv[1:] if argv is None else list(argv)
-        parser = ScriptParser((SeedArguments, ModelArguments, DataArguments, TrainArguments), description=__doc__)
+        has_recipe = bool(words) and not words[0].startswith("-")
+        types = argument_types(Path(words[0])) if has_recipe else (ModelArguments, DataArguments, TrainArguments)
+        parser = ScriptParser((SeedArguments, *types), description=__doc__)
         (seed_args, *groups), given = parser.parse(words)
-        args = groups[-1]
+        args = groups[2]
         refuse_single_seed(words)
         if args.push_to_hub or args.resume_from_checkpoint is not None:
-            raise ValueError("`--push_to_hub` and `--resume_from_checkpoint` are for one seed. Run `train.py` for it.")
+            raise ValueError("`--push_to_hub` and `--resume_from_checkpoint` are for one seed. Run its script.")
         recipe = given_recipe(groups, given)
         folder = Path(args.output_dir)
         recipe_file = prepare_folder(folder, recipe, args.overwrite_output_dir)

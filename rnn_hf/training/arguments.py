@@ -6,7 +6,7 @@ The names are those of `transformers.TrainingArguments` and of `RNNConfig` where
 import math
 import operator
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -298,11 +298,18 @@ def argument_types(recipe: Path) -> tuple[type, ...]:
     Args:
         recipe: Path of a YAML file.
     """
-    names = set(re.findall(r"^(\w+)\s*:", recipe.read_text(encoding="utf-8"), re.MULTILINE))
+    names = set(re.findall(r"^(\w+)\s*:", recipe.read_text(encoding="utf-8", errors="replace"), re.MULTILINE))
     if "bptt" in names:
         return LanguageModelArguments, DataArguments, LanguageModelTrainArguments
     teachers = (DistillationArguments,) if "teacher_name_or_path" in names else ()
     return ModelArguments, DataArguments, TrainArguments, *teachers
+
+
+def training_script(types: Sequence[type]) -> str:
+    """Return the name of the script that reads the dataclasses of `argument_types`."""
+    if LanguageModelArguments in types:
+        return "train_language_model.py"
+    return "distill.py" if DistillationArguments in types else "train.py"
 
 
 # What may differ between a run and the one that resumes it: where and how it reports and saves, not what it computes

@@ -52,6 +52,28 @@ def test_each_seed_is_a_run_of_the_training_script(tmp_path: Path) -> None:
     assert summary["statistics"]["test_accuracy"]["values"] == (expected["test_accuracy"],)
 
 
+@pytest.mark.parametrize(
+    ("own", "name"),
+    [({}, "train.py"), ({"bptt": 8}, "train_language_model.py"), ({"teacher_name_or_path": ["a"]}, "distill.py")],
+)
+def test_a_recipe_is_trained_by_its_own_script(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: dict[str, Any], name: str
+) -> None:
+    commands: list[list[str]] = []
+
+    def note(command: list[str]) -> int:
+        commands.append(command)
+        return -9
+
+    monkeypatch.setattr(script, "run_to_its_end", note)
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(yaml.safe_dump({"dataset_name": "demo", "hidden_size": 8, **own}))
+    with pytest.raises(SystemExit, match="137"):
+        script.main([str(recipe), "--output_dir", str(tmp_path / "runs")])
+    assert Path(commands[0][1]).name == name
+    assert yaml.safe_load(Path(commands[0][2]).read_text()) == {"dataset_name": "demo", "hidden_size": 8, **own}
+
+
 @pytest.mark.usefixtures("trained")
 def test_the_summary_has_mean_and_spread_of_what_the_seeds_reached(run: Run, tmp_path: Path) -> None:
     summary = run("--seeds", "3", "1")
