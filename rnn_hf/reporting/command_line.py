@@ -6,9 +6,11 @@ import json
 import os
 import sys
 from argparse import ArgumentParser
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import Field
+from datetime import date
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NoReturn
@@ -19,6 +21,28 @@ from safetensors import SafetensorError
 from transformers import HfArgumentParser
 
 USER_ERROR_STATUS = 2
+
+
+class RecipeLoader(yaml.SafeLoader):
+    """Reads YAML as far as a recipe has a use for it.
+
+    An alias is refused, because a few lines of them can stand for more values than memory holds; a key that stands
+    twice is, because YAML would take the last one without a word.
+    """
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        """Return the next value, which must stand where it is used."""
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("it has an alias (`*`). Write the value out where it is used")
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Return a mapping none of whose keys stands twice."""
+        names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        twice = [name for name, count in Counter(names).items() if count > 1]
+        if twice:
+            raise yaml.YAMLError(f"`{twice[0]}` stands in it more than once")
+        return super().construct_mapping(node, deep)
 
 
 class ScriptParser(HfArgumentParser):
@@ -47,8 +71,8 @@ class ScriptParser(HfArgumentParser):
         raise ValueError(message)
 
     def flags(self) -> list[str]:
-        """Return the names of all flags, without their dashes."""
-        return [option[2:] for option in self._option_string_actions if option.startswith("--")]
+        """Return the names of all flags but `--help`, without their dashes."""
+        return [option[2:] for option in self._option_string_actions if option.startswith("--") and option != "--help"]
 
     def parse(self, argv: Sequence[str]) -> tuple[tuple[Any, ...], set[str]]:
         """Read a command line.
@@ -81,9 +105,12 @@ class ScriptParser(HfArgumentParser):
 
     def _recipe_words(self, path: Path) -> list[str]:
         try:
-            recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise ValueError(f"The recipe {str(path)!r} is not YAML: {error}") from error
+            recipe = yaml.load(path.read_text(encoding="utf-8"), RecipeLoader)
+        except OSError:
+            raise
+        except Exception as error:  # PyYAML lets many kinds through: of bad numbers and dates, of deep nesting
+            reason = str(error) or type(error).__name__
+            raise ValueError(f"The recipe {str(path)!r} is not YAML of the kind it must be: {reason:.500}") from error
         if not isinstance(recipe, dict):
             raise ValueError(f"The recipe {str(path)!r} must be a mapping of flags to values, got {recipe!r:.80}.")
         words = []
@@ -91,10 +118,19 @@ class ScriptParser(HfArgumentParser):
             if name not in self.flags():
                 raise ValueError(self._unknown(str(name), f"key in the recipe {str(path)!r}:"))
             values = value if isinstance(value, list) else [value]
-            if any(isinstance(item, dict | list) for item in values):
-                raise ValueError(f"`{name}` in the recipe {str(path)!r} must be one value or a list, got {value!r}.")
-            if value is not None:
-                words += [f"--{name}", *map(str, values)]
+            place = f"`{name}` in the recipe {str(path)!r}"
+            if value is None:
+                continue
+            if not all(isinstance(item, str | int | float | date) for item in values):
+                raise ValueError(f"{place} must be one value or a list, got {value!r:.80}.")
+            if len(values) == 1:
+                # in one word, because the value may look like a flag itself
+                words.append(f"--{name}={values[0]}")
+                continue
+            for item in values:
+                if isinstance(item, str) and item.startswith("-"):
+                    raise ValueError(f"{place} must have items that do not begin with a dash, got {item!r:.80}.")
+            words += [f"--{name}", *map(str, values)]
         return words
 
 
