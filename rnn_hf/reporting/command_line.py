@@ -20,6 +20,8 @@ from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import HfArgumentParser
 
+from .secrets import scrubbed, scrubbed_logs
+
 USER_ERROR_STATUS = 2
 
 
@@ -139,13 +141,15 @@ def user_errors(script: str) -> Iterator[None]:
     """Show an error of the user as one line, without a traceback, and exit with status 2.
 
     It stands around the reading of arguments, data and models, where an error is the user's to mend. What goes wrong
-    afterwards is a defect and keeps its traceback.
+    afterwards is a defect and keeps its traceback. No secret of the Hub comes into the line, or into what is logged
+    until then.
 
     Args:
         script: Name of the script, which the line begins with.
     """
     try:
-        yield
+        with scrubbed_logs():
+            yield
     except (ValueError, OSError, StrictDataclassError, SafetensorError) as error:
         if int(os.environ.get("RANK", "0")) == 0:
             print(f"{script}: error: {one_line(error)}", file=sys.stderr)
@@ -174,6 +178,8 @@ def written_beside(path: Path) -> Iterator[Path]:
         path: Where the file stands at the end.
     """
     beside = path.with_name(f".{path.stem}.tmp{path.suffix}")
+    # a link that lies there must not be written through
+    beside.unlink(missing_ok=True)
     try:
         yield beside
     except BaseException:
@@ -194,14 +200,14 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def one_line(error: BaseException) -> str:
-    r"""Return what an error says, on one line.
+    r"""Return what an error says, on one line and without secrets.
 
     Example:
         >>> one_line(ValueError("`seed` must be\n  at least 0, got -1."))
         '`seed` must be at least 0, got -1.'
     """
     if isinstance(error, OSError) and error.strerror and error.filename:
-        return f"{error.strerror}: {error.filename!r}."
+        return scrubbed(f"{error.strerror}: {error.filename!r}.")
     if isinstance(error, StrictDataclassError) and error.__cause__ is not None:
         return one_line(error.__cause__)
-    return " ".join(str(error).split()) or type(error).__name__
+    return scrubbed(" ".join(str(error).split())) or type(error).__name__

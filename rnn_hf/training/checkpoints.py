@@ -65,11 +65,19 @@ def written_whole(folder: Path) -> Iterator[Path]:
         folder: Where the files stand at the end; what stood there before is replaced.
     """
     beside = folder.with_name(f".{folder.name}.tmp")
-    shutil.rmtree(beside, ignore_errors=True)
+    remove(beside)
     beside.mkdir(parents=True)
     yield beside
-    shutil.rmtree(folder, ignore_errors=True)
+    remove(folder)
     beside.rename(folder)
+
+
+def remove(path: Path) -> None:
+    """Remove a folder with all that is in it, a file, or a link, not what it leads to; there may be none."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def publish(files: Path, folder: Path) -> None:
@@ -82,7 +90,7 @@ def publish(files: Path, folder: Path) -> None:
     for file in sorted(files.iterdir()):
         if file.is_dir():
             # a folder cannot take the place of one that has files
-            shutil.rmtree(folder / file.name, ignore_errors=True)
+            remove(folder / file.name)
         file.replace(folder / file.name)
     files.rmdir()
 
@@ -158,6 +166,8 @@ def save_checkpoint(
     if stream_states is not None:
         files["streams.safetensors"] = by_rank(stream_states)
     folder = run_folder / CHECKPOINTS / f"{PREFIX}{state.step:08d}"
+    if folder.parent.is_symlink():
+        remove(folder.parent)
     with written_whole(folder) as beside:
         save_model(model, str(beside / "model.safetensors"))  # weights that are shared only once
         for name, content in files.items():
@@ -176,7 +186,7 @@ def save_checkpoint(
         )
     if total_limit is not None:
         for old in _steps(run_folder)[:-total_limit]:
-            shutil.rmtree(old)
+            remove(old)
     return folder
 
 

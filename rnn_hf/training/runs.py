@@ -1,6 +1,5 @@
 """The steps of a run, whatever it trains."""
 
-import shutil
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +12,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader
 
 from .arguments import NOT_PART_OF_THE_RUN, TrainArguments
-from .checkpoints import CHECKPOINTS, Checkpoint, RunState, generator_states, open_checkpoint, save_checkpoint
+from .checkpoints import CHECKPOINTS, Checkpoint, RunState, generator_states, open_checkpoint, remove, save_checkpoint
 from .optimization import LazyAdam, clip_grad_norm, drop_frozen_gradients
 
 # Up to this batch, sharing out the work of a step among threads costs more time than it saves on a CPU
@@ -53,7 +52,7 @@ class Run:
         if args.report_to != "none":
             accelerator.init_trackers("rnn_hf", config={name: str(value) for name, value in self.recipe.items()})
         if args.overwrite_output_dir and accelerator.is_main_process:
-            shutil.rmtree(Path(args.output_dir) / CHECKPOINTS, ignore_errors=True)
+            remove(Path(args.output_dir) / CHECKPOINTS)
 
     def train(self) -> None:
         """Take the steps of the run, from where `state` stands, on as many threads as are worth their while."""
