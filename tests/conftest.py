@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import hypothesis
 import pytest
 from accelerate.state import AcceleratorState, GradientState
 from huggingface_hub import constants, hf_api
@@ -16,6 +17,10 @@ from transformers.utils import hub as transformers_hub
 from transformers.utils.logging import warning_once
 
 from tests import local_hub
+
+# The same examples in every run, so that a change alone can make a test fail
+hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
+hypothesis.settings.load_profile("repeatable")
 
 TINY_RUN = [
     "--dataset_name", "demo", "--max_train_samples", "400", "--embedding_size", "16", "--hidden_size", "8",

@@ -92,6 +92,10 @@ class ScriptParser(HfArgumentParser):
         words = list(argv)
         if words and not words[0].startswith("-"):
             words = [*self._recipe_words(Path(words[0])), *words[1:]]
+        for word in words:
+            if word == "--" or (word.startswith("--") and word.endswith("=--")):
+                # argparse would drop the dashes and take an empty list for the value
+                raise ValueError(f"`--` cannot be a value, got {word!r}. Pass another one.")
         *values, unknown = self.parse_args_into_dataclasses(
             words, look_for_args_file=False, return_remaining_strings=True
         )

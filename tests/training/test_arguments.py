@@ -129,6 +129,7 @@ def test_a_number_that_yaml_reads_as_text_is_a_number(tmp_path: Path) -> None:
         ("text_column_names: [a, null]", "must be one value or a list"),
         ("text_column_names: [a, --push_to_hub]", "do not begin with a dash, got '--push_to_hub'"),
         ("text_column_names: [a, --]", "do not begin with a dash, got '--'"),
+        ("eval_strategy: --", "`--` cannot be a value, got '--eval_strategy=--'"),
         ("help: true", "Unknown key .* 'help'"),
         ("? [a, b]\n: 1", "unhashable key"),
         ("2026-01-01: 1", "Unknown key .* '2026-01-01'"),
