@@ -20,6 +20,7 @@ from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import HfArgumentParser
 
+from .markdown import plain
 from .secrets import scrubbed, scrubbed_logs
 
 USER_ERROR_STATUS = 2
@@ -204,7 +205,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def one_line(error: BaseException) -> str:
-    r"""Return what an error says, on one line and without secrets.
+    r"""Return what an error says, on one line, without secrets and without what would steer a terminal.
 
     Example:
         >>> one_line(ValueError("`seed` must be\n  at least 0, got -1."))
@@ -214,4 +215,4 @@ def one_line(error: BaseException) -> str:
         return scrubbed(f"{error.strerror}: {error.filename!r}.")
     if isinstance(error, StrictDataclassError) and error.__cause__ is not None:
         return one_line(error.__cause__)
-    return scrubbed(" ".join(str(error).split())) or type(error).__name__
+    return scrubbed(plain(error)) or type(error).__name__

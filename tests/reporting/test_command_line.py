@@ -38,6 +38,7 @@ def test_a_flag_like_no_other_is_refused_with_the_way_to_the_list() -> None:
         (FileNotFoundError("No such folder: 'x'."), "No such folder: 'x'."),
         (FileNotFoundError(2, "No such file or directory", "x.yaml"), "No such file or directory: 'x.yaml'."),
         (ValueError(), "ValueError"),
+        (ValueError('Label "\x1b[2J\ud800"'), 'Label "\N{REPLACEMENT CHARACTER}[2J\N{REPLACEMENT CHARACTER}"'),
     ],
 )
 def test_a_mistake_ends_in_one_line_and_status_2(
