@@ -19,7 +19,10 @@ from transformers.utils.logging import warning_once
 from tests import local_hub
 
 # The same examples in every run, so that a change alone can make a test fail
-hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
+# whatever else the machine is busy with
+hypothesis.settings.register_profile(
+    "repeatable", derandomize=True, deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
 hypothesis.settings.load_profile("repeatable")
 
 TINY_RUN = [

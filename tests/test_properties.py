@@ -64,7 +64,7 @@ FINAL_SIGMA = ("\N{GREEK SMALL LETTER FINAL SIGMA}", "\N{GREEK SMALL LETTER SIGM
 any_text = st.text(st.characters())
 # Texts that are more than one unknown word, and what the words of `basic_english` are told apart by
 wordy_text = st.lists(
-    st.sampled_from([*" \t\n\x1c.,'()!?;:\"", "<br />", "club", "Σ", "[PAD]", "ß"]) | any_text, max_size=20
+    st.sampled_from([*" \t\n\x1c.,'()!?;:\"", "<br />", "club", "Σ", "[PAD]", "ß", "\ud800"]) | any_text, max_size=20
 ).map("".join)
 
 
