@@ -25,6 +25,7 @@ from rnn_hf.reporting.command_line import (
     write_json,
     written_beside,
 )
+from rnn_hf.reporting.markdown import plain
 from rnn_hf.text_classifier import TextClassifier
 from rnn_hf.training.arguments import check_domains, flag
 from rnn_hf.training.metrics import compute_metrics, predict_split
@@ -82,7 +83,7 @@ def as_table(metrics: dict[str, Any]) -> str:
         for target, values in per_target.items():
             lines.append(" ".join([f"{target:<{width}}", *(f"{values[name]:>9.4f}" for name in figures)]))
         return "\n".join(lines)
-    labels = list(metrics["per_class"])
+    labels = [plain(label) for label in metrics["per_class"]]
     width = max(len("class"), *map(len, labels))
     lines = [
         f"accuracy {100 * metrics['accuracy']:.2f} %, macro F1 {100 * metrics['macro_f1']:.2f} %, "
@@ -91,7 +92,7 @@ def as_table(metrics: dict[str, Any]) -> str:
         "",
         f"{'class':<{width}} {'precision':>9} {'recall':>9} {'F1':>9} {'rows':>9}",
     ]
-    for label, figures in metrics["per_class"].items():
+    for label, figures in zip(labels, metrics["per_class"].values(), strict=True):
         shares = " ".join(f"{100 * figures[name]:>9.2f}" for name in ("precision", "recall", "f1"))
         lines.append(f"{label:<{width}} {shares} {figures['support']:>9,}")
     if "confusion_matrix" not in metrics:

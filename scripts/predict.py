@@ -105,7 +105,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
         # a terminal that shows the answers needs no bar between them
         is_quiet = args.output_file is None and sys.stdout.isatty()
-        names = [json.dumps(label, ensure_ascii=False) for label in classifier.labels]
+        # a label that would steer the terminal, or has no UTF-8 form, is written in escapes
+        names = [json.dumps(label, ensure_ascii=not label.isprintable()) for label in classifier.labels]
         count = 0
         with tqdm(unit="text", delay=2, disable=is_quiet) as bar:
             for probabilities in classifier.iter_proba(texts, args.batch_size):

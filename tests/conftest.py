@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import hypothesis
 import pytest
 from accelerate.state import AcceleratorState, GradientState
 from huggingface_hub import constants, hf_api
@@ -19,6 +20,13 @@ from tests import local_hub
 
 ROOT = Path(__file__).parents[1]
 TORCHRUN = ("torch.distributed.run", "--standalone", "--nproc_per_node", "2")
+# The same examples in every run, so that a change alone can make a test fail
+# whatever else the machine is busy with
+hypothesis.settings.register_profile(
+    "repeatable", derandomize=True, deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("repeatable")
+
 TINY_RUN = [
     "--dataset_name", "demo", "--max_train_samples", "400", "--embedding_size", "16", "--hidden_size", "8",
     "--num_train_epochs", "1", "--per_device_train_batch_size", "64", "--use_cpu",

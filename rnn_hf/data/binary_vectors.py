@@ -16,6 +16,9 @@ LARGEST_EXPANSION = 1032
 
 LONGEST_WORD = 2**16
 
+# Far more than any vector has: memory is taken for as many as a file says before they are read
+MOST_NUMBERS = 2**16
+
 _END_OF_SENTENCE = b"</s>"
 _FLOAT = np.dtype("<f4")
 
@@ -39,10 +42,9 @@ def read_word2vec_binary(
     """
     count, width = map(int, file.readline().split())
     num_bytes = width * _FLOAT.itemsize
-    if count * (num_bytes + 2) > largest_size or num_bytes == 0:
+    if count * (num_bytes + 2) > largest_size or not 1 <= width <= MOST_NUMBERS:
         raise ValueError(
-            f"{path} says that it has {count:,} words with {width:,} numbers each, which its size does not allow. "
-            "Fetch it again."
+            f"{path} says that it has {count:,} words with {width:,} numbers each, which cannot be. Fetch it again."
         )
     ids = _ids_by_bytes(vocabulary)
     found: dict[int, np.ndarray] = {}
@@ -91,12 +93,12 @@ def read_fasttext_model(path: Path, vocabulary: Mapping[str, int]) -> dict[int, 
             position += max(0, num_pruned) * 8
             is_quantized, num_rows, num_columns = struct.unpack_from("<?2q", content, position)
             position += struct.calcsize("<?2q")
-        except struct.error as error:
+        except (struct.error, OverflowError) as error:
             raise EOFError("it ends before its matrix") from error
     if is_quantized or num_pruned > 0:
         raise ValueError(f"{path} is a quantized fastText model. Pass the one it was made from, or its `.vec` file.")
     num_buckets = bucket if longest > 0 else 0
-    if num_columns != width or width < 1 or num_rows < num_words + num_buckets:
+    if num_columns != width or not 1 <= width <= MOST_NUMBERS or not 0 <= num_buckets <= num_rows - num_words:
         raise ValueError(
             f"{path} must have a matrix of {num_words + num_buckets:,} rows and {width:,} columns, got {num_rows:,} "
             f"and {num_columns:,}. Fetch it again."
@@ -110,7 +112,9 @@ def read_fasttext_model(path: Path, vocabulary: Mapping[str, int]) -> dict[int, 
         if num_buckets and word != _END_OF_SENTENCE:
             rows += [num_words + fasttext_hash(ngram) % num_buckets for ngram in ngrams(word, shortest, longest)]
         if rows:
-            found[word_id] = _finite(matrix[rows].mean(axis=0), word, path)
+            with np.errstate(over="ignore", invalid="ignore"):
+                mean = matrix[rows].mean(axis=0)
+            found[word_id] = _finite(mean, word, path)
     return found
 
 
@@ -129,8 +133,8 @@ def ngrams(word: bytes, shortest: int, longest: int) -> list[bytes]:
     return [
         marked[starts[first] : starts[first + length]]
         for first in range(len(starts) - 1)
-        for length in range(max(1, shortest), longest + 1)
-        if first + length < len(starts) and not (length == 1 and first in (0, len(starts) - 2))
+        for length in range(max(1, shortest), min(longest, len(starts) - 1 - first) + 1)
+        if not (length == 1 and first in (0, len(starts) - 2))
     ]
 
 

@@ -5,6 +5,7 @@ Texts stay in Arrow files that are memory mapped, so that memory does not grow w
 
 import glob
 import html
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -210,6 +211,8 @@ def _read_file(split: str, path: Path) -> Dataset:
         raise FileNotFoundError(f"{flag} must be a file, but there is none at {path}. Check the path.")
     if path.suffix.lower() not in _READERS:
         raise ValueError(f"{flag} must end in {listed(_READERS)}, got {path}. Convert the file or rename it.")
+    if os.path.expandvars(path.absolute()) != str(path.absolute()):
+        raise ValueError(f"{flag} must not have the name of a variable in it, got {path}. Rename the file.")
     reader, options = _READERS[path.suffix.lower()]
     try:
         return load_dataset(reader, data_files={split: glob.escape(str(path.absolute()))}, **options)[split]

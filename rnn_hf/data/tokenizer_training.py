@@ -13,7 +13,7 @@ from tokenizers.pre_tokenizers import Metaspace, Split
 from tokenizers.trainers import BpeTrainer, UnigramTrainer, WordLevelTrainer
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from .tokens import set_training_length
+from .tokens import encodable, set_training_length
 
 TokenizerType = Literal["word", "bpe", "wordpiece", "unigram"]
 
@@ -273,4 +273,4 @@ def _only_strings(texts: Iterable[str]) -> Iterator[str]:
             raise TypeError(
                 f"`texts` must yield strings, got `{type(text).__name__}` at position {index}. Pass a flat iterable."
             )
-        yield text
+        yield encodable(text)

@@ -69,11 +69,20 @@ def fast_encoder(
         try:
             encodings = backend.encode_batch_fast(texts)
         except TypeError:
-            # a lone surrogate, which has no UTF-8 form
-            encodings = backend.encode_batch_fast([text.encode("utf-8", "replace").decode() for text in texts])
+            encodings = backend.encode_batch_fast(list(map(encodable, texts)))
         return flatten([encoding.ids for encoding in encodings])
 
     return encode, f"{backend.to_str()} {backend.encode_special_tokens}"
+
+
+def encodable(text: str) -> str:
+    r"""Return a text with a question mark for each lone surrogate, which has no UTF-8 form.
+
+    Example:
+        >>> encodable("a\ud800b")
+        'a?b'
+    """
+    return text.encode("utf-8", "replace").decode()
 
 
 def flatten(texts: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:

@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from io import BufferedReader, TextIOWrapper
 from os import PathLike
 from pathlib import Path
@@ -16,7 +17,10 @@ from torch import Tensor
 
 from .binary_vectors import FASTTEXT_MAGIC, LARGEST_EXPANSION, read_fasttext_model, read_word2vec_binary
 
-_HEADER = re.compile(r"[0-9]+ [0-9]+")
+_HEADER = re.compile(r"[0-9]{1,18} [0-9]{1,18}")
+
+# Characters; a file without line ends, or a few bytes that unpack to one, must not fill the memory
+LONGEST_LINE = 2**20
 
 
 @dataclass(frozen=True)
@@ -143,9 +147,7 @@ def _read(path: Path, vocabulary: Mapping[str, int]) -> dict[int, np.ndarray]:
             raise ValueError(f"{path} must be text, got binary data. Convert it to GloVe's text format.")
         # Only "\n" ends a line: a word may be one of the characters that Unicode counts as line ends.
         lines = TextIOWrapper(file, encoding="utf-8", newline="\n")
-        return _read_text(
-            ((number, line.rstrip(" \r\n")) for number, line in enumerate(lines, start=1)), path, vocabulary
-        )
+        return _read_text(_numbered_lines(lines, path), path, vocabulary)
 
 
 def _is_word2vec_binary(start: bytes) -> bool:
@@ -162,6 +164,16 @@ def _is_word2vec_binary(start: bytes) -> bool:
     except UnicodeDecodeError:
         return True
     return min(rest, default=255) < 9  # a tabulator is the first that a text may have
+
+
+def _numbered_lines(file: TextIOWrapper, path: Path) -> Iterator[tuple[int, str]]:
+    """Yield the lines without their ends, counted from 1."""
+    for number, line in enumerate(iter(partial(file.readline, LONGEST_LINE), ""), start=1):
+        if len(line) == LONGEST_LINE:
+            raise ValueError(
+                f"{path} must have lines of less than {LONGEST_LINE:,} characters, got more on line {number}. Mend it."
+            )
+        yield number, line.rstrip(" \r\n")
 
 
 def _read_text(lines: Iterable[tuple[int, str]], path: Path, vocabulary: Mapping[str, int]) -> dict[int, np.ndarray]:

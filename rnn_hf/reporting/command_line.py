@@ -18,9 +18,11 @@ import os
 import signal
 import sys
 from argparse import ArgumentParser
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import Field
+from datetime import date
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NoReturn, ParamSpec, TypeVar
@@ -30,6 +32,9 @@ from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import HfArgumentParser
 
+from .markdown import plain
+from .secrets import scrubbed, scrubbed_logs
+
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
@@ -37,6 +42,28 @@ USER_ERROR_STATUS = 2
 
 # What an operating system says where there is no room for a file, or no right to write it
 _UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
+
+
+class RecipeLoader(yaml.SafeLoader):
+    """Reads YAML as far as a recipe has a use for it.
+
+    An alias is refused, because a few lines of them can stand for more values than memory holds; a key that stands
+    twice is, because YAML would take the last one without a word.
+    """
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        """Return the next value, which must stand where it is used."""
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("it has an alias (`*`). Write the value out where it is used")
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Return a mapping none of whose keys stands twice."""
+        names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        twice = [name for name, count in Counter(names).items() if count > 1]
+        if twice:
+            raise yaml.YAMLError(f"`{twice[0]}` stands in it more than once")
+        return super().construct_mapping(node, deep)
 
 
 class ScriptParser(HfArgumentParser):
@@ -65,8 +92,8 @@ class ScriptParser(HfArgumentParser):
         raise ValueError(message)
 
     def flags(self) -> list[str]:
-        """Return the names of all flags, without their dashes."""
-        return [option[2:] for option in self._option_string_actions if option.startswith("--")]
+        """Return the names of all flags but `--help`, without their dashes."""
+        return [option[2:] for option in self._option_string_actions if option.startswith("--") and option != "--help"]
 
     def parse(self, argv: Sequence[str]) -> tuple[tuple[Any, ...], set[str]]:
         """Read a command line.
@@ -84,6 +111,10 @@ class ScriptParser(HfArgumentParser):
         words = list(argv)
         if words and not words[0].startswith("-"):
             words = [*self._recipe_words(Path(words[0])), *words[1:]]
+        for word in words:
+            if word == "--" or (word.startswith("--") and word.endswith("=--")):
+                # argparse would drop the dashes and take an empty list for the value
+                raise ValueError(f"`--` cannot be a value, got {word!r}. Pass another one.")
         *values, unknown = self.parse_args_into_dataclasses(
             words, look_for_args_file=False, return_remaining_strings=True
         )
@@ -99,9 +130,12 @@ class ScriptParser(HfArgumentParser):
 
     def _recipe_words(self, path: Path) -> list[str]:
         try:
-            recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise ValueError(f"The recipe {str(path)!r} is not YAML: {error}") from error
+            recipe = yaml.load(path.read_text(encoding="utf-8"), RecipeLoader)
+        except OSError:
+            raise
+        except Exception as error:  # PyYAML lets many kinds through: of bad numbers and dates, of deep nesting
+            reason = str(error) or type(error).__name__
+            raise ValueError(f"The recipe {str(path)!r} is not YAML of the kind it must be: {reason:.500}") from error
         if not isinstance(recipe, dict):
             raise ValueError(f"The recipe {str(path)!r} must be a mapping of flags to values, got {recipe!r:.80}.")
         words = []
@@ -109,10 +143,19 @@ class ScriptParser(HfArgumentParser):
             if name not in self.flags():
                 raise ValueError(self._unknown(str(name), f"key in the recipe {str(path)!r}:"))
             values = value if isinstance(value, list) else [value]
-            if any(isinstance(item, dict | list) for item in values):
-                raise ValueError(f"`{name}` in the recipe {str(path)!r} must be one value or a list, got {value!r}.")
-            if value is not None:
-                words += [f"--{name}", *map(str, values)]
+            place = f"`{name}` in the recipe {str(path)!r}"
+            if value is None:
+                continue
+            if not all(isinstance(item, str | int | float | date) for item in values):
+                raise ValueError(f"{place} must be one value or a list, got {value!r:.80}.")
+            if len(values) == 1:
+                # in one word, because the value may look like a flag itself
+                words.append(f"--{name}={values[0]}")
+                continue
+            for item in values:
+                if isinstance(item, str) and item.startswith("-"):
+                    raise ValueError(f"{place} must have items that do not begin with a dash, got {item!r:.80}.")
+            words += [f"--{name}", *map(str, values)]
         return words
 
 
@@ -121,13 +164,15 @@ def user_errors(script: str) -> Iterator[None]:
     """Show an error of the user as one line, without a traceback, and exit with status 2.
 
     It stands around the reading of arguments, data and models, where an error is the user's to mend. What goes wrong
-    afterwards is a defect and keeps its traceback.
+    afterwards is a defect and keeps its traceback. No secret of the Hub comes into the line, or into what is logged
+    until then.
 
     Args:
         script: Name of the script, which the line begins with.
     """
     try:
-        yield
+        with scrubbed_logs():
+            yield
     except (ValueError, OSError, StrictDataclassError, SafetensorError) as error:
         leave(script, one_line(error), USER_ERROR_STATUS)
 
@@ -202,6 +247,8 @@ def written_beside(path: Path) -> Iterator[Path]:
         path: Where the file stands at the end.
     """
     beside = path.with_name(f".{path.stem}.tmp{path.suffix}")
+    # a link that lies there must not be written through
+    beside.unlink(missing_ok=True)
     try:
         yield beside
     except BaseException:
@@ -222,14 +269,14 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def one_line(error: BaseException) -> str:
-    r"""Return what an error says, on one line.
+    r"""Return what an error says, on one line, without secrets and without what would steer a terminal.
 
     Example:
         >>> one_line(ValueError("`seed` must be\n  at least 0, got -1."))
         '`seed` must be at least 0, got -1.'
     """
     if isinstance(error, OSError) and error.strerror and error.filename:
-        return f"{error.strerror}: {error.filename!r}."
+        return scrubbed(f"{error.strerror}: {error.filename!r}.")
     if isinstance(error, StrictDataclassError) and error.__cause__ is not None:
         return one_line(error.__cause__)
-    return " ".join(str(error).split()) or type(error).__name__
+    return scrubbed(plain(error)) or type(error).__name__

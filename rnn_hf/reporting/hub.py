@@ -20,6 +20,8 @@ from safetensors import SafetensorError, safe_open
 from rnn_hf.configuration_rnn import RNNConfig
 from rnn_hf.modeling_rnn import HEADS
 
+from .secrets import scrubbed
+
 # What a model cannot be loaded without, then what explains it
 REQUIRED_FILES = (
     "README.md", "config.json", "model.safetensors", "configuration_rnn.py", "modeling_rnn.py", "tokenizer.json",
@@ -66,7 +68,8 @@ def files_to_push(folder: str | Path) -> dict[str, Path]:
 
     Raises:
         FileNotFoundError: If the folder or a required file is missing.
-        ValueError: If the configuration, the weights or the card are not those of a model of this family.
+        ValueError: If the configuration, the weights or the card are not those of a model of this family, or if one
+            of the files, or the folder that it lies in, is a link, which may lead to what nobody meant to share.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -74,10 +77,15 @@ def files_to_push(folder: str | Path) -> dict[str, Path]:
     missing = [name for name in REQUIRED_FILES if not (folder / name).is_file()]
     if missing:
         raise FileNotFoundError(f"{str(folder)!r} is not a whole model: {', '.join(missing)} not found.")
-    _check_weights(folder)
-    _check_card(folder / "README.md")
     optional = [path for pattern in OPTIONAL_FILES for path in sorted(folder.glob(pattern)) if path.is_file()]
     paths = [*(folder / name for name in REQUIRED_FILES), *optional]
+    for path in paths:
+        # the model folder itself may be reached by a link, since it was named
+        link = next((place for place in (path.parent, path) if place != folder and place.is_symlink()), None)
+        if link is not None:
+            raise ValueError(f"'{link}' is a link, to '{link.readlink()}'. Put there what is to be shared.")
+    _check_weights(folder)
+    _check_card(folder / "README.md")
     return {path.relative_to(folder).as_posix(): path for path in paths}
 
 
@@ -126,7 +134,7 @@ def push_folder(
         raise ConnectionError(f"The Hub at {api.endpoint} does not answer ({error}). Try again later.") from error
     except RuntimeError as error:  # what an upload of weights that breaks off is told as
         raise ConnectionError(f"The weights did not reach the Hub ({error.__cause__ or error}). Try again.") from error
-    return str(commit.commit_url)
+    return scrubbed(str(commit.commit_url))
 
 
 def _check_weights(folder: Path) -> None:

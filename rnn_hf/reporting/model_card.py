@@ -10,6 +10,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from .command_line import written_beside
 from .dataset_facts import DatasetFacts, dataset_facts, dataset_title, hub_dataset, is_hub_id
 from .markdown import escaped, fenced, plain, table
 from .seeds import INTERVAL_NOTE, seed_statistics
@@ -141,7 +142,8 @@ def write_model_card(folder: Path, *, name: str, recipe: Mapping[str, Any], reci
 
         draw_figures(read_json(folder / "all_results.json"), folder / FIGURES)
     facts = read_run_facts(folder, name=name, recipe=recipe, recipe_path=recipe_path)
-    render_model_card(facts).save(folder / "README.md")
+    with written_beside(folder / "README.md") as beside:
+        render_model_card(facts).save(beside)
 
 
 def read_run_facts(

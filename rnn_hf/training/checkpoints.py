@@ -68,7 +68,7 @@ def written_whole(folder: Path) -> Iterator[Path]:
     """
     beside, before = (folder.with_name(f".{folder.name}.{kind}") for kind in ("tmp", "old"))
     for leftover in (beside, before):
-        shutil.rmtree(leftover, ignore_errors=True)
+        remove(leftover)
     beside.mkdir(parents=True)
     try:
         yield beside
@@ -77,11 +77,11 @@ def written_whole(folder: Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(beside, ignore_errors=True)
         raise
-    if folder.exists():
+    if folder.exists() or folder.is_symlink():
         folder.rename(before)
     beside.rename(folder)
     _flush(folder.parent)
-    shutil.rmtree(before, ignore_errors=True)
+    remove(before)
 
 
 def _flush(path: Path) -> None:
@@ -95,6 +95,14 @@ def _flush(path: Path) -> None:
         os.close(descriptor)
 
 
+def remove(path: Path) -> None:
+    """Remove a folder with all that is in it, a file, or a link, not what it leads to; there may be none."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
 def publish(files: Path, folder: Path) -> None:
     """Move finished files into a folder one by one, each replacing its namesake in one step, a folder in two.
 
@@ -105,7 +113,7 @@ def publish(files: Path, folder: Path) -> None:
     for file in sorted(files.iterdir()):
         if file.is_dir():
             # a folder cannot take the place of one that has files
-            shutil.rmtree(folder / file.name, ignore_errors=True)
+            remove(folder / file.name)
         file.replace(folder / file.name)
     files.rmdir()
 
@@ -183,6 +191,8 @@ def save_checkpoint(
     if stream_states is not None:
         files["streams.safetensors"] = by_rank(stream_states)
     folder = checkpoint_folder(run_folder, state.step)
+    if folder.parent.is_symlink():
+        remove(folder.parent)
     with written_whole(folder) as beside:
         save_model(model, str(beside / "model.safetensors"))  # weights that are shared only once
         for name, content in files.items():
@@ -205,7 +215,7 @@ def save_checkpoint(
     later = [other for other in _steps(run_folder) if other.name > folder.name]
     surplus = earlier if total_limit == 1 else earlier[: 1 - total_limit] if total_limit is not None else []
     for other in (*surplus, *later):
-        shutil.rmtree(other)
+        remove(other)
     return folder
 
 

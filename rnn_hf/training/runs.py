@@ -1,7 +1,6 @@
 """The steps of a run, whatever it trains."""
 
 import math
-import shutil
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +21,7 @@ from .checkpoints import (
     generator_states,
     newest_checkpoint,
     open_checkpoint,
+    remove,
     save_checkpoint,
 )
 from .optimization import LazyAdam, clip_grad_norm, drop_frozen_gradients
@@ -81,7 +81,7 @@ class Run:
         if args.resume_from_checkpoint is not None:
             self.resume(open_checkpoint(Path(args.output_dir), args.resume_from_checkpoint, accelerator.print))
         elif args.overwrite_output_dir and accelerator.is_main_process:
-            shutil.rmtree(Path(args.output_dir) / CHECKPOINTS, ignore_errors=True)
+            remove(Path(args.output_dir) / CHECKPOINTS)
         if args.report_to != "none":
             accelerator.init_trackers("rnn_hf", config={name: str(value) for name, value in self.recipe.items()})
 

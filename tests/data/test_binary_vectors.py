@@ -38,7 +38,9 @@ def fasttext(
     settings = [width, 5, 1, 1, 5, 1, 1, 2, bucket, shortest, longest, 100]
     size = overwritten.get("size", len(words) + len(labels))
     content = struct.pack("<2i12id", 793712314, version, *settings, 1e-4)
-    content += struct.pack("<3i2q", size, overwritten.get("num_words", len(words)), len(labels), 99, -1)
+    content += struct.pack(
+        "<3i2q", size, overwritten.get("num_words", len(words)), len(labels), 99, overwritten.get("num_pruned", -1)
+    )
     for kind, entries in enumerate((words, labels)):
         for entry in entries:
             content += entry.encode() + b"\0" + struct.pack("<qb", 7, kind)
@@ -149,10 +151,11 @@ def test_a_model_of_the_library_gives_the_librarys_vectors(tmp_path: Path) -> No
     ("content", "message"),
     [
         (word2vec(VECTORS)[:-9], r"whole file, got a part of one \(it ends in the vector of 'naïve'\)"),
-        (word2vec(VECTORS, "3 1000000000000"), "3 words with 1,000,000,000,000 numbers each, which its size does not"),
+        (word2vec(VECTORS, "3 1000000000000"), "3 words with 1,000,000,000,000 numbers each, which cannot be"),
         (word2vec(VECTORS, "1000000000000 3"), "says that it has 1,000,000,000,000 words"),
         (gzip.compress(word2vec(VECTORS, "1000000000000 3")), "says that it has 1,000,000,000,000 words"),
         (gzip.compress(word2vec(VECTORS, "3 0")), "3 words with 0 numbers each"),
+        (gzip.compress(b"1 100000\ncat " + b"\0" * 4 * 10**5), "1 words with 100,000 numbers each, which cannot be"),
         (word2vec({"cat": [1.0, float("nan"), 2.0]}, "1 3"), "finite numbers, got NaN or infinity for the word 'cat'"),
         (word2vec({"bird": [1.0, 2.0, 3.0]}, "1 3"), "None of the 5 words"),
         (b"2 3\n" + b"\0x" * 2**17, "must have a blank after every word"),
@@ -164,6 +167,13 @@ def test_a_model_of_the_library_gives_the_librarys_vectors(tmp_path: Path) -> No
         (fasttext(["cat"], np.ones((1, 3)), num_rows=10**12), "it ends before its 1000000000000 rows"),
         (fasttext(["cat"], np.ones((1, 3)), width=10**9), "matrix of 1 rows and 1,000,000,000 columns, got 1 and 3"),
         (fasttext(["cat"], np.ones((1, 3)), bucket=10, longest=3), "matrix of 11 rows and 3 columns, got 1 and 3"),
+        (fasttext(["cat"], np.ones((1, 3)), num_pruned=2**62), "it ends before its matrix"),
+        (fasttext(["cat"], np.ones((1, 3)), bucket=-5, longest=3), "matrix of -4 rows and 3 columns, got 1 and 3"),
+        (fasttext(["cat"], np.ones((1, 70_000))), "matrix of 1 rows and 70,000 columns, got 1 and 70,000"),
+        (
+            fasttext(["cat"], np.full((6, 3), 3e38), bucket=5, shortest=1, longest=3),
+            "finite numbers, got NaN or infinity",
+        ),
         (fasttext(["cat"], np.full((1, 3), np.inf)), "finite numbers, got NaN or infinity for the word 'cat'"),
         (fasttext(["cat"], np.ones((1, 3)), version=11), "must be a fastText model of version 12, got 11"),
         (fasttext(["cat"], np.ones((1, 3)), quantized=True), "is a quantized fastText model. Pass"),
@@ -179,3 +189,8 @@ def test_a_damaged_file_gives_one_line_that_names_it(tmp_path: Path, content: by
     tracemalloc.stop()
     assert str(path) in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_ngrams_of_any_length_are_those_that_a_word_has(tmp_path: Path) -> None:
+    """A file may say so, and its reader must come to an end."""
+    assert ngrams(b"cat", 1, 2**31 - 1) == ngrams(b"cat", 1, 5)

@@ -218,6 +218,18 @@ def test_an_unknown_extension_names_the_known_ones(tmp_path: Path) -> None:
         load_text_dataset(test_file=tmp_path / "a.xlsx")
 
 
+def test_the_name_of_a_file_is_no_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`datasets` would put its value there, and tell it in its error."""
+    monkeypatch.setenv("SECRET", "value")
+    for name in ("$SECRET.csv", "a${SECRET}b.csv", "$.csv"):
+        (tmp_path / name).write_text("text,label\na,b\na,c\n")
+    for name in ("$SECRET.csv", "a${SECRET}b.csv"):
+        with pytest.raises(ValueError, match="must not have the name of a variable") as error:
+            load_text_dataset(test_file=tmp_path / name)
+        assert "value" not in str(error.value)
+    assert len(load_text_dataset(test_file=tmp_path / "$.csv")["test"]) == 2
+
+
 @pytest.mark.parametrize(
     ("name", "content"),
     [

@@ -93,6 +93,9 @@ def test_memory_follows_the_vocabulary_and_not_the_file(tmp_path: Path) -> None:
         (b"cat 1e99 2\n", "finite .*line 1"),
         (b"cat 1 2\n\xe9t\xe9 1 2\n", "UTF-8"),
         (bytes(range(256)) * 8, "binary data"),
+        (b"9" * 5000 + b" 2\nbird 1\n", "None of the 6 words"),
+        (b"2 " + b"9" * 5000 + b"\n\0", "binary data"),
+        (gzip.compress(b"cat 1 2\nbird" + b" 1" * 2**20), "less than 1,048,576 characters, got more on line 2"),
         (gzip.compress(b"bird 1 2\n" * 9999)[:-20], "whole file, got a part of one"),
     ],
 )

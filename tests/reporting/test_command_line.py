@@ -5,7 +5,7 @@ import pytest
 from huggingface_hub.errors import StrictDataclassError
 
 from rnn_hf import RNNConfig
-from rnn_hf.reporting.command_line import ScriptParser, one_line, user_errors, written_beside
+from rnn_hf.reporting.command_line import ScriptParser, one_line, user_errors, write_json, written_beside
 
 
 @dataclass
@@ -38,6 +38,7 @@ def test_a_flag_like_no_other_is_refused_with_the_way_to_the_list() -> None:
         (FileNotFoundError("No such folder: 'x'."), "No such folder: 'x'."),
         (FileNotFoundError(2, "No such file or directory", "x.yaml"), "No such file or directory: 'x.yaml'."),
         (ValueError(), "ValueError"),
+        (ValueError('Label "\x1b[2J\ud800"'), 'Label "\N{REPLACEMENT CHARACTER}[2J\N{REPLACEMENT CHARACTER}"'),
     ],
 )
 def test_a_mistake_ends_in_one_line_and_status_2(
@@ -74,3 +75,14 @@ def test_a_file_is_replaced_only_by_a_whole_one(tmp_path: Path) -> None:
         beside.write_text("half")
         raise KeyboardInterrupt
     assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("results.json", "old")]
+
+
+def test_a_file_is_written_in_place_of_a_link_and_not_through_it(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.write_text("mine")
+    path = tmp_path / "results.json"
+    for link in (path, tmp_path / ".results.tmp.json"):
+        link.symlink_to(elsewhere)
+    write_json(path, [1])
+    assert path.read_text() == "[\n  1\n]\n" and not path.is_symlink()
+    assert elsewhere.read_text() == "mine"

@@ -167,6 +167,29 @@ def test_a_folder_that_is_not_a_whole_model_is_refused_before_anything_is_made(
     assert not is_on_hub(NAME)
 
 
+@pytest.mark.parametrize("inside", [False, True], ids=["out of the folder", "inside it"])
+@pytest.mark.parametrize("name", ["README.md", "model.safetensors", "recipe.yaml", "figures/curves.png", "figures"])
+def test_a_link_is_named_and_nothing_is_pushed(
+    name: str, inside: bool, hub: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = (folder / ".git" if inside else tmp_path) / "elsewhere"
+    (folder / name).rename(target)
+    (folder / name).symlink_to(target)
+    assert f"'{folder / name}' is a link, to '{target}'" in refusal(capsys, str(folder), NAME)
+    assert f"'{folder / name}' is a link" in refusal(capsys, str(folder), NAME, "--dry_run")
+    assert not is_on_hub(NAME)
+
+
+def test_a_link_to_the_model_folder_is_followed_and_links_that_stay_here_do_not_matter(
+    hub: str, folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "newest").symlink_to(folder)
+    (folder / "secret.yaml").symlink_to("/etc/passwd")
+    (folder / "checkpoints" / "step-2").symlink_to(tmp_path)
+    push_to_hub.main([str(tmp_path / "newest"), NAME])
+    assert set(HfApi().list_repo_files(NAME)) - {".gitattributes"} == EXPECTED
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [

@@ -55,6 +55,21 @@ def test_a_run_writes_what_is_promised(train: Train) -> None:
     assert results["train_samples_per_second"] == pytest.approx(400 / results["train_runtime"])
 
 
+def test_a_run_replaces_the_links_in_its_folder_and_writes_through_none(train: Train, tmp_path: Path) -> None:
+    elsewhere, folder = tmp_path / "elsewhere", tmp_path / "run"
+    for path in (elsewhere, folder):
+        path.mkdir()
+    (elsewhere / "file").write_text("mine")
+    for name in ("model.safetensors", "README.md", "recipe.yaml", "config.json", ".all_results.tmp.json"):
+        (folder / name).symlink_to(elsewhere / "file")
+    for name in ("checkpoints", "figures", "finished", ".finished.tmp"):
+        (folder / name).symlink_to(elsewhere)
+    train("run", "--overwrite_output_dir", "--save_strategy", "epoch")
+    assert [path.name for path in elsewhere.iterdir()] == ["file"] and (elsewhere / "file").read_text() == "mine"
+    assert {path.name for path in folder.iterdir() if not path.is_symlink()} == {*PROMISED_FILES, "checkpoints"}
+    assert [path.name for path in (folder / "checkpoints").iterdir()] == ["step-00000007"]
+
+
 def test_a_run_without_matplotlib_says_that_it_draws_nothing(
     train: Train, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,3 +1,4 @@
+import tracemalloc
 from dataclasses import fields
 from pathlib import Path
 
@@ -114,6 +115,26 @@ def test_a_number_that_yaml_reads_as_text_is_a_number(tmp_path: Path) -> None:
         ("max_steps: 0", "`--max_steps` must be -1 or at least 1"),
         ("- a list", "must be a mapping"),
         ("a: [", "is not YAML"),
+        ("[" * 5000, "is not YAML.*recursion"),
+        ("seed: !!int ''", "is not YAML"),
+        ("seed: !!bool perhaps", "is not YAML"),
+        ("seed: 2026-13-45", "is not YAML.*month must be in 1..12"),
+        ('dataset_name: "\\UFFFFFFFF"', "is not YAML"),
+        ("dataset_name: \0", "is not YAML"),
+        ("text_column_names: &names [a]\nclass_weights: *names", r"is not YAML.*an alias \(`\*`\)"),
+        ("a: &a {}\n<<: *a", "an alias"),
+        ("seed: 1\nseed: 2", "`seed` stands in it more than once"),
+        ("--- 1\n--- 2", "expected a single document"),
+        ("seed: !!set {1}", "`seed` in the recipe .* must be one value or a list, got {1}"),
+        ("train_file: !!binary aGVsbG8=", "must be one value or a list, got b'hello'"),
+        ("text_column_names: [a, null]", "must be one value or a list"),
+        ("text_column_names: [a, --push_to_hub]", "do not begin with a dash, got '--push_to_hub'"),
+        ("text_column_names: [a, --]", "do not begin with a dash, got '--'"),
+        ("eval_strategy: --", "`--` cannot be a value, got '--eval_strategy=--'"),
+        ("help: true", "Unknown key .* 'help'"),
+        ("? [a, b]\n: 1", "unhashable key"),
+        ("2026-01-01: 1", "Unknown key .* '2026-01-01'"),
+        ("on: 1", "Unknown key .* 'True'"),
         ("{eval_strategy: 'no', early_stopping_patience: 2}", "`--early_stopping_patience` needs evaluations"),
         ("{dataset_name: demo, train_file: x.csv}", "`--dataset_name` cannot stand beside"),
     ],
@@ -123,6 +144,38 @@ def test_a_wrong_recipe_is_refused(tmp_path: Path, text: str, message: str) -> N
     path.write_text(text)
     with pytest.raises((ValueError, TypeError), match=message):
         parse(str(path), "--output_dir", "x")
+
+
+def test_a_text_that_looks_like_a_flag_is_a_text(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(
+        "dataset_name: --push_to_hub\nhub_revision: 2026-01-01\ntext_column_names: ['=a b']\ntrain_file: ''\n"
+    )
+    recipe = parse(str(path), "--output_dir", "x")
+    assert recipe["dataset_name"] == "--push_to_hub" and recipe["push_to_hub"] is False
+    assert (recipe["hub_revision"], recipe["text_column_names"], recipe["train_file"]) == ("2026-01-01", ["=a b"], "")
+
+
+@pytest.mark.parametrize("merge", ["", "<<: "], ids=["values", "merged keys"])
+def test_a_recipe_that_would_unfold_to_billions_of_values_takes_no_memory(tmp_path: Path, merge: str) -> None:
+    path = tmp_path / "recipe.yaml"
+    lines = ["a0: &a0 {x: 1}"]
+    lines += [f"a{n}: &a{n} {{{merge or 'x: '}[{', '.join([f'*a{n - 1}'] * 10)}]}}" for n in range(1, 12)]
+    path.write_text("\n".join(lines))
+    tracemalloc.start()
+    with pytest.raises(ValueError, match="an alias"):
+        parse(str(path), "--output_dir", "x")
+    assert tracemalloc.get_traced_memory()[1] < 2_000_000
+    tracemalloc.stop()
+
+
+def test_a_message_does_not_repeat_a_whole_recipe(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    for text in (f"seed: [{{a: {'x' * 5000}}}]", f"[{'x' * 5000}]", f"seed: !!float {'x' * 5000}"):
+        path.write_text(text)
+        with pytest.raises(ValueError, match="recipe") as error:
+            parse(str(path), "--output_dir", "x")
+        assert len(str(error.value)) < 1000
 
 
 def test_a_recipe_that_does_not_exist_is_refused() -> None:

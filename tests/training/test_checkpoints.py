@@ -1,3 +1,4 @@
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -179,6 +180,49 @@ def test_publishing_replaces_namesakes_and_leaves_the_rest(tmp_path: Path) -> No
     publish(files, folder)
     assert {path.name: path.read_text() for path in folder.iterdir()} == {"a": "new", "b": "kept"}
     assert not files.exists()
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Iterator[Path]:
+    """A folder that links lead to, which stays as it is."""
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    (folder / "file").write_text("mine")
+    yield folder
+    assert [path.name for path in folder.iterdir()] == ["file"]
+    assert (folder / "file").read_text() == "mine"
+
+
+def test_publishing_replaces_links_and_never_writes_through_them(tmp_path: Path, elsewhere: Path) -> None:
+    files, folder = tmp_path / "files", tmp_path / "folder"
+    (files / "figures").mkdir(parents=True)
+    (files / "figures" / "a.png").write_text("new")
+    folder.mkdir()
+    for name, target in (("README.md", "file"), ("lost.md", "nowhere"), ("recipe.yaml", "."), ("figures", ".")):
+        if name != "figures":
+            (files / name).write_text("new")
+        (folder / name).symlink_to(elsewhere / target)
+    publish(files, folder)
+    assert not any(path.is_symlink() for path in folder.iterdir())
+    assert [path.read_text() for path in sorted(folder.rglob("*")) if path.is_file()] == ["new"] * 4
+
+
+def test_a_folder_is_written_in_place_of_a_link_and_not_through_it(tmp_path: Path, elsewhere: Path) -> None:
+    for name in ("result", ".result.tmp"):
+        (tmp_path / name).symlink_to(elsewhere)
+    with written_whole(tmp_path / "result") as beside:
+        (beside / "new").write_text("new")
+    assert [path.name for path in (tmp_path / "result").iterdir()] == ["new"]
+
+
+@pytest.mark.parametrize("target", [".", "file", "nowhere"])
+def test_checkpoints_are_written_in_place_of_a_link(tmp_path: Path, elsewhere: Path, target: str) -> None:
+    (tmp_path / "checkpoints").symlink_to(elsewhere / target)
+    Trained(1).save(tmp_path, 1)
+    assert not (tmp_path / "checkpoints").is_symlink()
+    (tmp_path / "checkpoints" / "step-00000000").symlink_to(elsewhere)
+    Trained(1).save(tmp_path, 2, limit=1)
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-00000002"]
 
 
 def test_generator_states_are_restored() -> None:
