@@ -3,12 +3,13 @@
 import copy
 import difflib
 import json
+import math
 import os
 import sys
 from argparse import ArgumentParser
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import Field
+from dataclasses import Field, fields
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NoReturn
@@ -19,6 +20,9 @@ from safetensors import SafetensorError
 from transformers import HfArgumentParser
 
 USER_ERROR_STATUS = 2
+
+# Of the key `<<`, which takes over what another mapping has
+MERGE_TAG = "tag:yaml.org,2002:merge"
 
 
 class ScriptParser(HfArgumentParser):
@@ -48,7 +52,7 @@ class ScriptParser(HfArgumentParser):
 
     def flags(self) -> list[str]:
         """Return the names of all flags, without their dashes."""
-        return [option[2:] for option in self._option_string_actions if option.startswith("--")]
+        return [option[2:] for option in self._option_string_actions if option.startswith("--") and option != "--help"]
 
     def parse(self, argv: Sequence[str]) -> tuple[tuple[Any, ...], set[str]]:
         """Read a command line.
@@ -71,6 +75,8 @@ class ScriptParser(HfArgumentParser):
         )
         if unknown:
             raise ValueError(self._unknown(unknown[0], "argument"))
+        for arguments in values:
+            check_values(arguments)
         given = {word[2:].split("=")[0] for word in words if word.startswith("--")}
         return tuple(values), given
 
@@ -80,12 +86,7 @@ class ScriptParser(HfArgumentParser):
         return f"Unknown {kind} {name!r}. {hint}"
 
     def _recipe_words(self, path: Path) -> list[str]:
-        try:
-            recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise ValueError(f"The recipe {str(path)!r} is not YAML: {error}") from error
-        if not isinstance(recipe, dict):
-            raise ValueError(f"The recipe {str(path)!r} must be a mapping of flags to values, got {recipe!r:.80}.")
+        recipe = read_mapping(path, "recipe", "flags to values")
         words = []
         for name, value in recipe.items():
             if name not in self.flags():
@@ -96,6 +97,42 @@ class ScriptParser(HfArgumentParser):
             if value is not None:
                 words += [f"--{name}", *map(str, values)]
         return words
+
+
+class UniqueKeyLoader(yaml.SafeLoader):
+    """Reads YAML, but refuses a key that comes twice, of which the first value would be lost."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Return a mapping."""
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.tag != MERGE_TAG:
+                if key.value in seen:
+                    raise yaml.YAMLError(f"`{key.value}` comes twice")
+                seen.add(key.value)
+        mapping: dict[Any, Any] = super().construct_mapping(node, deep)
+        return mapping
+
+
+def read_mapping(path: Path, what: str, of: str) -> dict[Any, Any]:
+    """Return what a YAML file maps to what.
+
+    Args:
+        path: The file.
+        what: What it is called in the message of an error.
+        of: What it must hold.
+
+    Raises:
+        OSError: If it cannot be read.
+        ValueError: If it is not YAML, or no mapping.
+    """
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), UniqueKeyLoader)  # it is a safe one
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        raise ValueError(f"The {what} {str(path)!r} is not YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"The {what} {str(path)!r} must be a mapping of {of}, got {content!r:.80}.")
+    return content
 
 
 @contextmanager
@@ -116,6 +153,24 @@ def user_errors(script: str) -> Iterator[None]:
         sys.exit(USER_ERROR_STATUS)
 
 
+def check_values(arguments: Any) -> None:
+    """Refuse what no flag can mean: an empty name, and a number that is not finite.
+
+    Args:
+        arguments: A dataclass of flags.
+
+    Raises:
+        ValueError: If a flag has such a value.
+    """
+    for entry in fields(arguments):
+        value = getattr(arguments, entry.name)
+        if value == "":
+            raise ValueError(f"`--{entry.name}` must not be empty. Leave it out, or give it a value.")
+        for number in value if isinstance(value, list) else [value]:
+            if isinstance(number, float) and not math.isfinite(number):
+                raise ValueError(f"`--{entry.name}` must be a finite number, got {number}.")
+
+
 def check_folder_of(name: str, file: str | None) -> None:
     """Check that a file could be written before hours are spent on what goes into it.
 
@@ -125,9 +180,28 @@ def check_folder_of(name: str, file: str | None) -> None:
 
     Raises:
         FileNotFoundError: If the folder it would lie in does not exist.
+        ValueError: If it is a folder itself.
     """
+    if file is not None and Path(file).is_dir():
+        raise ValueError(f"`--{name}` must be a file, got the folder {file!r}. Pass a file in it.")
     if file is not None and not Path(file).parent.is_dir():
         raise FileNotFoundError(f"The folder of `--{name}` does not exist: '{Path(file).parent}'. Make it.")
+
+
+def check_output_folder(folder: Path) -> None:
+    """Check that a folder is there or could be made, before hours are spent on what goes into it.
+
+    Args:
+        folder: The value of `--output_dir`.
+
+    Raises:
+        ValueError: If it, or what it would lie in, is a file.
+    """
+    for place in (folder, *folder.parents):
+        if place.exists() and not place.is_dir():
+            raise ValueError(
+                f"`--output_dir` must be a folder, got {str(folder)!r}, but {str(place)!r} is a file. Pass another."
+            )
 
 
 @contextmanager
