@@ -39,7 +39,6 @@ ROWS = [
     ("a.csv", "text,label\na,x\nb,y\n".encode("utf-16"), "must hold rows in the format .csv"),
     ("a.csv", b"text,label\na,x\n" * 30 + b"\xff\xfe\x00\n", "must hold rows in the format .csv"),
     ("a.csv", b"\x00" * 100, "a.csv|label"),
-    ("a.csv", b"text,text,label\na,b,x\nc,d,y\n", ""),
     ("a.jsonl", b"", "must hold rows|must have rows"),
     ("a.jsonl", b"{", "must hold rows in the format .jsonl"),
     ("a.jsonl", b"not json\n", "must hold rows in the format .jsonl"),
@@ -65,7 +64,7 @@ ROWS = [
     ("a.parquet", parquet(text=[], label=[]), "rows|label"),
     ("a.parquet", parquet(text=["a", "b"], label=[1.5, float("nan")]), "must be a finite number"),
     ("a.parquet", parquet(text=["a", "b"], label=[1.5, float("inf")]), "must be a finite number"),
-    ("a.parquet", parquet(text=[b"a", b"b"], label=["x", "y"]), "text"),
+    ("a.parquet", parquet(text=[b"\xff"] * 4, label=["x", "y"] * 2), "utf|UTF"),
     ("a.parquet", parquet(text=["a", "b"], label=[b"x", b"y"]), "must hold"),
     ("a.txt", b"a\nb\n", "must end in .csv"),
     ("a", b"text,label\na,x\n", "must end in .csv"),
@@ -73,12 +72,8 @@ ROWS = [
     ("a.pkl", b"\x80\x04.", "must end in .csv"),
 ]  # fmt: skip
 
-# These are read: whatever of them may be odd is nobody's mistake
-FIT = {("a.csv", b"text,text,label\na,b,x\nc,d,y\n")}
-BAD_ROWS = [row for row in ROWS if row[:2] not in FIT]
 
-
-@pytest.mark.parametrize(("name", "content", "says"), BAD_ROWS, ids=[f"{n} {c[:40]!r}" for n, c, _ in BAD_ROWS])
+@pytest.mark.parametrize(("name", "content", "says"), ROWS, ids=[f"{n} {c[:40]!r}" for n, c, _ in ROWS])
 def test_rows_that_cannot_be_are_refused(
     name: str, content: bytes, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -110,12 +105,12 @@ VECTORS = [
     (b"cat,1,2\n", "line 1"),
     (b"cat\t1\t2\n", "line 1"),
     (b"2 3\ncat 1 2\n", "line 2"),
-    (b"0 0\ncat 1 2\n", "must|says"),
+    (b"0 0\ncat 1 2\n", "a width of 0"),
     (b"5 2\n", "got no such line"),
     (b"10 2\nbird 1 2\n", "None of the"),
     (b"1000000000000 2\nbird 1 2\n", "None of the"),
     (b"1000000000000 1000000000000\ncat \x00\x01\x02", "which its size does not allow"),
-    (b"2 2\ncat \x00\x00\x80?", "part of one"),
+    (b"2 2\ncat \x00\x00\x80?", "which its size does not allow"),
     (b"1 2\ncat \x00\x00\xc0\x7f\x00\x00\xc0\x7f", "finite"),
     (b"2 2\n" + b"\x01" * 100, "must|part of one"),
     (bytes(range(256)), "must"),
