@@ -13,6 +13,7 @@
 # limitations under the License.
 """The configuration of the recurrent text classifiers and language models."""
 
+import math
 from itertools import pairwise
 from typing import ClassVar, Literal
 
@@ -127,6 +128,8 @@ class RNNConfig(PreTrainedConfig):
     embedding_initializer_range: float | int = 0.1
     recurrent_initializer: RecurrentInitializer = "orthogonal"
     calibration_temperature: float | int = 1.0
+    # transformers checks the values of its own fields in no subclass
+    problem_type: ProblemType | None = None
     adaptive_softmax_cutoffs: list[int] | None = None
     tie_word_embeddings: bool = True
     use_cache: bool = True
@@ -164,6 +167,16 @@ class RNNConfig(PreTrainedConfig):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 0 and below 1, got {getattr(self, name)}.")
 
+    def validate_labels(self) -> None:
+        """Check that the labels are numbered from 0, so that each logit has one."""
+        if self.id2label is None:
+            return
+        if not self.id2label:
+            raise ValueError("`id2label` must have at least one label, got none.")
+        ids = sorted(self.id2label)
+        if ids != list(range(len(ids))):
+            raise ValueError(f"`id2label` must have the ids from 0 to {len(ids) - 1}, got {ids[:5]}.")
+
     def validate_cutoffs(self) -> None:
         """Check that the cutoffs of the adaptive softmax cut the vocabulary into parts that are not empty."""
         cutoffs = self.adaptive_softmax_cutoffs
@@ -176,16 +189,22 @@ class RNNConfig(PreTrainedConfig):
             )
 
     def validate_initializer(self) -> None:
-        """Check that the word vectors' spread is not negative."""
-        if not self.embedding_initializer_range >= 0:
+        """Check that word vectors can be drawn: from a finite mean, with a finite spread that is not negative."""
+        if not 0 <= self.embedding_initializer_range < math.inf:
             raise ValueError(
-                f"`embedding_initializer_range` must be at least 0, got {self.embedding_initializer_range}."
+                f"`embedding_initializer_range` must be at least 0 and finite, got {self.embedding_initializer_range}."
+            )
+        if not math.isfinite(self.embedding_initializer_mean):
+            raise ValueError(
+                f"`embedding_initializer_mean` must be a finite number, got {self.embedding_initializer_mean}."
             )
 
     def validate_calibration(self) -> None:
         """Check that weights could have been divided by the temperature."""
-        if not self.calibration_temperature > 0:
-            raise ValueError(f"`calibration_temperature` must be above 0, got {self.calibration_temperature}.")
+        if not 0 < self.calibration_temperature < math.inf:
+            raise ValueError(
+                f"`calibration_temperature` must be above 0 and finite, got {self.calibration_temperature}."
+            )
 
 
 __all__ = ["RNNConfig"]

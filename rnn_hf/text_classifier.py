@@ -15,10 +15,11 @@ import torch.nn.functional as F
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from tqdm.auto import tqdm
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from .configuration_rnn import ProblemType
 from .data.tokens import fast_encoder, pad, training_length
+from .model_files import check_model, check_token_ids, folder_or_id, read_tokenizer
 from .modeling_rnn import RNNForSequenceClassification
 
 CHUNK_SIZE = 8192
@@ -96,14 +97,10 @@ class TextClassifier:
 
         Raises:
             FileNotFoundError: If there is no such folder.
-            ValueError: If the folder or repository holds no model of this family, or the type is none of these.
+            ValueError: If the folder or repository holds no model of this family, or one that is damaged, or the type
+                is none of these.
         """
-        name = str(name_or_path)
-        is_path = name.startswith((".", "/", "~")) or name.count("/") != 1 or Path(name.split("/")[0]).is_dir()
-        if is_path and not Path(name).expanduser().is_dir():
-            raise FileNotFoundError(f"The model folder {name!r} does not exist. Pass a folder, or `owner/name`.")
-        if is_path:
-            name = str(Path(name).expanduser())
+        name = folder_or_id(name_or_path)
         type_name = str(dtype).removeprefix("torch.")
         is_quantized = type_name == "int8"
         floating = getattr(torch, "float32" if is_quantized else type_name, None)
@@ -111,21 +108,21 @@ class TextClassifier:
             raise ValueError(f'`dtype` must be a floating type of torch or "int8", got {dtype!r}.')
         if is_quantized and torch.device(device or "cpu").type != "cpu":
             raise ValueError(f'`dtype="int8"` needs `device="cpu"`, got {str(device)!r}. Use "float16" or "bfloat16".')
-        hub = {
+        hub: dict[str, Any] = {
             "revision": revision or "main",
             "token": token,
             "cache_dir": cache_dir,
             "local_files_only": local_files_only,
         }
+        config = check_model(name, RNNForSequenceClassification, **hub)
         try:
-            model = AutoModelForSequenceClassification.from_pretrained(
-                name, use_safetensors=True, dtype=floating, **hub
+            model = RNNForSequenceClassification.from_pretrained(
+                name, config=config, use_safetensors=True, dtype=floating, **hub
             )
-            tokenizer = AutoTokenizer.from_pretrained(name, **hub)
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-            raise ValueError(f"{name!r} is not a model that can be loaded: {error}") from error
-        if not isinstance(model, RNNForSequenceClassification):
-            raise ValueError(f"{name!r} is a {model.config.model_type!r} model, not one of this family.")
+            raise ValueError(f"{name!r} cannot be loaded: {' '.join(str(error).split())}") from error
+        tokenizer = read_tokenizer(name, **hub)
+        check_token_ids(tokenizer, max(config.vocab_size, len(tokenizer)))
         placed: RNNForSequenceClassification = model if device is None else model.to(device)  # type: ignore[arg-type]
         return cls(_quantized(placed) if is_quantized else placed, tokenizer)
 
@@ -375,7 +372,8 @@ def batches_of_like_length(order: np.ndarray, lengths: np.ndarray, batch_size: i
 def _quantized(model: RNNForSequenceClassification) -> RNNForSequenceClassification:
     with warnings.catch_warnings():
         # torch points to torchao, which has no recurrent layers
-        warnings.simplefilter("ignore", DeprecationWarning)
+        for category in (DeprecationWarning, UserWarning):
+            warnings.simplefilter("ignore", category)
         quantized: RNNForSequenceClassification = torch.ao.quantization.quantize_dynamic(
             model, {nn.LSTM, nn.GRU, nn.Linear}, dtype=torch.qint8
         )

@@ -23,7 +23,7 @@ from accelerate.utils import tqdm
 # run as a file, a script finds its siblings' folder but not its own
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
-from rnn_hf.reporting.command_line import ScriptParser, check_folder_of, exit_statuses, user_errors
+from rnn_hf.reporting.command_line import ScriptParser, check_folder_of, exit_statuses, read_mapping, user_errors
 from rnn_hf.reporting.points import Point, PointFile
 from rnn_hf.reporting.seeds import seed_statistics
 from rnn_hf.training.arguments import DataArguments, ModelArguments, TrainArguments
@@ -57,9 +57,9 @@ def read_techniques(path: Path, flags: set[str]) -> dict[str, dict[str, Any]]:
     Raises:
         ValueError: If the file says something else.
     """
-    techniques = yaml.safe_load(path.read_text())
-    if not isinstance(techniques, dict) or not techniques:
-        raise ValueError(f"{str(path)!r} must be a YAML mapping of techniques, got {type(techniques).__name__}.")
+    techniques = read_mapping(path, "file of techniques", "techniques")
+    if not techniques:
+        raise ValueError(f"{str(path)!r} must have techniques, got none.")
     for name, technique in techniques.items():
         if not isinstance(technique, dict) or technique.keys() not in ({"source", "with"}, {"source", "without"}):
             raise ValueError(f"{str(path)!r}: {name!r} must have `source` and either `with` or `without`.")
@@ -134,7 +134,7 @@ def main(argv: Sequence[str] | None = None) -> list[Point]:
         refuse_single_seed(words)
         parser = ScriptParser((AblationArguments, ModelArguments, DataArguments, TrainArguments), description=__doc__)
         # runs go to folders of their own
-        (args, *groups), given = parser.parse([*words, "--output_dir", ""])
+        (args, *groups), given = parser.parse([*words, "--output_dir", "unused"])
         check_folder_of("output_file", args.output_file)
         techniques = read_techniques(Path(args.techniques), set(parser.flags()))
         if RECIPE in techniques:

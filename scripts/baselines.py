@@ -250,7 +250,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         refuse_single_seed(words)
         parser = ScriptParser((BaselineArguments, ModelArguments, DataArguments, TrainArguments), description=__doc__)
         # nothing is written into a folder, but a recipe's flags are read
-        (args, _, data_args, train_args), _ = parser.parse([*words, "--output_dir", ""])
+        (args, _, data_args, train_args), _ = parser.parse([*words, "--output_dir", "unused"])
         check_folder_of("output_file", args.output_file)
         rows = {seed: load_rows(data_args, train_args, seed) for seed in args.seeds}
 

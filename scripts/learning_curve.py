@@ -131,7 +131,7 @@ def main(argv: Sequence[str] | None = None) -> list[Point]:
         refuse_single_seed(words)
         parser = ScriptParser((CurveArguments, ModelArguments, DataArguments, TrainArguments), description=__doc__)
         # runs go to folders of their own
-        (args, *groups), given = parser.parse([*words, "--output_dir", ""])
+        (args, *groups), given = parser.parse([*words, "--output_dir", "unused"])
         data_args, train_args = groups[-2:]
         if data_args.max_train_samples is not None:
             raise ValueError("`--max_train_samples` is what differs between the points. Pass `--num_rows`.")

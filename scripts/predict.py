@@ -17,7 +17,13 @@ from typing import IO
 import numpy as np
 from accelerate.utils import tqdm
 
-from rnn_hf.reporting.command_line import ScriptParser, exit_statuses, user_errors, written_beside
+from rnn_hf.reporting.command_line import (
+    ScriptParser,
+    check_folder_of,
+    exit_statuses,
+    user_errors,
+    written_beside,
+)
 from rnn_hf.text_classifier import TextClassifier
 
 
@@ -90,6 +96,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         with user_errors("predict.py"):
             parser = ScriptParser([PredictArguments], description=__doc__)
             (args,), _ = parser.parse(sys.argv[1:] if argv is None else argv)
+            check_folder_of("output_file", args.output_file)
             texts: Iterator[str]
             if args.text is not None:
                 texts = iter(args.text)

@@ -12,9 +12,15 @@ from accelerate import Accelerator, DataLoaderConfiguration, PartialState
 from accelerate.utils import set_seed
 from datasets import Dataset, DatasetDict
 from torch.utils.data import DataLoader
-from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
+from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
-from rnn_hf import RNNConfig, RNNForCausalLM, RNNForSequenceClassification, RNNPreTrainedModel
+from rnn_hf import (
+    RNNConfig,
+    RNNForCausalLM,
+    RNNForSequenceClassification,
+    RNNForTokenClassification,
+    RNNPreTrainedModel,
+)
 from rnn_hf.configuration_rnn import ProblemType
 from rnn_hf.data.batching import (
     BatchSampler,
@@ -31,8 +37,16 @@ from rnn_hf.data.memory import iterate_texts
 from rnn_hf.data.tokenizer_training import train_tokenizer
 from rnn_hf.data.tokens import set_training_length
 from rnn_hf.data.word_vectors import initialize_embeddings, read_word_vectors
+from rnn_hf.model_files import check_model, check_token_ids, read_tokenizer
+from rnn_hf.reporting.command_line import check_output_folder
 from rnn_hf.reporting.hub import check_hub_access
-from rnn_hf.training.arguments import DataArguments, ModelArguments, TrainArguments, as_recipe
+from rnn_hf.training.arguments import (
+    DataArguments,
+    LanguageModelTrainArguments,
+    ModelArguments,
+    TrainArguments,
+    as_recipe,
+)
 from rnn_hf.training.losses import Loss, class_weights_of, create_loss
 
 # Settings that a checkpoint does not fix; all other fields of its configuration stay when training goes on from it
@@ -69,8 +83,7 @@ def start_accelerator(args: TrainArguments) -> Accelerator:
 def check_output_dir(args: TrainArguments) -> None:
     """Refuse a folder that holds something else than the run to be resumed, unless told to overwrite it."""
     folder = Path(args.output_dir)
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"`--output_dir` must be a folder, got the file {str(folder)!r}.")
+    check_output_folder(folder)
     goes_on = args.overwrite_output_dir or args.resume_from_checkpoint is not None
     if not goes_on and folder.is_dir() and any(folder.iterdir()):
         raise ValueError(
@@ -84,6 +97,10 @@ def begin(args: TrainArguments) -> Accelerator:
     check_output_dir(args)
     if args.push_to_hub:
         check_hub_access(str(args.hub_model_id))
+    if args.model_name_or_path is not None:
+        # a language model needs its output layer, a classifier can be made of any encoder
+        is_language_model = isinstance(args, LanguageModelTrainArguments)
+        check_model(args.model_name_or_path, RNNForCausalLM if is_language_model else None)
     accelerator = start_accelerator(args)
     set_seed(args.seed)
     return accelerator
@@ -143,7 +160,9 @@ def load_tokenizer(
             max_length=data_args.max_length,
             has_end_of_text=has_end_of_text,
         )
-    tokenizer = AutoTokenizer.from_pretrained(name)
+    tokenizer = read_tokenizer(name)
+    vocab_size = len(tokenizer) if args.model_name_or_path is None else check_model(args.model_name_or_path).vocab_size
+    check_token_ids(tokenizer, max(vocab_size, len(tokenizer)))
     if tokenizer.pad_token_id is None:
         raise ValueError(f"The tokenizer {name!r} has no padding token. Add one and save it.")
     set_training_length(tokenizer, data_args.max_length)
@@ -175,8 +194,11 @@ def create_model(
                 unk_token_id=tokenizer.unk_token_id,
             )
         )
-    config = AutoConfig.from_pretrained(args.model_name_or_path)
-    is_language_model = (config.architectures or ["?"])[0] == RNNForCausalLM.__name__
+    config = check_model(args.model_name_or_path)
+    architecture = (config.architectures or ["?"])[0]
+    if architecture == RNNForTokenClassification.__name__:
+        raise ValueError(f"{args.model_name_or_path!r} is a `{architecture}`, which labels tokens and not texts.")
+    is_language_model = architecture == RNNForCausalLM.__name__
     changeable = CHANGEABLE | PART_OF_THE_HEAD if is_language_model else CHANGEABLE
     check_checkpoint(config, args, settings, given, changeable, len(tokenizer))
     if is_language_model:
@@ -246,7 +268,7 @@ def prepare(model_args: ModelArguments, data_args: DataArguments, args: TrainArg
         data_args.dataset_name = DEFAULT_DATASET
     known_labels = None
     if args.model_name_or_path is not None:
-        known_labels = list(AutoConfig.from_pretrained(args.model_name_or_path).id2label.values())
+        known_labels = list((check_model(args.model_name_or_path).id2label or {}).values())
     with PartialState().main_process_first():  # the others read what it has cached
         texts = load_data(data_args, args, known_labels)
         tokenizer = load_tokenizer(texts, model_args, data_args, args)

@@ -5,6 +5,7 @@ python scripts/results_table.py
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -14,6 +15,7 @@ import yaml
 # run as a file, a script finds its siblings' folder but not its own
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
+from rnn_hf.reporting.command_line import ScriptParser, user_errors
 from rnn_hf.reporting.seeds import percent
 from scripts import baselines, learning_curve
 
@@ -161,8 +163,11 @@ def check_recipes() -> None:
                 raise ValueError(f"`{name}` has {run['num_validation_examples']} rows for validation.")
 
 
-if __name__ == "__main__":
-    check_recipes()
+def main(argv: Sequence[str] | None = None) -> None:
+    """Print all tables."""
+    with user_errors("results_table.py"):
+        ScriptParser([], description=__doc__).parse_args(sys.argv[1:] if argv is None else argv)
+        check_recipes()
     print(
         results_table(),
         second_dataset_table(),
@@ -173,3 +178,7 @@ if __name__ == "__main__":
         training_table(),
         sep="\n\n",
     )
+
+
+if __name__ == "__main__":
+    main()

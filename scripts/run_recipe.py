@@ -20,7 +20,14 @@ from typing import Any
 
 import yaml
 
-from rnn_hf.reporting.command_line import ScriptParser, exit_statuses, user_errors, write_json
+from rnn_hf.reporting.command_line import (
+    ScriptParser,
+    check_output_folder,
+    exit_statuses,
+    read_mapping,
+    user_errors,
+    write_json,
+)
 from rnn_hf.reporting.seeds import INTERVAL_NOTE, percent, seed_statistics
 from rnn_hf.training.arguments import (
     NOT_PART_OF_THE_RUN,
@@ -79,6 +86,7 @@ def prepare_folder(folder: Path, recipe: Mapping[str, Any], overwrite: bool) -> 
     Raises:
         ValueError: If the folder holds something else.
     """
+    check_output_folder(folder)
     file = folder / "recipe.yaml"
     if overwrite:
         for old in [file, *folder.glob("all_results*.json"), *folder.glob("summary.json")]:
@@ -87,7 +95,7 @@ def prepare_folder(folder: Path, recipe: Mapping[str, Any], overwrite: bool) -> 
             shutil.rmtree(old)
     remedy = "Pass `--overwrite_output_dir` or another `--output_dir`."
     if file.exists():
-        before = yaml.safe_load(file.read_text())
+        before = read_mapping(file, "recipe", "flags to values")
         for name in sorted((before.keys() | recipe.keys()) - NOT_PART_OF_THE_RUN):
             if before.get(name) != recipe.get(name):
                 raise ValueError(

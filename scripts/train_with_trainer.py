@@ -125,30 +125,31 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         dense = dataclasses.replace(args, optim=DENSE_COUNTERPARTS.get(args.optim, args.optim))
         optimizer = create_optimizer(model, dense, trainer_args.device)
 
-    def mean_loss(outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
-        # Trainer adds up the losses of the batches of a step, so each of them is its share of the step's mean
-        share = 1 if num_items_in_batch is None else labels.numel() / num_items_in_batch
-        return loss(outputs.logits.float(), labels) * share
+        def mean_loss(outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
+            # Trainer adds up the losses of the batches of a step, so each of them is its share of the step's mean
+            share = 1 if num_items_in_batch is None else labels.numel() / num_items_in_batch
+            return loss(outputs.logits.float(), labels) * share
 
-    def metrics_of(prediction: EvalPrediction) -> dict[str, float]:
-        metrics = compute_metrics(prediction.predictions, prediction.label_ids, label_names, problem_type)  # type: ignore[arg-type]  # arrays
-        return {name: value for name, value in metrics.items() if isinstance(value, float)}
+        def metrics_of(prediction: EvalPrediction) -> dict[str, float]:
+            metrics = compute_metrics(prediction.predictions, prediction.label_ids, label_names, problem_type)  # type: ignore[arg-type]  # arrays
+            return {name: value for name, value in metrics.items() if isinstance(value, float)}
 
-    callbacks: list[TrainerCallback] = [FrozenEmbeddings(args)] if args.freeze_embeddings_epochs else []
-    if args.early_stopping_patience:
-        callbacks.append(EarlyStoppingCallback(args.early_stopping_patience))
-    trainer = Trainer(
-        model=model,
-        args=trainer_args,
-        train_dataset=dataset["train"],
-        eval_dataset=dataset.get("validation"),
-        processing_class=tokenizer,
-        data_collator=DataCollatorWithPadding(tokenizer),
-        optimizers=(optimizer, None),
-        compute_loss_func=mean_loss,
-        compute_metrics=metrics_of,
-        callbacks=callbacks,
-    )
+        callbacks: list[TrainerCallback] = [FrozenEmbeddings(args)] if args.freeze_embeddings_epochs else []
+        if args.early_stopping_patience:
+            callbacks.append(EarlyStoppingCallback(args.early_stopping_patience))
+        trainer = Trainer(
+            model=model,
+            args=trainer_args,
+            train_dataset=dataset["train"],
+            eval_dataset=dataset.get("validation"),
+            processing_class=tokenizer,
+            data_collator=DataCollatorWithPadding(tokenizer),
+            optimizers=(optimizer, None),
+            compute_loss_func=mean_loss,
+            compute_metrics=metrics_of,
+            callbacks=callbacks,
+        )
+
     outcome = trainer.train(resume_from_checkpoint=checkpoint)
 
     if args.temperature_scaling:

@@ -96,7 +96,7 @@ def test_dropout_that_is_no_probability_below_one_is_refused(name: str, value: f
 
 @pytest.mark.parametrize("value", [-1, float("nan")])
 def test_negative_spread_of_the_word_vectors_is_refused(value: float) -> None:
-    with pytest.raises(StrictDataclassError, match=f"`embedding_initializer_range` must be at least 0, got {value}"):
+    with pytest.raises(StrictDataclassError, match=f"`embedding_initializer_range` .* finite, got {value}"):
         RNNConfig(embedding_initializer_range=value)
 
 

@@ -1,4 +1,3 @@
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args
@@ -275,25 +274,6 @@ def test_a_type_that_cannot_be_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         TextClassifier.from_pretrained(tmp_path, **arguments)  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize("damage", ["no weights", "pickle", "cut weights", "no config", "foreign config"])
-def test_a_folder_that_is_no_model_is_refused(classifier: TextClassifier, tmp_path: Path, damage: str) -> None:
-    classifier.model.save_pretrained(tmp_path)
-    classifier.tokenizer.save_pretrained(tmp_path)
-    saved = tmp_path / "model.safetensors"
-    if damage in ("no weights", "pickle"):
-        saved.unlink()
-    if damage == "pickle":
-        torch.save(classifier.model.state_dict(), tmp_path / "pytorch_model.bin")
-    if damage == "cut weights":
-        saved.write_bytes(saved.read_bytes()[:100])
-    if damage == "no config":
-        (tmp_path / "config.json").unlink()
-    if damage == "foreign config":
-        (tmp_path / "config.json").write_text(json.dumps({"model_type": "nothing"}))
-    with pytest.raises(ValueError, match="is not a model that can be loaded"):
-        TextClassifier.from_pretrained(tmp_path)
 
 
 def test_a_folder_that_does_not_exist_is_refused(tmp_path: Path) -> None:

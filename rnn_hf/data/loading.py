@@ -153,7 +153,7 @@ def load_text_dataset(
     if given:
         found = {split: _read_file(split, path) for split, path in given.items()}
     else:
-        loaded = _load_named(dataset_name or DEFAULT_DATASET, dataset_config_name)
+        loaded = _load_named(DEFAULT_DATASET if dataset_name is None else dataset_name, dataset_config_name)
         names = {split: _VALIDATION_ALIASES if split == "validation" else (split,) for split in SPLITS}
         found = {split: loaded[name] for split in SPLITS for name in reversed(names[split]) if name in loaded}
         if not found:

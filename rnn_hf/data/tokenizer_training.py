@@ -34,6 +34,9 @@ SCORE_DECIMALS = 3
 _CASED = r"[\p{Cased}&&\P{Case_Ignorable}]"
 _FINAL_SIGMA = rf"(?<={_CASED}\p{{Case_Ignorable}}{{0,30}})Σ(?!\p{{Case_Ignorable}}*{_CASED})"
 
+# Characters after which a word is cut before it is cut into pieces: the library's time grows with the square of them
+LONGEST_WORD = 256
+
 _MARKS = "'.,()!?"
 # Python counts the separators U+001C to U+001F as white space, Oniguruma's `\s` does not.
 _BLANKS = r"\s\x1C-\x1F;:"
@@ -62,7 +65,8 @@ def train_tokenizer(
     of `"unigram"` up to ties, since its library adds up probabilities in any order.
 
     Pieces are made of the same words, so that a rare word is read as parts that are not rare. A character that the
-    vocabulary lacks is `[UNK]`; with `"wordpiece"`, its whole word is.
+    vocabulary lacks is `[UNK]`; with `"wordpiece"`, its whole word is. A word of more than 256 characters
+    is read as several.
 
     A text cannot inject a special token: the characters ``[PAD]`` and ``[UNK]`` are read as the words ``[pad]`` and
     ``[unk]``. This setting (`split_special_tokens=True`) is saved in `tokenizer_config.json`, which
@@ -254,6 +258,7 @@ def _mark_words(tokenizer: Tokenizer) -> None:
 
 
 def _untrained_tokenizer(model: BPE | Unigram | WordLevel | WordPiece) -> Tokenizer:
+    length = "++" if isinstance(model, WordLevel) else f"{{1,{LONGEST_WORD}}}"
     tokenizer = Tokenizer(model)
     # The quote goes before the tag is looked for: `<br "/>` is a tag too.
     tokenizer.normalizer = Sequence(
@@ -261,7 +266,7 @@ def _untrained_tokenizer(model: BPE | Unigram | WordLevel | WordPiece) -> Tokeni
     )
     # One expression that matches the words themselves is the fastest exact form: every further normalizer that inserts
     # blanks around a mark copies the text, every further pre-tokenizer walks over all words again.
-    words = Regex(rf"[^{_BLANKS}{_MARKS}]++|[{_MARKS}]")
+    words = Regex(rf"[^{_BLANKS}{_MARKS}]{length}|[{_MARKS}]")
     tokenizer.pre_tokenizer = Split(words, behavior="removed", invert=True)
     return tokenizer
 

@@ -34,9 +34,22 @@ def training_length(tokenizer: PreTrainedTokenizerBase) -> int | None:
     """Return after how many tokens a text is cut off, as in training, or `None` if texts stay whole.
 
     A tokenizer that has no such note is asked for its `model_max_length`.
+
+    Raises:
+        ValueError: If the length is not a whole number of at least 1.
     """
-    length: int = tokenizer.init_kwargs.get("max_length") or tokenizer.model_max_length
-    return length if length < NO_MAX_LENGTH else None
+    name, length = "max_length", tokenizer.init_kwargs.get("max_length")
+    if length is None:
+        name, length = "model_max_length", tokenizer.model_max_length
+    is_number = isinstance(length, int | float) and not isinstance(length, bool)
+    if is_number and length >= NO_MAX_LENGTH:
+        return None
+    if not is_number or length < 1 or length != int(length):
+        raise ValueError(
+            f"`{name}` of the tokenizer must be a whole number of at least 1, got {length!r:.40}. Mend its "
+            "tokenizer_config.json."
+        )
+    return int(length)
 
 
 def fast_encoder(

@@ -185,6 +185,8 @@ def _read_text(lines: Iterable[tuple[int, str]], path: Path, vocabulary: Mapping
     for number, line in lines:
         if number == 1 and _HEADER.fullmatch(line):
             width = int(line.split()[1])
+            if width == 0:
+                raise ValueError(f"{path} must have a number for each word, got a width of 0 on line 1. Mend it.")
             continue
         if not line:
             continue

@@ -14,6 +14,7 @@ import difflib
 import errno
 import functools
 import json
+import math
 import os
 import signal
 import sys
@@ -21,7 +22,7 @@ from argparse import ArgumentParser
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import Field
+from dataclasses import Field, fields
 from datetime import date
 from pathlib import Path
 from types import MappingProxyType
@@ -44,7 +45,7 @@ USER_ERROR_STATUS = 2
 _UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
 
 
-class RecipeLoader(yaml.SafeLoader):
+class MappingLoader(yaml.SafeLoader):
     """Reads YAML as far as a recipe has a use for it.
 
     An alias is refused, because a few lines of them can stand for more values than memory holds; a key that stands
@@ -120,6 +121,8 @@ class ScriptParser(HfArgumentParser):
         )
         if unknown:
             raise ValueError(self._unknown(unknown[0], "argument"))
+        for arguments in values:
+            check_values(arguments)
         given = {word[2:].split("=")[0] for word in words if word.startswith("--")}
         return tuple(values), given
 
@@ -129,15 +132,7 @@ class ScriptParser(HfArgumentParser):
         return f"Unknown {kind} {name!r}. {hint}"
 
     def _recipe_words(self, path: Path) -> list[str]:
-        try:
-            recipe = yaml.load(path.read_text(encoding="utf-8"), RecipeLoader)
-        except OSError:
-            raise
-        except Exception as error:  # PyYAML lets many kinds through: of bad numbers and dates, of deep nesting
-            reason = str(error) or type(error).__name__
-            raise ValueError(f"The recipe {str(path)!r} is not YAML of the kind it must be: {reason:.500}") from error
-        if not isinstance(recipe, dict):
-            raise ValueError(f"The recipe {str(path)!r} must be a mapping of flags to values, got {recipe!r:.80}.")
+        recipe = read_mapping(path, "recipe", "flags to values")
         words = []
         for name, value in recipe.items():
             if name not in self.flags():
@@ -157,6 +152,30 @@ class ScriptParser(HfArgumentParser):
                     raise ValueError(f"{place} must have items that do not begin with a dash, got {item!r:.80}.")
             words += [f"--{name}", *map(str, values)]
         return words
+
+
+def read_mapping(path: Path, what: str, of: str) -> dict[Any, Any]:
+    """Return what a YAML file maps to what.
+
+    Args:
+        path: The file.
+        what: What it is called in the message of an error.
+        of: What it must hold.
+
+    Raises:
+        OSError: If it cannot be read.
+        ValueError: If it is not YAML, or no mapping.
+    """
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), MappingLoader)  # it is a safe one
+    except OSError:
+        raise
+    except Exception as error:  # PyYAML lets many kinds through: of bad numbers and dates, of deep nesting
+        reason = str(error) or type(error).__name__
+        raise ValueError(f"The {what} {str(path)!r} is not YAML of the kind it must be: {reason:.500}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"The {what} {str(path)!r} must be a mapping of {of}, got {content!r:.80}.")
+    return content
 
 
 @contextmanager
@@ -225,6 +244,24 @@ def cannot_write(error: Exception) -> bool:
     return isinstance(error, OSError) and error.errno in _UNWRITABLE
 
 
+def check_values(arguments: Any) -> None:
+    """Refuse what no flag can mean: an empty name, and a number that is not finite.
+
+    Args:
+        arguments: A dataclass of flags.
+
+    Raises:
+        ValueError: If a flag has such a value.
+    """
+    for entry in fields(arguments):
+        value = getattr(arguments, entry.name)
+        if value == "":
+            raise ValueError(f"`--{entry.name}` must not be empty. Leave it out, or give it a value.")
+        for number in value if isinstance(value, list) else [value]:
+            if isinstance(number, float) and not math.isfinite(number):
+                raise ValueError(f"`--{entry.name}` must be a finite number, got {number}.")
+
+
 def check_folder_of(name: str, file: str | None) -> None:
     """Check that a file could be written before hours are spent on what goes into it.
 
@@ -234,9 +271,28 @@ def check_folder_of(name: str, file: str | None) -> None:
 
     Raises:
         FileNotFoundError: If the folder it would lie in does not exist.
+        ValueError: If it is a folder itself.
     """
+    if file is not None and Path(file).is_dir():
+        raise ValueError(f"`--{name}` must be a file, got the folder {file!r}. Pass a file in it.")
     if file is not None and not Path(file).parent.is_dir():
         raise FileNotFoundError(f"The folder of `--{name}` does not exist: '{Path(file).parent}'. Make it.")
+
+
+def check_output_folder(folder: Path) -> None:
+    """Check that a folder is there or could be made, before hours are spent on what goes into it.
+
+    Args:
+        folder: The value of `--output_dir`.
+
+    Raises:
+        ValueError: If it, or what it would lie in, is a file.
+    """
+    for place in (folder, *folder.parents):
+        if place.exists() and not place.is_dir():
+            raise ValueError(
+                f"`--output_dir` must be a folder, got {str(folder)!r}, but {str(place)!r} is a file. Pass another."
+            )
 
 
 @contextmanager

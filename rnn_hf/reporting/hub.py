@@ -1,9 +1,7 @@
 """A finished model folder goes to the Hub: checked first, then in one commit."""
 
-import json
 from pathlib import Path
 
-import torch
 import yaml
 from huggingface_hub import (
     CommitOperationAdd,
@@ -14,11 +12,9 @@ from huggingface_hub import (
     hf_hub_url,
     hf_raise_for_status,
 )
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, StrictDataclassError
-from safetensors import SafetensorError, safe_open
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
-from rnn_hf.configuration_rnn import RNNConfig
-from rnn_hf.modeling_rnn import HEADS
+from rnn_hf.model_files import check_model
 
 from .secrets import scrubbed
 
@@ -84,7 +80,7 @@ def files_to_push(folder: str | Path) -> dict[str, Path]:
         link = next((place for place in (path.parent, path) if place != folder and place.is_symlink()), None)
         if link is not None:
             raise ValueError(f"'{link}' is a link, to '{link.readlink()}'. Put there what is to be shared.")
-    _check_weights(folder)
+    check_model(folder, is_strict=True)
     _check_card(folder / "README.md")
     return {path.relative_to(folder).as_posix(): path for path in paths}
 
@@ -135,42 +131,6 @@ def push_folder(
     except RuntimeError as error:  # what an upload of weights that breaks off is told as
         raise ConnectionError(f"The weights did not reach the Hub ({error.__cause__ or error}). Try again.") from error
     return scrubbed(str(commit.commit_url))
-
-
-def _check_weights(folder: Path) -> None:
-    """Check that the weights are those the configuration asks for, by their names and shapes."""
-    try:
-        facts = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"'{folder / 'config.json'}' is not JSON: {error}") from error
-    if facts.get("model_type") != RNNConfig.model_type:
-        raise ValueError(f"{str(folder)!r} is a {facts.get('model_type')!r} model, not one of this family.")
-    heads = {head.__name__: head for head in HEADS}
-    architecture = (facts.get("architectures") or [None])[0]
-    if architecture not in heads:
-        raise ValueError(f"`architectures` in config.json must be one of {', '.join(heads)}, got {architecture!r}.")
-    try:
-        config = RNNConfig.from_pretrained(folder)
-    except StrictDataclassError as error:
-        raise ValueError(f"The configuration of {str(folder)!r} is not valid: {error.__cause__ or error}") from error
-    with torch.device("meta"):
-        model = heads[architecture](config)
-    # what is tied is saved once
-    expected = {
-        key: list(weight.shape) for key, weight in model.state_dict().items() if key not in model.all_tied_weights_keys
-    }
-    try:
-        with safe_open(folder / "model.safetensors", framework="pt") as weights:
-            found = {key: weights.get_slice(key).get_shape() for key in weights.keys()}  # noqa: SIM118  # no mapping
-    except SafetensorError as error:
-        raise ValueError(f"'{folder / 'model.safetensors'}' is not a whole file of weights: {error}") from error
-    different = sorted(key for key in expected.keys() | found.keys() if expected.get(key) != found.get(key))
-    if different:
-        key = different[0]
-        raise ValueError(
-            f"The weights in {str(folder)!r} are not those of its configuration: {key} must have the shape "
-            f"{expected.get(key)}, got {found.get(key)}. Save both together."
-        )
 
 
 def _check_card(path: Path) -> None:

@@ -19,6 +19,10 @@ class PointFile:
         settings: What the points of each subject that is to be measured depend on; points that were measured with
             other settings are dropped.
         order: Returns what the points are sorted by.
+
+    Raises:
+        OSError: If the file cannot be read.
+        ValueError: If it holds something else.
     """
 
     def __init__(
@@ -29,11 +33,19 @@ class PointFile:
         order: Callable[[Point], Any],
     ) -> None:
         self.path, self.order = path, order
-        before = json.loads(path.read_text()) if path.exists() else {"settings": {}, "points": []}
-        self.settings: dict[str, Any] = {**before["settings"], **settings}
-        self.points: list[Point] = [
-            point for point in before["points"] if self.settings[point[subject]] == before["settings"][point[subject]]
-        ]
+        try:
+            before = json.loads(path.read_text()) if path.exists() else {"settings": {}, "points": []}
+            self.settings: dict[str, Any] = {**before["settings"], **settings}
+            self.points: list[Point] = [
+                point
+                for point in before["points"]
+                if self.settings[point[subject]] == before["settings"][point[subject]]
+            ]
+        except (ValueError, LookupError, TypeError) as error:
+            raise ValueError(
+                f"{str(path)!r} must hold points that were measured before, but it does not ({type(error).__name__}: "
+                f"{error}). Remove it, or choose another file."
+            ) from error
 
     def has(self, **wanted: Any) -> bool:
         """Return whether there is a point with these values."""

@@ -143,7 +143,7 @@ def set_config(folder: Path, **values: Any) -> None:
         (lambda folder: (folder / "modeling_rnn.py").unlink(), "modeling_rnn.py not found"),
         (lambda folder: (folder / "tokenizer.json").unlink(), "tokenizer.json not found"),
         (lambda folder: (folder / "model.safetensors").write_bytes(b"half"), "not a whole file of weights"),
-        (drop_a_weight, "classifier.bias must have the shape [2], got None"),
+        (drop_a_weight, "classifier.bias must have the shape [2], got none"),
         (widen_a_weight, "classifier.bias must have the shape [2], got [7]"),
         (lambda folder: (folder / "config.json").write_text("{"), "is not JSON"),
         (lambda folder: set_config(folder, model_type="bert"), "'bert' model, not one of this family"),
