@@ -42,15 +42,17 @@ def fresh_accelerator() -> Iterator[None]:
     os.environ.pop("ACCELERATE_USE_CPU", None)
 
 
-def in_new_process(code: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run Python code in a fresh process."""
+def in_new_process(
+    code: str, *arguments: str, timeout: int = 120, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run Python code in a fresh process, which may take so many seconds."""
     return subprocess.run(
         [sys.executable, "-c", code, *arguments],
         env=os.environ | environment,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=timeout,
     )
 
 
