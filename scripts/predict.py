@@ -82,18 +82,21 @@ def by_name(names: Sequence[str], row: Sequence[float]) -> str:
     return f"{{{', '.join(f'{name}: {number:.6f}' for name, number in zip(names, row, strict=True))}}}"
 
 
-def answers(
-    probabilities: np.ndarray, names: Sequence[str], problem_type: str, all_probabilities: bool, threshold: float
+def json_lines(
+    classifier: TextClassifier, probabilities: np.ndarray, all_probabilities: bool = False, threshold: float = 0.5
 ) -> Iterator[str]:
     """Yield one line of JSON for each text.
 
     Args:
-        probabilities: Shape `(num_texts, num_labels)`.
-        names: The labels, as JSON.
-        problem_type: What the model answers.
+        classifier: What answered.
+        probabilities: Its answers. Shape `(num_texts, num_labels)`.
         all_probabilities: Whether to write every class's probability.
         threshold: Probability from which a label is written, where a text may have several.
     """
+    names, problem_type = (
+        [json.dumps(label, ensure_ascii=False) for label in classifier.labels],
+        classifier.problem_type,
+    )
     best = probabilities.argmax(axis=1).tolist()
     for label, row in zip(best, probabilities.tolist(), strict=True):
         if problem_type == "regression":
@@ -162,13 +165,10 @@ def classify_lines(args: PredictArguments) -> int:
 
         # a terminal that shows the answers needs no bar between them
         is_quiet = args.output_file is None and sys.stdout.isatty()
-        names = [json.dumps(label, ensure_ascii=False) for label in classifier.labels]
         count = 0
         with tqdm(unit="text", delay=2, disable=is_quiet) as bar:
             for probabilities in classifier.iter_proba(texts, args.batch_size):
-                output.writelines(
-                    answers(probabilities, names, classifier.problem_type, args.all_probabilities, args.threshold)
-                )
+                output.writelines(json_lines(classifier, probabilities, args.all_probabilities, args.threshold))
                 output.flush()
                 count += len(probabilities)
                 bar.update(len(probabilities))

@@ -2,6 +2,7 @@ import os
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -232,12 +233,14 @@ def test_two_workers_give_the_answers_of_one_process(
 
     # not of a module, so that it is sent to the workers as it is
     class Noting(TableClassifier):
-        def __post_init__(self) -> None:
+        def __init__(self, *arguments: Any, **named: Any) -> None:
+            super().__init__(*arguments, **named)
             (tmp_path / f"started-{os.getpid()}").write_text("")
 
         def __call__(self, table: pa.Table) -> pa.Table:
-            while len(list(tmp_path.glob("started-*"))) < 3:  # with this process; or one would do it all
-                time.sleep(0.01)
+            deadline = time.monotonic() + 60
+            while len(list(tmp_path.glob("started-*"))) < 3 and time.monotonic() < deadline:
+                time.sleep(0.01)  # with this process they are three; or one worker would do it all
             with (tmp_path / "notes").open("a") as notes:
                 notes.write(f"{os.getpid()} {len(table)}\n")
             if is_killed and 700 in table["id"].to_pylist() and not (tmp_path / "killed").exists():
