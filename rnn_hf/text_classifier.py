@@ -12,10 +12,12 @@ from typing import Any, overload
 import numpy as np
 import torch
 import torch.nn.functional as F
+from huggingface_hub import try_to_load_from_cache
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
+from transformers.utils import CONFIG_NAME
 
 from .configuration_rnn import ProblemType
 from .data.tokens import fast_encoder, pad, training_length
@@ -43,6 +45,10 @@ class TextClassifier:
     Texts of like length go through the model together, on a CPU one batch to each of torch's threads, so that hardly
     any time is spent on padding or on waiting.
 
+    A classifier that `from_pretrained` loaded is pickled as the place it came from and how it was loaded, and is
+    loaded from there again: another process is sent no weights, and a change made to the model since is not in the
+    pickle, nor in a copy by `copy.deepcopy`. Any other classifier is pickled whole.
+
     Args:
         model: The classifier.
         tokenizer: The tokenizer it was trained with.
@@ -69,6 +75,12 @@ class TextClassifier:
         self.tokenizer = tokenizer
         self._activate = ACTIVATIONS[self.problem_type]
         self._encode, _ = fast_encoder(tokenizer, self.max_length)
+        self._load_again: Callable[[], TextClassifier] | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._load_again is None:
+            return type(self), (self.model, self.tokenizer)
+        return self._load_again, ()
 
     @classmethod
     def from_pretrained(
@@ -87,7 +99,7 @@ class TextClassifier:
         Args:
             name_or_path: Folder or `owner/name`.
             revision: Branch, tag or commit on the Hub.
-            token: Access token of the Hub.
+            token: Access token of the Hub. It is in no pickle: the process that reads one needs its own login.
             cache_dir: Where downloads are kept.
             local_files_only: Whether to look into the cache only.
             device: Where the model runs; the CPU by default.
@@ -124,7 +136,20 @@ class TextClassifier:
         tokenizer = read_tokenizer(name, **hub)
         check_token_ids(tokenizer, max(config.vocab_size, len(tokenizer)))
         placed: RNNForSequenceClassification = model if device is None else model.to(device)  # type: ignore[arg-type]
-        return cls(_quantized(placed) if is_quantized else placed, tokenizer)
+        classifier = cls(_quantized(placed) if is_quantized else placed, tokenizer)
+        is_folder = Path(name).is_dir()
+        # another process has another working directory, and the branch may have moved on when it loads
+        classifier._load_again = partial(
+            cls.from_pretrained,
+            str(Path(name).absolute()) if is_folder else name,
+            revision=revision if is_folder else _commit_of(name, revision or "main", cache_dir),
+            token=token if isinstance(token, bool) else None,
+            cache_dir=None if cache_dir is None else Path(cache_dir).absolute(),
+            local_files_only=local_files_only,
+            device=device,
+            dtype=dtype,
+        )
+        return classifier
 
     @property
     def problem_type(self) -> ProblemType:
@@ -329,6 +354,12 @@ class TextClassifier:
             input_ids, attention_mask = (tensor.to(device) for tensor in pad(tokens, lengths, self.pad_token_id))
         answers: np.ndarray = compute(input_ids, attention_mask).float().cpu().numpy()
         return answers
+
+
+def _commit_of(name: str, revision: str, cache_dir: str | Path | None) -> str:
+    """Return the commit that a branch or tag stood at when a model was loaded from the Hub."""
+    config = try_to_load_from_cache(name, CONFIG_NAME, cache_dir=cache_dir, revision=revision)
+    return Path(config).parent.name if isinstance(config, str) else revision
 
 
 def _with_progress(chunks: Iterator[np.ndarray], texts: Iterable[str], show_progress: bool) -> Iterator[np.ndarray]:

@@ -1,6 +1,9 @@
 """Evaluate a saved model on a dataset: accuracy, F1, figures per class, confusion matrix; or errors of a regression.
 
-python scripts/evaluate.py --model_name_or_path runs/ag-news [--dataset_name NAME] [--output_file results.json]
+    python scripts/evaluate.py --model_name_or_path runs/ag-news [--dataset_name NAME] [--output_file results.json]
+    torchrun --nproc_per_node 2 scripts/evaluate.py --model_name_or_path runs/ag-news --use_cpu
+
+Several processes share out the rows; their results are those of one.
 """
 
 import sys
@@ -11,8 +14,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from accelerate import Accelerator
+import torch
+from accelerate import PartialState
 from torch.utils.data import DataLoader
+
+# the scripts find one another from the clone
+sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 from rnn_hf.data.batching import EncodedRows, PaddingCollator, SortedBatchSampler
 from rnn_hf.data.encoding import encode_dataset
@@ -26,9 +33,11 @@ from rnn_hf.reporting.command_line import (
     written_beside,
 )
 from rnn_hf.reporting.markdown import plain
-from rnn_hf.text_classifier import TextClassifier
+from rnn_hf.text_classifier import ACTIVATIONS, TextClassifier
 from rnn_hf.training.arguments import check_domains, flag
 from rnn_hf.training.metrics import compute_metrics, predict_split
+from scripts.predict import json_lines
+from scripts.preparation import create_accelerator
 
 FIGURE_FORMATS = (".png", ".svg", ".pdf")
 
@@ -54,6 +63,9 @@ class EvaluateArguments:
     )
     per_device_eval_batch_size: int = flag(256, "Texts per batch.", at_least=1)
     output_file: str | None = flag(None, "JSON file for the results.")
+    predictions_file: str | None = flag(
+        None, "JSON Lines file for the answer to each row, in order, as predict.py writes them."
+    )
     figure_file: str | None = flag(None, "Picture of the confusion matrix (.png, .svg or .pdf); needs matplotlib.")
     use_cpu: bool = flag(False, "Whether to stay on the CPU.")
 
@@ -112,28 +124,29 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     with user_errors("evaluate.py"):
         parser = ScriptParser([EvaluateArguments], description=__doc__)
         (args,), _ = parser.parse(sys.argv[1:] if argv is None else argv)
-        for name in ("output_file", "figure_file"):
+        for name in ("output_file", "predictions_file", "figure_file"):
             check_folder_of(name, getattr(args, name))
         if args.figure_file is not None:
             check_figure_file(Path(args.figure_file))
+        accelerator = create_accelerator(args.use_cpu)
         classifier = TextClassifier.from_pretrained(args.model_name_or_path)
         if args.figure_file is not None and classifier.problem_type != "single_label_classification":
             raise ValueError("`--figure_file` needs a model that gives one class a text. Leave it out.")
-        dataset = load_text_dataset(
-            args.dataset_name,
-            args.dataset_config_name,
-            test_file=args.test_file,
-            text_column_names=args.text_column_names,
-            label_column_name=args.label_column_name,
-            label_names=classifier.labels,
-            problem_type=classifier.problem_type,
-            splits=[args.split],
-            clean_text=args.clean_text,
-        )
-        rows = encode_dataset(dataset, classifier.tokenizer, classifier.max_length)[args.split]
+        with PartialState().main_process_first():  # the others read what it has cached
+            dataset = load_text_dataset(
+                args.dataset_name,
+                args.dataset_config_name,
+                test_file=args.test_file,
+                text_column_names=args.text_column_names,
+                label_column_name=args.label_column_name,
+                label_names=classifier.labels,
+                problem_type=classifier.problem_type,
+                splits=[args.split],
+                clean_text=args.clean_text,
+            )
+            rows = encode_dataset(dataset, classifier.tokenizer, classifier.max_length)[args.split]
 
     started = time.perf_counter()
-    accelerator = Accelerator(cpu=args.use_cpu)
     encoded = EncodedRows(rows)
     loader: DataLoader[Any] = DataLoader(
         encoded,
@@ -149,6 +162,11 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         if args.output_file is not None:
             write_json(Path(args.output_file), metrics)
             print(f"Written: {args.output_file}")
+        if args.predictions_file is not None:
+            probabilities = ACTIVATIONS[classifier.problem_type](torch.from_numpy(logits)).numpy()
+            with written_beside(Path(args.predictions_file)) as beside, beside.open("w", encoding="utf-8") as file:
+                file.writelines(json_lines(classifier, probabilities, threshold=args.threshold))
+            print(f"Written: {args.predictions_file}")
         if args.figure_file is not None:
             from rnn_hf.reporting.figures import plot_confusion_matrix  # matplotlib is an extra
 

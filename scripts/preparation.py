@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from accelerate import Accelerator, DataLoaderConfiguration, PartialState
-from accelerate.utils import set_seed
+from accelerate.utils import is_torch_xla_available, set_seed
 from datasets import Dataset, DatasetDict
 from torch.utils.data import DataLoader
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
@@ -56,12 +56,92 @@ CHANGEABLE = {"embedding_dropout", "hidden_dropout_prob", "classifier_dropout", 
 PART_OF_THE_HEAD = {"classifier_pooling", "concat_embedding_mean"}
 
 
-def start_accelerator(args: TrainArguments) -> Accelerator:
-    """Return the accelerator of this process, or stop where the launcher and it disagree."""
+# Ways of `accelerate launch` to train that would be passed over in silence, change the results, or write half a model
+FOREIGN_LAUNCHES = {
+    "ACCELERATE_USE_FSDP": "FSDP",
+    "ACCELERATE_USE_DEEPSPEED": "DeepSpeed",
+    "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM",
+    "ACCELERATE_USE_PARALLELISM_CONFIG": "a parallelism configuration",
+}
+
+
+def check_launch(bf16: bool = False, gradient_accumulation_steps: int = 1) -> None:
+    """Refuse settings of `accelerate launch` and its configuration file that the flags of a script do not share.
+
+    Args:
+        bf16: Whether the script computes in bfloat16.
+        gradient_accumulation_steps: Batches that the script takes for a step.
+
+    Raises:
+        ValueError: If the environment asks for something else.
+    """
+    for variable, name in FOREIGN_LAUNCHES.items():
+        if os.environ.get(variable, "false").lower() == "true":
+            raise ValueError(
+                f"The launcher asks for {name} (`{variable}`), but the scripts are data parallel: models of a few "
+                "megabytes need no sharding. Launch with `torchrun --nproc_per_node N`."
+            )
+    if is_torch_xla_available():
+        raise ValueError("Accelerate would train on XLA, which the scripts do not support. Set `USE_TORCH_XLA=0`.")
+    precision = os.environ.get("ACCELERATE_MIXED_PRECISION", "no").lower()
+    if precision not in ("no", "bf16" if bf16 else "no"):
+        raise ValueError(
+            f"The launcher asks for mixed precision in {precision}, but the script computes in "
+            f"{'bfloat16' if bf16 else 'float32'}. Launch with `--mixed_precision no`; `--bf16` is a flag of training."
+        )
+    steps = os.environ.get("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "1")
+    if steps not in ("1", str(gradient_accumulation_steps)):
+        raise ValueError(
+            f"The launcher asks for {steps} batches in a step, but the script takes {gradient_accumulation_steps}. "
+            f"Pass `--gradient_accumulation_steps {steps}` to the script, not to the launcher."
+        )
+    backend = os.environ.get("ACCELERATE_DYNAMO_BACKEND", "no").lower()
+    if backend != "no":
+        raise ValueError(
+            f"The launcher asks for torch.compile ({backend}), which compiles anew for every length of a batch. "
+            "Launch with `--dynamo_backend no`."
+        )
+
+
+def create_accelerator(
+    use_cpu: bool, bf16: bool = False, gradient_accumulation_steps: int = 1, **settings: Any
+) -> Accelerator:
+    """Return the accelerator of this process, or stop where the launcher and the script disagree.
+
+    Args:
+        use_cpu: Whether to stay on the CPU.
+        bf16: Whether to compute in bfloat16.
+        gradient_accumulation_steps: Batches in a step.
+        settings: Passed on to `Accelerator`.
+
+    Raises:
+        ValueError: If the launcher asks for something that the script does not do, or started more processes than work
+            together.
+    """
+    check_launch(bf16, gradient_accumulation_steps)
+    # the variable would win over the argument
+    os.environ.pop("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", None)
     accelerator = Accelerator(
-        cpu=args.use_cpu,
-        mixed_precision="bf16" if args.bf16 else "no",
-        gradient_accumulation_steps=args.gradient_accumulation_steps,
+        cpu=use_cpu,
+        mixed_precision="bf16" if bf16 else "no",
+        gradient_accumulation_steps=gradient_accumulation_steps,
+        **settings,
+    )
+    launched = int(os.environ.get("WORLD_SIZE", "1"))
+    if launched != accelerator.num_processes:
+        raise ValueError(
+            f"The launcher started {launched} processes, but Accelerate sees {accelerator.num_processes}: "
+            "they would work separately. Pass `--use_cpu` where there are not as many GPUs."
+        )
+    return accelerator
+
+
+def start_accelerator(args: TrainArguments) -> Accelerator:
+    """Return the accelerator of a run of training, or stop where the launcher and it disagree."""
+    accelerator = create_accelerator(
+        args.use_cpu,
+        args.bf16,
+        args.gradient_accumulation_steps,
         log_with=None if args.report_to == "none" else args.report_to,
         project_dir=args.output_dir,
         # every batch is one of like lengths, shared out, so that no process waits for another's longer texts
@@ -70,12 +150,6 @@ def start_accelerator(args: TrainArguments) -> Accelerator:
     if args.report_to != "none" and not accelerator.log_with:
         raise ValueError(
             f"`--report_to {args.report_to}` needs the package {args.report_to}. Install it, or leave it out."
-        )
-    launched = int(os.environ.get("WORLD_SIZE", "1"))
-    if launched != accelerator.num_processes:
-        raise ValueError(
-            f"The launcher started {launched} processes, but Accelerate sees {accelerator.num_processes}: "
-            "they would train separately. Pass `--use_cpu` where there are not as many GPUs."
         )
     return accelerator
 

@@ -1,6 +1,7 @@
 """What is pushed to a Hub can be loaded from there, with the package and without it."""
 
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from rnn_hf.data.tokens import training_length
 from scripts import push_to_hub
 from tests.conftest import in_new_process
 from tests.local_hub import READ_TOKEN, card_errors
+from tests.test_text_classifier import unpickled
 
 NAME = "owner/tiny"
 TEXTS = ["the club won the cup", "shares fell as oil rose", "unheard words", ""]
@@ -324,6 +326,15 @@ print(json.dumps(found))
     assert [version for version, _ in found] == ["new", "old", "old"]
     assert [logits for _, logits in found] == [new_logits, old_logits, new_logits]
     assert logits_of(TextClassifier.from_pretrained(NAME, revision=old)) == old_logits
+
+
+def test_a_pickle_stays_at_the_commit_that_was_loaded(hub: str, tmp_path: Path) -> None:
+    old, new = make_classifier(1), make_classifier(2)
+    push_by_script(old, NAME, tmp_path / "old")
+    pickled = pickle.dumps(TextClassifier.from_pretrained(NAME))
+    push_by_script(new, NAME, tmp_path / "new")
+    assert logits_of(TextClassifier.from_pretrained(NAME)) == logits_of(new)
+    assert logits_of(unpickled(pickled)) == logits_of(old)
 
 
 def test_auto_classes_load_from_the_hub_with_the_package_and_no_question(hub: str, tmp_path: Path) -> None:

@@ -1,3 +1,5 @@
+import contextlib
+import pickle
 from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args
@@ -19,7 +21,8 @@ def make_classifier(**arguments: object) -> TextClassifier:
     """A classifier whose answers differ from text to text, over a tokenizer that cuts texts after nine tokens."""
     tokenizer = train_tokenizer(["the cat sat on a mat . a dog and all day long !"], max_length=9)
     torch.manual_seed(0)
-    config = RNNConfig(vocab_size=len(tokenizer), num_labels=3, **{"embedding_initializer_range": 1, **arguments})  # type: ignore[arg-type]
+    settings = {"num_labels": 3, "embedding_initializer_range": 1, **arguments}
+    config = RNNConfig(vocab_size=len(tokenizer), **settings)  # type: ignore[arg-type]
     return TextClassifier(RNNForSequenceClassification(config), tokenizer)
 
 
@@ -34,6 +37,11 @@ def two_threads() -> Iterator[None]:
     torch.set_num_threads(2)
     yield
     torch.set_num_threads(before)
+
+
+def unpickled(data: bytes) -> TextClassifier:
+    classifier: TextClassifier = pickle.loads(data)  # noqa: S301  # what a test has pickled
+    return classifier
 
 
 def text_by_text(classifier: TextClassifier, texts: list[str]) -> np.ndarray:
@@ -274,6 +282,30 @@ def test_a_type_that_cannot_be_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         TextClassifier.from_pretrained(tmp_path, **arguments)  # type: ignore[arg-type]
+
+
+def test_a_loaded_classifier_is_pickled_by_its_place(classifier: TextClassifier, tmp_path: Path) -> None:
+    classifier.model.save_pretrained(tmp_path)
+    classifier.tokenizer.save_pretrained(tmp_path)
+    with contextlib.chdir(tmp_path.parent):  # the process that reads the pickle works elsewhere
+        loaded = TextClassifier.from_pretrained(
+            f"./{tmp_path.name}", dtype="bfloat16", device="cpu", token="secret", cache_dir="cache"
+        )
+    pickled = pickle.dumps(loaded)
+    assert len(pickled) < 1000 and b"secret" not in pickled
+    again = unpickled(pickled)
+    assert again.model.dtype == torch.bfloat16
+    assert np.array_equal(again.predict_proba(TEXTS), loaded.predict_proba(TEXTS))
+    assert pickle.dumps(again) == pickled
+    (tmp_path / "model.safetensors").unlink()
+    with pytest.raises(ValueError, match="is not a model that can be loaded"):
+        unpickled(pickled)
+
+
+def test_a_classifier_of_no_place_is_pickled_whole(classifier: TextClassifier) -> None:
+    again = unpickled(pickle.dumps(classifier))
+    assert np.array_equal(again.predict_proba(TEXTS), classifier.predict_proba(TEXTS))
+    assert (again.labels, again.max_length) == (classifier.labels, 9)
 
 
 def test_a_folder_that_does_not_exist_is_refused(tmp_path: Path) -> None:

@@ -174,7 +174,7 @@ def load_text_dataset(
     declared = all(isinstance(item_of(rows.features[label_column_name]), ClassLabel) for rows in reference.values())
     result = {}
     for split in needed:
-        columns = _text_columns(found[split], text_column_names, label_column_name)
+        columns = text_columns_of(found[split], text_column_names, label_column_name)
         ids = None
         if problem == "regression" or is_multi_hot:
             width = len(item_of(feature).names) if is_multi_hot else getattr(feature, "length", None)
@@ -287,8 +287,19 @@ def _offline(enabled: bool) -> Iterator[None]:
         datasets.config.HF_HUB_OFFLINE = before
 
 
-def _text_columns(dataset: Dataset, wanted: Sequence[str] | None, label_column: str) -> list[str]:
-    """Return the columns that make up the text, checked."""
+def text_columns_of(
+    dataset: Dataset, wanted: Sequence[str] | None = None, label_column: str | None = None
+) -> list[str]:
+    """Return the columns that make up the text, checked.
+
+    Args:
+        dataset: Rows; only their types are looked at.
+        wanted: The columns. Defaults to `text`, or else to the only column of strings.
+        label_column: A column that is none of them.
+
+    Raises:
+        ValueError: If a column is missing or does not hold strings, or none is the one by default.
+    """
     others = [name for name in dataset.column_names if name != label_column]
     if wanted is None:
         strings = [name for name in others if dataset.features[name] in (Value("string"), Value("large_string"))]
@@ -352,6 +363,17 @@ def _text_and_label(
     )
 
 
+def joined_texts(table: pa.Table, text_columns: Sequence[str]) -> pa.ChunkedArray:
+    """Return the text of each row: its columns joined by one blank, a missing value as an empty one.
+
+    Example:
+        >>> joined_texts(pa.table({"title": ["Oil", None], "body": ["rose", "fell"]}), ["title", "body"]).to_pylist()
+        ['Oil rose', ' fell']
+    """
+    texts = [pc.fill_null(pc.cast(table[name], pa.string()), "") for name in text_columns]
+    return pc.binary_join_element_wise(*texts, " ")
+
+
 def _convert(
     table: pa.Table,
     text_columns: list[str],
@@ -362,8 +384,7 @@ def _convert(
     pages: MappedPages,
 ) -> pa.Table:
     """Return `text` and `label` of a batch of rows, copies that need the pages of the batch no longer."""
-    texts = [pc.fill_null(pc.cast(table[name], pa.string()), "") for name in text_columns]
-    text = pc.binary_join_element_wise(*texts, " ")
+    text = joined_texts(table, text_columns)
     if clean:
         text = pa.array([clean_text(text) for text in text.to_pylist()], type=pa.string())
     label = convert_labels(table[label_column], problem_type, ids)
