@@ -17,11 +17,12 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 from rnn_hf.reporting.command_line import ScriptParser, user_errors
 from rnn_hf.reporting.seeds import percent
-from scripts import baselines, learning_curve
+from scripts import ablation, baselines, learning_curve
 
 CARDS = Path(__file__).parents[1] / "model_cards"
 RECIPES = {
     "ag-news": "bidirectional LSTM 16, means and maxima of states, dropout (the default)",
+    "ag-news-lm": "LSTM 512 that begins as the language model `ag-news-language-model`",
     "lesson-rnn": "lesson: plain RNN, mean of all outputs",
     "lesson-lstm": "lesson: LSTM, state after the padding",
     "lesson-lstm-packed": "lesson: LSTM, packed",
@@ -29,6 +30,8 @@ RECIPES = {
     "bilstm": "bidirectional LSTM, packed",
     "lstm-2-layers": "two LSTM layers, packed",
 }
+# What classifiers begin with; it has no accuracy
+LANGUAGE_MODELS = {"ag-news-language-model"}
 # The default recipe on another dataset: what its labels are
 SECOND_DATASET = {"trec-coarse": "TREC, 6 classes", "trec-fine": "TREC, 50 classes"}
 # Training rows of each dataset, those cut off for validation among them
@@ -112,6 +115,12 @@ def copies_table() -> str:
     return "\n".join(lines)
 
 
+def ablation_table() -> str:
+    """Return what each technique adds to the default recipe, and what it costs."""
+    file = json.loads((CARDS / "ag-news" / "ablation.json").read_text())
+    return ablation.ablation_table(file["settings"], file["points"])
+
+
 def load_benchmark(name: str) -> dict[str, Any]:
     """Return what a sub-command of the benchmark wrote about the default recipe."""
     report: dict[str, Any] = json.loads((CARDS / "ag-news" / f"benchmark_{name}.json").read_text())
@@ -148,10 +157,9 @@ def training_table() -> str:
 def check_recipes() -> None:
     """Check that every recipe has a row, and that all of a dataset were trained on the same rows."""
     recipes = {path.parent.name for path in CARDS.glob("*/recipe.yaml")}
-    if recipes != RECIPES.keys() | SECOND_DATASET.keys():
-        raise ValueError(
-            f"The tables have the recipes {sorted(RECIPES | SECOND_DATASET)}, the folder has {sorted(recipes)}."
-        )
+    known = RECIPES.keys() | SECOND_DATASET.keys() | LANGUAGE_MODELS
+    if recipes != known:
+        raise ValueError(f"The tables have the recipes {sorted(known)}, the folder has {sorted(recipes)}.")
     for name in recipes:
         recipe = yaml.safe_load((CARDS / name / "recipe.yaml").read_text())
         expected = NUM_ROWS[recipe["dataset_name"]]
@@ -170,6 +178,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         check_recipes()
     print(
         results_table(),
+        ablation_table(),
         second_dataset_table(),
         copies_table(),
         curve_table(),

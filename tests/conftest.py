@@ -1,5 +1,6 @@
 import logging
 import os
+import socket
 import subprocess
 import sys
 import warnings
@@ -54,6 +55,12 @@ def in_new_process(
         text=True,
         timeout=timeout,
     )
+
+
+def free_port() -> str:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return str(listener.getsockname()[1])
 
 
 def weights(folder: Path) -> bytes:

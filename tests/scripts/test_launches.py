@@ -14,8 +14,7 @@ from safetensors.torch import load_file
 
 from rnn_hf.data.demo_news import load_demo_news
 from scripts import preparation
-from tests.conftest import TINY_RUN
-from tests.scripts.test_train import ROOT, TORCHRUN, free_port, run_script, weights
+from tests.conftest import ROOT, TINY_RUN, TORCHRUN, free_port, run_script, weights
 
 Train = Callable[..., tuple[dict[str, Any], Path]]
 

@@ -1,5 +1,4 @@
 import json
-import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -32,12 +31,6 @@ PROMISED_RESULTS = {
     "num_train_examples", "num_test_examples", "num_processes", "seed", "torch_version", "transformers_version",
     "num_validation_examples", "python_version", "model_bytes", "test_calibration",
 }  # fmt: skip
-
-
-def free_port() -> str:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return str(listener.getsockname()[1])
 
 
 def own_home(folder: Path) -> dict[str, str]:
