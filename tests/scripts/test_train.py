@@ -18,7 +18,7 @@ from rnn_hf.training.metrics import compute_metrics
 from scripts import evaluate, predict, results
 from scripts import train as script
 from tests import local_hub
-from tests.conftest import TINY_RUN, TORCHRUN, last_line, run_script, weights
+from tests.conftest import TINY_RUN, TORCHRUN, free_port, last_line, run_script, weights
 
 Train = Callable[..., tuple[dict[str, Any], Path]]
 
