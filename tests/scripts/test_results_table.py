@@ -7,6 +7,7 @@ import yaml
 from scripts.results_table import (
     CARDS,
     SECOND_DATASET,
+    ablation_table,
     check_recipes,
     copies_table,
     curve_table,
@@ -23,6 +24,7 @@ README = (Path(__file__).parents[2] / "README.md").read_text()
 
 def test_the_readme_shows_what_the_files_say() -> None:
     assert results_table() in README
+    assert ablation_table() in README
     assert second_dataset_table() in README
     assert copies_table() in README
     assert curve_table() in README
@@ -51,6 +53,22 @@ def test_the_default_reaches_what_it_promises() -> None:
     assert sum(run["test_accuracy"] for run in results) / 3 > max(linear)
     assert all(run["train_runtime"] <= 180 for run in results)
     assert all(run["test_ece"] < run["test_ece_before_scaling"] / 2 for run in results)
+
+
+def test_what_is_learned_from_the_text_itself_is_worth_a_point() -> None:
+    begun, new = ([run["test_accuracy"] for run in load_results(name)] for name in ("ag-news-lm", "ag-news"))
+    assert len(begun) == len(new) == 3
+    assert sum(begun) / 3 > sum(new) / 3 + 0.01
+
+
+def test_the_ablation_is_that_of_the_stored_recipe_over_all_seeds() -> None:
+    file = json.loads((CARDS / "ag-news" / "ablation.json").read_text())
+    recipe = yaml.safe_load((CARDS / "ag-news" / "recipe.yaml").read_text())
+    techniques = yaml.safe_load((CARDS / "ag-news" / "techniques.yaml").read_text())
+    assert file["settings"].keys() == techniques.keys() | {"recipe"}
+    for name, settings in file["settings"].items():
+        assert settings["recipe"] == recipe
+        assert {point["seed"] for point in file["points"] if point["technique"] == name} == {42, 1, 2}
 
 
 @pytest.mark.parametrize("name", SECOND_DATASET)

@@ -46,8 +46,8 @@ def test_model_flags_have_the_names_and_defaults_of_the_configuration() -> None:
     config = RNNConfig()
     own = {name for name in RNNConfig.__annotations__ if name in config.to_dict() and not name.endswith("_token_id")}
     of_language_models = {"adaptive_softmax_cutoffs", "tie_word_embeddings", "use_cache"}
-    # a temperature is found by training, not given to it
-    found = {"model_type", "calibration_temperature"}
+    # a temperature is found by training, and what is learned by looking at the labels, which `DataArguments` may correct
+    found = {"model_type", "calibration_temperature", "problem_type"}
     assert {field.name for field in fields(ModelArguments)} == own - of_language_models - found
     for field in fields(ModelArguments):
         assert field.default == getattr(config, field.name), field.name
@@ -148,12 +148,10 @@ def test_a_wrong_recipe_is_refused(tmp_path: Path, text: str, message: str) -> N
 
 def test_a_text_that_looks_like_a_flag_is_a_text(tmp_path: Path) -> None:
     path = tmp_path / "recipe.yaml"
-    path.write_text(
-        "dataset_name: --push_to_hub\nhub_revision: 2026-01-01\ntext_column_names: ['=a b']\ntrain_file: ''\n"
-    )
+    path.write_text("dataset_name: --push_to_hub\nhub_revision: 2026-01-01\ntext_column_names: ['=a b']\n")
     recipe = parse(str(path), "--output_dir", "x")
     assert recipe["dataset_name"] == "--push_to_hub" and recipe["push_to_hub"] is False
-    assert (recipe["hub_revision"], recipe["text_column_names"], recipe["train_file"]) == ("2026-01-01", ["=a b"], "")
+    assert (recipe["hub_revision"], recipe["text_column_names"]) == ("2026-01-01", ["=a b"])
 
 
 @pytest.mark.parametrize("merge", ["", "<<: "], ids=["values", "merged keys"])
