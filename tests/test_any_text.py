@@ -91,7 +91,7 @@ def test_a_lone_surrogate_has_probabilities(text: str, trained: tuple[dict[str, 
 def test_a_pipeline_answers_any_text(trained: tuple[dict[str, Any], Path]) -> None:
     classify = pipeline("text-classification", model=str(trained[1]), top_k=None)
     for name, text in TEXTS.items():
-        scores = [answer["score"] for answer in classify(text)]
+        scores = [answer["score"] for answer in classify([text])[0]]
         assert are_probabilities(scores), name
 
 

@@ -64,7 +64,10 @@ def position(checkpoint: Path) -> dict[str, Any]:
     return state
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGKILL, *(pytest.param(number, marks=pytest.mark.slow) for number in (signal.SIGINT, signal.SIGTERM))],
+)
 def test_a_stopped_and_resumed_run_ends_like_an_undisturbed_one(
     train: Train, tmp_path: Path, number: signal.Signals
 ) -> None:
@@ -121,6 +124,7 @@ def test_a_signal_at_any_step_leaves_a_run_that_goes_on_as_if_nothing_had_happen
             assert results[name] == undisturbed[name], (step, name)
 
 
+@pytest.mark.slow
 def test_a_language_model_is_stopped_and_goes_on(tmp_path: Path) -> None:
     settings = ["--dataset_name", "demo", "--max_train_samples", "400", "--embedding_size", "8", "--hidden_size", "8"]
     settings += ["--num_train_epochs", "8", "--bptt", "16", "--per_device_train_batch_size", "16", "--use_cpu"]
@@ -177,6 +181,7 @@ def test_an_interrupt_before_training_is_one_line(
     assert capsys.readouterr().err == "train.py: Stopped by SIGINT.\n"
 
 
+@pytest.mark.slow
 def test_a_recipes_run_passes_a_signal_on_to_the_seed_in_training(tmp_path: Path) -> None:
     folder, recipe = tmp_path / "run", tmp_path / "recipe.yaml"
     recipe.write_text("dataset_name: demo\n")
@@ -191,6 +196,7 @@ def test_a_recipes_run_passes_a_signal_on_to_the_seed_in_training(tmp_path: Path
     assert not (folder / "seed_2").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at_once", [True, False])
 def test_two_processes_stop_together_and_go_on_as_one_or_four(tmp_path: Path, at_once: bool) -> None:
     """Told by the launcher, or by a signal that reaches one of them alone."""
@@ -216,6 +222,7 @@ def test_two_processes_stop_together_and_go_on_as_one_or_four(tmp_path: Path, at
     assert json.loads((folder / "all_results.json").read_text())["num_processes"] == int(number)
 
 
+@pytest.mark.slow
 def test_a_killed_process_ends_the_others(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     settings = [*TINY_RUN, "--output_dir", str(folder), *LONG_RUN]

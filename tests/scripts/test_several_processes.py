@@ -44,7 +44,7 @@ def first_epoch(results: dict[str, Any]) -> list[dict[str, float]]:
     return [entry for entry in results["log"] if "loss" in entry and entry["epoch"] == 0]
 
 
-@pytest.mark.parametrize("optim", ["lazy_adamw", "adamw_torch_fused"])
+@pytest.mark.parametrize("optim", ["adamw_torch_fused", pytest.param("lazy_adamw", marks=pytest.mark.slow)])
 def test_as_many_processes_as_you_like_train_the_same_model(tmp_path: Path, optim: str) -> None:
     """Of the 400 rows, the last batch is short; several processes fill it, and from there on they may differ."""
     counts = (1, 2, 4) if optim == "lazy_adamw" else (1, 2)
@@ -66,6 +66,7 @@ def test_as_many_processes_as_you_like_train_the_same_model(tmp_path: Path, opti
         assert sum(map(sum, table)) == alone["num_test_examples"], "a row was lost or counted twice"
 
 
+@pytest.mark.slow
 def test_four_processes_train_the_language_model_of_one(tmp_path: Path) -> None:
     settings = ["--dataset_name", "demo", "--max_train_samples", "400", "--embedding_size", "8", "--hidden_size", "8"]
     settings += ["--num_train_epochs", "1", "--bptt", "16", "--use_cpu", "--classifier_dropout", "0"]

@@ -46,7 +46,7 @@ def test_model_flags_have_the_names_and_defaults_of_the_configuration() -> None:
     config = RNNConfig()
     own = {name for name in RNNConfig.__annotations__ if name in config.to_dict() and not name.endswith("_token_id")}
     of_language_models = {"adaptive_softmax_cutoffs", "tie_word_embeddings", "use_cache"}
-    # a temperature is found by training, and what is learned by looking at the labels, which `DataArguments` may correct
+    # found by training, and by looking at the labels
     found = {"model_type", "calibration_temperature", "problem_type"}
     assert {field.name for field in fields(ModelArguments)} == own - of_language_models - found
     for field in fields(ModelArguments):
