@@ -103,7 +103,7 @@ def test_the_table_tells_what_a_technique_adds_whether_the_recipe_has_it_or_not(
 @pytest.mark.parametrize(
     ("techniques", "message"),
     [
-        ("[a, b]", "must be a YAML mapping of techniques, got list"),
+        ("[a, b]", "must be a mapping of techniques, got"),
         ({"GRU": {"with": {"cell_type": "gru"}}}, "'GRU' must have `source` and either `with` or `without`"),
         ({"GRU": {"source": "B", "with": {"cell": "gru"}}}, "'GRU' must name flags of train.py"),
         ({"GRU": {"source": "B", "with": {}}}, "'GRU' must name flags of train.py"),
