@@ -23,6 +23,7 @@ CARDS = Path(__file__).parents[1] / "model_cards"
 RECIPES = {
     "ag-news": "bidirectional LSTM 16, means and maxima of states, dropout (the default)",
     "ag-news-lm": "LSTM 512 that begins as the language model `ag-news-language-model`",
+    "ag-news-distilled": "the network of `ag-news`, taught by three of `ag-news-lm`",
     "lesson-rnn": "lesson: plain RNN, mean of all outputs",
     "lesson-lstm": "lesson: LSTM, state after the padding",
     "lesson-lstm-packed": "lesson: LSTM, packed",

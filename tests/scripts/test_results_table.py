@@ -61,6 +61,15 @@ def test_what_is_learned_from_the_text_itself_is_worth_a_point() -> None:
     assert sum(begun) / 3 > sum(new) / 3 + 0.01
 
 
+def test_a_taught_network_of_the_defaults_size_comes_near_its_teachers() -> None:
+    taught, default = load_results("ag-news-distilled"), load_results("ag-news")
+    assert {run["num_parameters"] for run in taught} == {run["num_parameters"] for run in default}
+    accuracy = sum(run["test_accuracy"] for run in taught) / 3
+    assert accuracy > sum(run["test_accuracy"] for run in default) / 3 + 0.005
+    assert accuracy > sum(run["teacher_accuracy"] for run in taught) / 3 - 0.006
+    assert all(run["train_runtime"] <= 180 for run in taught)
+
+
 def test_the_ablation_is_that_of_the_stored_recipe_over_all_seeds() -> None:
     file = json.loads((CARDS / "ag-news" / "ablation.json").read_text())
     recipe = yaml.safe_load((CARDS / "ag-news" / "recipe.yaml").read_text())
