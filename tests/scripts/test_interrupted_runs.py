@@ -105,7 +105,7 @@ def test_a_signal_at_any_step_leaves_a_run_that_goes_on_as_if_nothing_had_happen
     undisturbed, whole = train("whole", *settings)
     take_step = runs.Run.train_on
     assert undisturbed["step"] == 14
-    for step in (1, 6, 7, 8, 14):
+    for step in (3, 7, 14):
 
         def stop_at_step(run: runs.Run, batch: dict[str, torch.Tensor], step: int = step) -> bool:
             took_step = take_step(run, batch)

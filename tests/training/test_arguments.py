@@ -38,8 +38,8 @@ OURS = {
 
 def parse(*argv: str) -> dict[str, object]:
     types = argument_types(Path(argv[0])) if argv[0].endswith(".yaml") else CLASSIFIER
-    (model, data, train), _ = ScriptParser(types).parse(argv)
-    return as_recipe(model, data, train)
+    groups, _ = ScriptParser(types).parse(argv)
+    return as_recipe(*groups)
 
 
 def test_model_flags_have_the_names_and_defaults_of_the_configuration() -> None:
