@@ -101,7 +101,7 @@ def check_model(
                 f"The weights in {name!r} must be floating-point numbers, got {weight.get_dtype()} in {key}. "
                 "Save them as those."
             )
-        if not _is_finite(file.get_tensor(key)):
+        if not is_finite(file.get_tensor(key)):
             raise ValueError(
                 f"The weights in {name!r} must be finite numbers, got NaN or infinity in {key}. Train the model again."
             )
@@ -127,7 +127,7 @@ def read_tokenizer(name: str | Path, *, trust_remote_code: bool = False, **hub: 
             name, trust_remote_code=trust_remote_code, **hub
         )
     except Exception as error:  # `tokenizers` has no other class for what it cannot read
-        raise ValueError(f"The tokenizer of {name!r} cannot be loaded: {_on_one_line(error)}") from error
+        raise ValueError(f"The tokenizer of {name!r} cannot be loaded: {on_one_line(error)}") from error
     return tokenizer
 
 
@@ -157,7 +157,7 @@ def _read_facts(name: str, hub: dict[str, Any]) -> dict[str, Any]:
     try:
         facts = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{str(path)!r} is not JSON: {_on_one_line(error)}") from error
+        raise ValueError(f"{str(path)!r} is not JSON: {on_one_line(error)}") from error
     if not isinstance(facts, dict):
         raise ValueError(f"{str(path)!r} must hold the settings of a model, got {facts!r:.40}.")
     if facts.get("model_type") != RNNConfig.model_type:
@@ -185,11 +185,11 @@ def _make_config(name: str, facts: dict[str, Any], found: dict[str, Shape]) -> R
     try:
         return RNNConfig.from_dict(facts)
     except StrictDataclassError as error:
-        said = _on_one_line(error.__cause__ or error)
+        said = on_one_line(error.__cause__ or error)
         raise ValueError(f"The configuration of {name!r} is not valid: {said}") from error
     except (AttributeError, ImportError, LookupError, TypeError, ValueError) as error:
         # what transformers runs into where a setting has a type it does not expect
-        raise ValueError(f"The configuration of {name!r} is not valid: {_on_one_line(error)}") from error
+        raise ValueError(f"The configuration of {name!r} is not valid: {on_one_line(error)}") from error
 
 
 def _saved_head(facts: dict[str, Any]) -> type[RNNPreTrainedModel]:
@@ -224,7 +224,7 @@ def _file_of(name: str, file: str, hub: dict[str, Any]) -> Path | None:
     try:
         path = cached_file(name, file, _raise_exceptions_for_missing_entries=False, **hub)
     except OSError as error:
-        raise ValueError(f"{name!r} cannot be loaded: {_on_one_line(error)}") from error
+        raise ValueError(f"{name!r} cannot be loaded: {on_one_line(error)}") from error
     return None if path is None or not Path(path).is_file() else Path(path)
 
 
@@ -251,7 +251,7 @@ def _parts(index: Path) -> list[str]:
     try:
         parts = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        raise ValueError(f"{str(index)!r} is not a list of files of weights: {_on_one_line(error)}") from error
+        raise ValueError(f"{str(index)!r} is not a list of files of weights: {on_one_line(error)}") from error
     for part in parts:
         # a file elsewhere, or one that is not checked here
         if not isinstance(part, str) or part != Path(part).name or not part.endswith(".safetensors"):
@@ -271,14 +271,16 @@ def _open_weights(path: Path) -> Any:
     try:
         return safe_open(path, framework="pt")
     except SafetensorError as error:
-        raise ValueError(f"{str(path)!r} is not a whole file of weights: {_on_one_line(error)}") from error
+        raise ValueError(f"{str(path)!r} is not a whole file of weights: {on_one_line(error)}") from error
 
 
-def _is_finite(weight: torch.Tensor) -> bool:
-    weight = weight.to(torch.float32)
+def is_finite(tensor: torch.Tensor) -> bool:
+    """Return whether no entry is infinite or not a number."""
     # a sum takes a tenth of the time, and is finite but for what is looked at in full
-    return bool(weight.sum().isfinite()) or bool(weight.isfinite().all())
+    tensor = tensor.to(torch.float32)
+    return bool(tensor.sum().isfinite()) or bool(tensor.isfinite().all())
 
 
-def _on_one_line(error: BaseException) -> str:
+def on_one_line(error: BaseException) -> str:
+    """Return what an error says, on one line."""
     return " ".join(str(error).split()) or type(error).__name__

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
@@ -139,7 +138,7 @@ def predict_folder(answer: TableClassifier, files: Sequence[Path], folder: Path)
         files: What is read, a few thousand rows at a time.
         folder: What is written. It is there as a whole, or not at all.
     """
-    with whole_or_absent(folder) as beside:
+    with written_whole(folder.resolve()) as beside:
         for file in files:
             with pq.ParquetFile(file) as rows:
                 schema = answer(rows.schema_arrow.empty_table()).schema
@@ -213,7 +212,7 @@ def predict_folder_with_ray(
     logging.getLogger("ray.data").setLevel(logging.WARNING)
     ray.data.DataContext.get_current().execution_options.preserve_order = True
     rows_per_file = -(-num_rows // (FILES_PER_WORKER * num_workers))
-    with whole_or_absent(folder) as beside:
+    with written_whole(folder.resolve()) as beside:
         (
             ray.data.read_parquet([str(file.resolve()) for file in files], partitioning=None)
             .repartition(target_num_rows_per_block=min(max(rows_per_file, answer.batch_size), MAX_ROWS_PER_FILE))
@@ -229,14 +228,3 @@ def predict_folder_with_ray(
         num_written = sum(pq.read_metadata(file).num_rows for file in beside.iterdir())
         if num_written != num_rows:
             raise RuntimeError(f"{num_rows:,} rows were read, but {num_written:,} answers were written.")
-
-
-@contextmanager
-def whole_or_absent(folder: Path) -> Iterator[Path]:
-    """Give a folder to write into that becomes `folder` at the end; after an error there is neither."""
-    with written_whole(folder.resolve()) as beside:
-        try:
-            yield beside
-        except BaseException:
-            shutil.rmtree(beside)
-            raise

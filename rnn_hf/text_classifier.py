@@ -21,7 +21,7 @@ from transformers.utils import CONFIG_NAME
 
 from .configuration_rnn import ProblemType
 from .data.tokens import fast_encoder, pad, training_length
-from .model_files import check_model, check_token_ids, folder_or_id, read_tokenizer
+from .model_files import check_model, check_token_ids, folder_or_id, on_one_line, read_tokenizer
 from .modeling_rnn import RNNForSequenceClassification
 
 CHUNK_SIZE = 8192
@@ -132,7 +132,7 @@ class TextClassifier:
                 name, config=config, use_safetensors=True, dtype=floating, **hub
             )
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-            raise ValueError(f"{name!r} cannot be loaded: {' '.join(str(error).split())}") from error
+            raise ValueError(f"{name!r} cannot be loaded: {on_one_line(error)}") from error
         tokenizer = read_tokenizer(name, **hub)
         check_token_ids(tokenizer, max(config.vocab_size, len(tokenizer)))
         placed: RNNForSequenceClassification = model if device is None else model.to(device)  # type: ignore[arg-type]

@@ -42,7 +42,6 @@ from rnn_hf.reporting.command_line import check_output_folder
 from rnn_hf.reporting.hub import check_hub_access
 from rnn_hf.training.arguments import (
     DataArguments,
-    LanguageModelTrainArguments,
     ModelArguments,
     TrainArguments,
     as_recipe,
@@ -171,10 +170,6 @@ def begin(args: TrainArguments) -> Accelerator:
     check_output_dir(args)
     if args.push_to_hub:
         check_hub_access(str(args.hub_model_id))
-    if args.model_name_or_path is not None:
-        # a language model needs its output layer, a classifier can be made of any encoder
-        is_language_model = isinstance(args, LanguageModelTrainArguments)
-        check_model(args.model_name_or_path, RNNForCausalLM if is_language_model else None)
     accelerator = start_accelerator(args)
     set_seed(args.seed)
     return accelerator
@@ -221,9 +216,19 @@ def load_tokenizer(
     model_args: ModelArguments,
     data_args: DataArguments,
     args: TrainArguments,
+    config: RNNConfig | None,
     has_end_of_text: bool = False,
 ) -> PreTrainedTokenizerBase:
-    """Return the checkpoint's tokenizer, the one that was named, or one trained on the training rows."""
+    """Return the checkpoint's tokenizer, the one that was named, or one trained on the training rows.
+
+    Args:
+        dataset: The rows.
+        model_args: Size of a vocabulary that is trained here.
+        data_args: What kind of tokenizer, and how long texts may be.
+        args: The checkpoint, if training goes on from one.
+        config: The checkpoint's configuration.
+        has_end_of_text: Whether one that is trained here has a token that ends a text.
+    """
     name = data_args.tokenizer_name_or_path or args.model_name_or_path
     if name is None:
         return train_tokenizer(
@@ -235,8 +240,7 @@ def load_tokenizer(
             has_end_of_text=has_end_of_text,
         )
     tokenizer = read_tokenizer(name)
-    vocab_size = len(tokenizer) if args.model_name_or_path is None else check_model(args.model_name_or_path).vocab_size
-    check_token_ids(tokenizer, max(vocab_size, len(tokenizer)))
+    check_token_ids(tokenizer, len(tokenizer) if config is None else max(config.vocab_size, len(tokenizer)))
     if tokenizer.pad_token_id is None:
         raise ValueError(f"The tokenizer {name!r} has no padding token. Add one and save it.")
     set_training_length(tokenizer, data_args.max_length)
@@ -250,15 +254,16 @@ def create_model(
     model_args: ModelArguments,
     args: TrainArguments,
     given: set[str],
+    config: RNNConfig | None,
 ) -> RNNForSequenceClassification:
-    """Return a new model, or the checkpoint's with as many labels as the data has."""
+    """Return a new model, or the checkpoint's, of which this is the configuration, with the labels of the data."""
     labels: dict[str, Any] = {
         "problem_type": problem_type,
         "id2label": dict(enumerate(label_names)),
         "label2id": {name: index for index, name in enumerate(label_names)},
     }
     settings = asdict(model_args)
-    if args.model_name_or_path is None:
+    if config is None or args.model_name_or_path is None:
         settings["vocab_size"] = len(tokenizer)
         return RNNForSequenceClassification(
             RNNConfig(
@@ -268,7 +273,6 @@ def create_model(
                 unk_token_id=tokenizer.unk_token_id,
             )
         )
-    config = check_model(args.model_name_or_path)
     architecture = (config.architectures or ["?"])[0]
     if architecture == RNNForTokenClassification.__name__:
         raise ValueError(f"{args.model_name_or_path!r} is a `{architecture}`, which labels tokens and not texts.")
@@ -340,15 +344,14 @@ def prepare(model_args: ModelArguments, data_args: DataArguments, args: TrainArg
     RNNConfig(**asdict(model_args))  # a wrong value is told before any data is read
     if data_args.dataset_name is None and not data_args.has_files:
         data_args.dataset_name = DEFAULT_DATASET
-    known_labels = None
-    if args.model_name_or_path is not None:
-        known_labels = list((check_model(args.model_name_or_path).id2label or {}).values())
+    config = None if args.model_name_or_path is None else check_model(args.model_name_or_path)
+    known_labels = None if config is None else list((config.id2label or {}).values())
     with PartialState().main_process_first():  # the others read what it has cached
         texts = load_data(data_args, args, known_labels)
-        tokenizer = load_tokenizer(texts, model_args, data_args, args)
+        tokenizer = load_tokenizer(texts, model_args, data_args, args, config)
         dataset = encode_dataset(texts, tokenizer, data_args.max_length)
     label_names, problem_type = label_names_of(texts["train"]), problem_type_of(texts["train"])
-    model = create_model(tokenizer, label_names, problem_type, model_args, args, given)
+    model = create_model(tokenizer, label_names, problem_type, model_args, args, given, config)
     place_word_vectors(model, tokenizer, data_args)
 
     # the recipe says what the model became: a checkpoint's sizes, the vocabulary that was found

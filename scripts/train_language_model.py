@@ -21,7 +21,7 @@ from accelerate import Accelerator, PartialState
 from accelerate.utils import set_seed
 from datasets import DatasetDict
 from torch.utils.data import DataLoader
-from transformers import AutoConfig, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 # the scripts find one another from the clone
 sys.path.append(str(Path(__file__).resolve().parents[1]))
@@ -30,6 +30,7 @@ from rnn_hf import RNNCache, RNNConfig, RNNForCausalLM
 from rnn_hf.data.encoding import encode_dataset
 from rnn_hf.data.loading import DEFAULT_DATASET
 from rnn_hf.data.streams import StreamSampler, TokenStreams
+from rnn_hf.model_files import check_model
 from rnn_hf.reporting.command_line import ScriptParser, exit_statuses, user_errors
 from rnn_hf.training.arguments import (
     DataArguments,
@@ -52,10 +53,11 @@ def create_model(
     model_args: LanguageModelArguments,
     args: LanguageModelTrainArguments,
     given: set[str],
+    config: RNNConfig | None,
 ) -> RNNForCausalLM:
-    """Return a new model, or the checkpoint's."""
+    """Return a new model, or the checkpoint's, of which this is the configuration."""
     settings = asdict(model_args)
-    if args.model_name_or_path is None:
+    if config is None or args.model_name_or_path is None:
         settings["vocab_size"] = len(tokenizer)
         return RNNForCausalLM(
             RNNConfig(
@@ -67,7 +69,6 @@ def create_model(
                 eos_token_id=tokenizer.eos_token_id,
             )
         )
-    config = AutoConfig.from_pretrained(args.model_name_or_path)
     check_checkpoint(config, args, settings, given, CHANGEABLE, len(tokenizer))
     model: RNNForCausalLM = RNNForCausalLM.from_pretrained(
         args.model_name_or_path,
@@ -87,17 +88,18 @@ def prepare(
     RNNConfig(**asdict(model_args))  # a wrong value is told before any data is read
     if data_args.dataset_name is None and not data_args.has_files:
         data_args.dataset_name = DEFAULT_DATASET
+    config = None if args.model_name_or_path is None else check_model(args.model_name_or_path, RNNForCausalLM)
     with PartialState().main_process_first():  # the others read what it has cached
         texts = load_data(data_args, args, None)
         texts.pop("test", None)
-        tokenizer = load_tokenizer(texts, model_args, data_args, args, has_end_of_text=True)
+        tokenizer = load_tokenizer(texts, model_args, data_args, args, config, has_end_of_text=True)
         if tokenizer.eos_token_id is None:
             raise ValueError(
                 f"The tokenizer {data_args.tokenizer_name_or_path or args.model_name_or_path!r} has no end-of-text "
                 "token (`eos_token`), which tells the texts of a stream apart. Leave it out, or add one."
             )
         dataset = encode_dataset(texts, tokenizer, data_args.max_length)
-    model = create_model(tokenizer, model_args, args, given)
+    model = create_model(tokenizer, model_args, args, given, config)
     place_word_vectors(model, tokenizer, data_args)
     # the recipe says what the model became: a checkpoint's sizes, the vocabulary that was found
     model_args = LanguageModelArguments(**{name: getattr(model.config, name) for name in asdict(model_args)})

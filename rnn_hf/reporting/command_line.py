@@ -40,6 +40,7 @@ Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
 
 USER_ERROR_STATUS = 2
+SIGNAL_STATUS = 128  # and the number of the signal, as a shell counts
 
 # What an operating system says where there is no room for a file, or no right to write it
 _UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
@@ -205,7 +206,7 @@ def leave(script: str, message: str, status: int) -> NoReturn:
         status: One of the exit statuses listed above.
     """
     if int(os.environ.get("RANK", "0")) == 0:
-        print(f"{script}: {'error: ' if status < signal.SIGHUP + 128 else ''}{message}", file=sys.stderr)
+        print(f"{script}: {'error: ' if status < SIGNAL_STATUS else ''}{message}", file=sys.stderr)
     sys.exit(status)
 
 
@@ -224,7 +225,7 @@ def exit_statuses(script: str) -> Callable[[Callable[Parameters, Result]], Calla
             try:
                 return main(*args, **kwargs)
             except KeyboardInterrupt:
-                leave(script, "Stopped by SIGINT.", 128 + signal.SIGINT)
+                leave(script, "Stopped by SIGINT.", SIGNAL_STATUS + signal.SIGINT)
             except Exception as error:
                 status = getattr(error, "exit_status", USER_ERROR_STATUS if cannot_write(error) else None)
                 if status is None:

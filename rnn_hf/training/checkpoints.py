@@ -211,10 +211,10 @@ def save_checkpoint(
         )
         digests = {file.name: _sha256(file) for file in sorted(beside.iterdir())}
         (beside / DIGESTS).write_text(json.dumps(digests, indent=1))
-    earlier = [other for other in _steps(run_folder) if other.name < folder.name]
-    later = [other for other in _steps(run_folder) if other.name > folder.name]
-    surplus = earlier if total_limit == 1 else earlier[: 1 - total_limit] if total_limit is not None else []
-    for other in (*surplus, *later):
+    steps = _steps(run_folder)
+    place = steps.index(folder)
+    first_kept = 0 if total_limit is None else max(0, place + 1 - total_limit)
+    for other in (*steps[:first_kept], *steps[place + 1 :]):
         remove(other)
     return folder
 

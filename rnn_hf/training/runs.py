@@ -12,6 +12,8 @@ from accelerate.utils import gather_object, tqdm
 from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader
 
+from rnn_hf.model_files import is_finite
+
 from .arguments import NOT_PART_OF_THE_RUN, TrainArguments
 from .checkpoints import (
     CHECKPOINTS,
@@ -25,13 +27,12 @@ from .checkpoints import (
     save_checkpoint,
 )
 from .optimization import LazyAdam, clip_grad_norm, drop_frozen_gradients
-from .stops import DIVERGED_STATUS, SIGNAL_STATUS, DivergedRunError, InterruptedRunError, StopSignals, are_finite
+from .stops import DIVERGED_STATUS, SIGNAL_STATUS, DivergedRunError, InterruptedRunError, StopSignals
 
 # Up to this batch, sharing out the work of a step among threads costs more time than it saves on a CPU
 ONE_THREAD_BATCH = 32
 
-# Numbers that stand for one process, and whose product with the number of processes is part of the run
-OF_EACH_PROCESS = {"per_device_train_batch_size"}
+BATCH_SIZE = "per_device_train_batch_size"
 
 # Batches between two looks at what the device has counted
 READ_EVERY = 50
@@ -241,7 +242,7 @@ class Run:
         Raises:
             DivergedRunError: If one of them is not finite.
         """
-        if not are_finite(self.bare_model.state_dict().values()):
+        if not all(map(is_finite, self.bare_model.state_dict().values())):
             raise self.diverged(f"Weights are not finite after step {self.state.step}.")
 
     def diverged(self, what: str) -> DivergedRunError:
@@ -348,20 +349,19 @@ class Run:
         """Go on from a checkpoint as if nothing had happened."""
         num_processes = self.accelerator.num_processes
         for name, value in checkpoint.arguments.items():
-            if name not in NOT_PART_OF_THE_RUN | OF_EACH_PROCESS and self.recipe.get(name) != value:
+            if name not in NOT_PART_OF_THE_RUN | {BATCH_SIZE} and self.recipe.get(name) != value:
                 raise ValueError(
                     f"The checkpoint was made with `--{name} {value}`, this run has {self.recipe.get(name)}. "
                     "Pass the same arguments to resume."
                 )
-        # what all processes read together is what a batch is made of; how many share it makes no difference
-        for name in OF_EACH_PROCESS:
-            saved, own = checkpoint.arguments[name] * checkpoint.num_processes, self.recipe[name] * num_processes
-            if saved != own:
-                raise ValueError(
-                    f"The checkpoint was made with `--{name} {checkpoint.arguments[name]}` on "
-                    f"{checkpoint.num_processes} processes, this run has {self.recipe[name]} on {num_processes}. "
-                    f"Pass `--{name} {saved / num_processes:g}`, or as many processes."
-                )
+        # what all processes read together is a batch; how many share it makes no difference
+        saved, own = checkpoint.arguments[BATCH_SIZE], self.recipe[BATCH_SIZE]
+        if saved * checkpoint.num_processes != own * num_processes:
+            raise ValueError(
+                f"The checkpoint was made with `--{BATCH_SIZE} {saved}` on {checkpoint.num_processes} processes, this "
+                f"run has {own} on {num_processes}. Pass "
+                f"`--{BATCH_SIZE} {saved * checkpoint.num_processes / num_processes:g}`, or as many processes."
+            )
         checkpoint.restore(self.bare_model, self.optimizer, self.schedule)
         checkpoint.restore_generators(self.accelerator.process_index)
         self.state, self.best_weights = checkpoint.state, checkpoint.best_weights

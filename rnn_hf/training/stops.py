@@ -1,10 +1,8 @@
 """How a run ends before its time: a signal, or numbers that are none."""
 
-import math
 import signal
 import threading
 import time
-from collections.abc import Iterable
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -85,13 +83,3 @@ class StopSignals:
             torch.distributed.all_reduce(numbers, torch.distributed.ReduceOp.MAX, self.group)
             number = int(numbers)
         return signal.Signals(number) if number else None
-
-
-def are_finite(tensors: Iterable[torch.Tensor]) -> bool:
-    """Return whether no entry is infinite or not a number."""
-    # a sum is not finite if one of its terms is not, and reads the memory once; one that overflows is looked at again
-    return all(
-        math.isfinite(tensor.sum().item()) or bool(torch.isfinite(tensor).all())
-        for tensor in tensors
-        if tensor.is_floating_point()
-    )

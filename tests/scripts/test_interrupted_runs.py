@@ -17,9 +17,10 @@ import torch
 from safetensors.torch import load_file
 
 from rnn_hf import TextClassifier
+from rnn_hf.model_files import is_finite
 from rnn_hf.training import checkpoints, runs
 from rnn_hf.training.checkpoints import open_checkpoint
-from rnn_hf.training.stops import StopSignals, are_finite
+from rnn_hf.training.stops import StopSignals
 from scripts import train as script
 from tests.conftest import ROOT, TINY_RUN, TORCHRUN, last_line, run_script, weights
 
@@ -37,9 +38,9 @@ DIVERGES = ["--learning_rate", "1e38", "--optim", "sgd", "--max_grad_norm", "0",
 SAME = ("log", "epoch", "step", "best_step", "train_accuracy", "test_confusion_matrix")
 
 
-def start(folder: Path, *settings: str, name: str = "train.py") -> subprocess.Popen[str]:
-    """Start a script on a few demo rows, and return once its second checkpoint stands."""
-    command = [sys.executable, str(ROOT / "scripts" / name), *TINY_RUN, "--output_dir", str(folder), *settings]
+def start(folder: Path, *settings: str, launcher: tuple[str, ...] = (sys.executable,)) -> subprocess.Popen[str]:
+    """Start a training on a few demo rows, and return once its second checkpoint stands."""
+    command = [*launcher, str(ROOT / "scripts" / "train.py"), *TINY_RUN, "--output_dir", str(folder), *settings]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     wait_for(lambda: len(list(folder.glob("checkpoints/step-*"))) >= 2, process)
     return process
@@ -202,9 +203,7 @@ def test_two_processes_stop_together_and_go_on_as_one_or_four(tmp_path: Path, at
     """Told by the launcher, or by a signal that reaches one of them alone."""
     folder = tmp_path / "run"
     settings = [*TINY_RUN, "--output_dir", str(folder), *LONG_RUN]
-    command = [sys.executable, "-m", *TORCHRUN, str(ROOT / "scripts" / "train.py"), *settings]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    wait_for(lambda: len(list(folder.glob("checkpoints/step-*"))) >= 1, process)
+    process = start(folder, *LONG_RUN, launcher=(sys.executable, "-m", *TORCHRUN))
     workers = [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
     assert len(workers) == 2
     os.kill(process.pid if at_once else workers[1], signal.SIGTERM)
@@ -225,10 +224,7 @@ def test_two_processes_stop_together_and_go_on_as_one_or_four(tmp_path: Path, at
 @pytest.mark.slow
 def test_a_killed_process_ends_the_others(tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    settings = [*TINY_RUN, "--output_dir", str(folder), *LONG_RUN]
-    command = [sys.executable, "-m", *TORCHRUN, str(ROOT / "scripts" / "train.py"), *settings]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    wait_for(lambda: len(list(folder.glob("checkpoints/step-*"))) >= 1, process)
+    process = start(folder, *LONG_RUN, launcher=(sys.executable, "-m", *TORCHRUN))
     workers = [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
     os.kill(workers[1], signal.SIGKILL)
     _, errors = process.communicate(timeout=60)
@@ -253,7 +249,7 @@ def test_a_loss_that_is_no_number_ends_the_run_and_leaves_what_was_good(
     if save == "no":
         assert "There is no checkpoint" in line
     for checkpoint in folder.glob("checkpoints/*"):
-        assert are_finite(load_file(checkpoint / "model.safetensors").values())
+        assert all(map(is_finite, load_file(checkpoint / "model.safetensors").values()))
     assert weights(folder) == before
 
 
@@ -291,7 +287,7 @@ def test_steps_that_are_not_finite_are_left_out_if_asked(
     results, folder = train("run", "--num_train_epochs", "3", "--skip_nonfinite_steps", "--save_strategy", "epoch")
     assert "step 3 | left out" in capsys.readouterr().out
     assert results["step"] == undisturbed["step"]
-    assert are_finite(load_file(folder / "model.safetensors").values())
+    assert all(map(is_finite, load_file(folder / "model.safetensors").values()))
     assert results["epoch"] == pytest.approx(undisturbed["epoch"] - 128 / 400, abs=0.01)
 
 
