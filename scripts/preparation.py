@@ -1,7 +1,7 @@
 """What the training scripts begin with: arguments that were checked, encoded rows, a tokenizer and a model."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,6 +34,7 @@ from rnn_hf.data.encoding import encode_dataset
 from rnn_hf.data.labels import label_names_of, problem_type_of
 from rnn_hf.data.loading import DEFAULT_DATASET, load_text_dataset
 from rnn_hf.data.memory import iterate_texts
+from rnn_hf.data.streaming import PoolSampler, StreamedRows, TextStream, load_text_stream
 from rnn_hf.data.tokenizer_training import train_tokenizer
 from rnn_hf.data.tokens import set_training_length
 from rnn_hf.data.word_vectors import initialize_embeddings, read_word_vectors
@@ -177,42 +178,87 @@ def begin(args: TrainArguments) -> Accelerator:
 
 def load_data(data_args: DataArguments, args: TrainArguments, label_names: Sequence[str] | None) -> DatasetDict:
     """Return the splits, with the classes of a checkpoint where the dataset has the same."""
+    if data_args.streaming:
+        raise ValueError("`--streaming` is for `train.py`. Leave it out.")
 
     def load(names: Sequence[str] | None) -> DatasetDict:
         return load_text_dataset(
-            data_args.dataset_name,
-            data_args.dataset_config_name,
-            train_file=data_args.train_file,
-            validation_file=data_args.validation_file,
-            test_file=data_args.test_file,
-            text_column_names=data_args.text_column_names,
-            label_column_name=data_args.label_column_name,
-            label_names=names,
-            problem_type=data_args.problem_type,
-            validation_size=data_args.validation_size,
-            seed=args.seed,
-            clean_text=data_args.clean_text,
-            max_train_samples=data_args.max_train_samples,
+            **arguments_of(data_args), label_names=names, validation_size=data_args.validation_size, seed=args.seed
         )
 
     dataset = load(None)
     if "train" not in dataset:
         raise ValueError(f"The dataset has no training split (splits: {', '.join(dataset)}). Pass `--train_file`.")
-    if "validation" not in dataset and args.early_stopping_patience is not None:
-        raise ValueError("`--early_stopping_patience` needs a validation split. Pass `--validation_size 0.05`.")
+    check_splits(problem_type_of(dataset["train"]), "validation" in dataset, args, "--validation_size 0.05")
+    return load(label_names) if is_reordering(label_names_of(dataset["train"]), label_names) else dataset
+
+
+def arguments_of(data_args: DataArguments) -> dict[str, Any]:
+    """Return what `load_text_dataset` and `load_text_stream` are both given."""
+    return {
+        "dataset_name": data_args.dataset_name,
+        "dataset_config_name": data_args.dataset_config_name,
+        "train_file": data_args.train_file,
+        "validation_file": data_args.validation_file,
+        "test_file": data_args.test_file,
+        "text_column_names": data_args.text_column_names,
+        "label_column_name": data_args.label_column_name,
+        "problem_type": data_args.problem_type,
+        "clean_text": data_args.clean_text,
+        "max_train_samples": data_args.max_train_samples,
+    }
+
+
+def is_reordering(names: list[str], known: Sequence[str] | None) -> bool:
+    """Return whether the classes of a checkpoint, if there is one, are the same in another order."""
+    return known is not None and names != list(known) and sorted(names) == sorted(known)
+
+
+def check_splits(problem_type: ProblemType, has_validation: bool, args: TrainArguments, remedy: str) -> None:
+    """Refuse what needs a validation split or another problem, and would not have it.
+
+    Args:
+        problem_type: What the labels ask for.
+        has_validation: Whether there is a validation split.
+        args: How the model is trained.
+        remedy: The flag that would give one.
+    """
+    if not has_validation and args.early_stopping_patience is not None:
+        raise ValueError(f"`--early_stopping_patience` needs a validation split. Pass `{remedy}`.")
     if args.temperature_scaling:
-        if problem_type_of(dataset["train"]) != "single_label_classification":
+        if problem_type != "single_label_classification":
             raise ValueError("`--temperature_scaling` is for one class a text. Leave it out.")
-        if "validation" not in dataset:
-            raise ValueError("`--temperature_scaling` needs a validation split. Pass `--validation_size 0.05`.")
-    names = label_names_of(dataset["train"])
-    if label_names is not None and names != label_names and sorted(names) == sorted(label_names):
-        return load(label_names)
-    return dataset
+        if not has_validation:
+            raise ValueError(f"`--temperature_scaling` needs a validation split. Pass `{remedy}`.")
+
+
+def open_stream(
+    data_args: DataArguments, args: TrainArguments, label_names: Sequence[str] | None
+) -> tuple[TextStream, DatasetDict]:
+    """Return the training rows as a stream, with the classes of a checkpoint if there is one, and the other splits."""
+    if args.max_steps < 0:
+        raise ValueError(
+            "`--streaming` needs `--max_steps`: how many rows a stream has is not known before it was read."
+        )
+    if args.class_weights == ["balanced"]:
+        raise ValueError("`--class_weights balanced` needs to count the labels of a stream. Pass a number for each.")
+    if args.dataloader_num_workers:
+        raise ValueError("`--dataloader_num_workers` cannot share a stream. Leave it out with `--streaming`.")
+
+    def load(names: Sequence[str] | None) -> tuple[TextStream, DatasetDict]:
+        return load_text_stream(**arguments_of(data_args), label_names=names)
+
+    stream, others = load(None)
+    if is_reordering(label_names_of(stream), label_names):
+        stream, others = load(label_names)
+    check_splits(problem_type_of(stream), "validation" in others, args, "--validation_file")
+    if "validation" not in others and args.eval_strategy != "no":
+        PartialState().print("The stream has no validation split, so nothing is evaluated before the end.")
+    return stream, others
 
 
 def load_tokenizer(
-    dataset: DatasetDict,
+    texts: Callable[[], Iterator[str]],
     model_args: ModelArguments,
     data_args: DataArguments,
     args: TrainArguments,
@@ -222,7 +268,7 @@ def load_tokenizer(
     """Return the checkpoint's tokenizer, the one that was named, or one trained on the training rows.
 
     Args:
-        dataset: The rows.
+        texts: Yields the texts of the training rows.
         model_args: Size of a vocabulary that is trained here.
         data_args: What kind of tokenizer, and how long texts may be.
         args: The checkpoint, if training goes on from one.
@@ -232,7 +278,7 @@ def load_tokenizer(
     name = data_args.tokenizer_name_or_path or args.model_name_or_path
     if name is None:
         return train_tokenizer(
-            iterate_texts(dataset["train"]),
+            texts(),
             tokenizer_type=data_args.tokenizer_type,
             vocab_size=model_args.vocab_size,
             min_frequency=data_args.min_frequency,
@@ -330,26 +376,52 @@ def place_word_vectors(
 class Prepared(NamedTuple):
     """What a run begins with."""
 
-    dataset: DatasetDict
+    dataset: dict[str, Any]  # the encoded rows of each split
     tokenizer: PreTrainedTokenizerBase
     model: RNNForSequenceClassification
     label_names: list[str]
     problem_type: ProblemType
     recipe: dict[str, Any]
-    texts: DatasetDict
+    texts: dict[str, Any]  # the rows before that
 
 
-def prepare(model_args: ModelArguments, data_args: DataArguments, args: TrainArguments, given: set[str]) -> Prepared:
-    """Return encoded rows, their tokenizer, the model, and every argument of the run as a recipe."""
+def prepare(
+    model_args: ModelArguments,
+    data_args: DataArguments,
+    args: TrainArguments,
+    given: set[str],
+    *,
+    can_stream: bool = False,
+) -> Prepared:
+    """Return encoded rows, their tokenizer, the model, and every argument of the run as a recipe.
+
+    Args:
+        model_args: What the model is.
+        data_args: What it reads.
+        args: How it is trained.
+        given: Flags that were given, whose values a checkpoint must not contradict.
+        can_stream: Whether the training rows may be a stream: `StreamedRows` of a `TextStream`.
+    """
     RNNConfig(**asdict(model_args))  # a wrong value is told before any data is read
     if data_args.dataset_name is None and not data_args.has_files:
         data_args.dataset_name = DEFAULT_DATASET
     config = None if args.model_name_or_path is None else check_model(args.model_name_or_path)
     known_labels = None if config is None else list((config.id2label or {}).values())
     with PartialState().main_process_first():  # the others read what it has cached
-        texts = load_data(data_args, args, known_labels)
-        tokenizer = load_tokenizer(texts, model_args, data_args, args, config)
-        dataset = encode_dataset(texts, tokenizer, data_args.max_length)
+        texts: dict[str, Any]
+        if data_args.streaming and can_stream:
+            stream, others = open_stream(data_args, args, known_labels)
+            tokenizer = load_tokenizer(stream.iterate_texts, model_args, data_args, args, config)
+            texts = {"train": stream, **others}
+            dataset = {
+                "train": StreamedRows(stream, tokenizer, data_args.max_length, data_args.shuffle_buffer_size),
+                **encode_dataset(others, tokenizer, data_args.max_length),
+            }
+        else:
+            texts = load_data(data_args, args, known_labels)
+            rows = texts["train"]
+            tokenizer = load_tokenizer(lambda: iterate_texts(rows), model_args, data_args, args, config)
+            dataset = encode_dataset(texts, tokenizer, data_args.max_length)
     label_names, problem_type = label_names_of(texts["train"]), problem_type_of(texts["train"])
     model = create_model(tokenizer, label_names, problem_type, model_args, args, given, config)
     place_word_vectors(model, tokenizer, data_args)
@@ -361,10 +433,16 @@ def prepare(model_args: ModelArguments, data_args: DataArguments, args: TrainArg
 
 
 def training_loss(
-    rows: Dataset, label_names: list[str], problem_type: ProblemType, args: TrainArguments, device: torch.device
+    rows: Dataset | StreamedRows,
+    label_names: list[str],
+    problem_type: ProblemType,
+    args: TrainArguments,
+    device: torch.device,
 ) -> Loss:
     """Return the loss of the problem, smoothed and weighted as the arguments say."""
-    labels = np.asarray(rows.with_format("numpy")["labels"][:]) if args.class_weights else np.empty(0)
+    labels = np.empty(0)
+    if args.class_weights and isinstance(rows, Dataset):
+        labels = np.asarray(rows.with_format("numpy")["labels"][:])
     weights = class_weights_of(args.class_weights, labels, label_names, problem_type)
     return create_loss(
         problem_type,
@@ -374,7 +452,11 @@ def training_loss(
 
 
 def create_loader(
-    rows: EncodedRows, sampler: BatchSampler, pad_token_id: int, num_workers: int, accelerator: Accelerator
+    rows: EncodedRows | StreamedRows,
+    sampler: BatchSampler,
+    pad_token_id: int,
+    num_workers: int,
+    accelerator: Accelerator,
 ) -> DataLoader[Any]:
     """Return the prepared batches of one split."""
     loader = DataLoader(
@@ -391,20 +473,27 @@ def create_loader(
 
 
 def create_loaders(
-    dataset: DatasetDict, tokenizer: PreTrainedTokenizerBase, args: TrainArguments, accelerator: Accelerator
+    dataset: Mapping[str, Any],
+    tokenizer: PreTrainedTokenizerBase,
+    args: TrainArguments,
+    accelerator: Accelerator,
 ) -> tuple[dict[str, DataLoader[Any]], BatchSampler]:
     """Return the prepared batches of every split, and the sampler of the training batches."""
     processes, pad_token_id = accelerator.num_processes, tokenizer.pad_token_id
-    sampler_type = {"group_by_length": LengthGroupedBatchSampler, "random": RandomBatchSampler}
-    loaders, train_sampler = {}, None
-    for split, rows in ((split, EncodedRows(dataset[split])) for split in dataset):
-        if split == "train":
-            sampler = train_sampler = sampler_type[args.train_sampling_strategy](
-                rows.lengths, args.per_device_train_batch_size * processes, args.seed
-            )
-            sampler.fill_last_batch = processes > 1  # every process needs its part
-        else:
-            sampler = SortedBatchSampler(rows.lengths, args.per_device_eval_batch_size * processes)
+    batch_size = args.per_device_train_batch_size * processes
+    sampler_types = {"group_by_length": LengthGroupedBatchSampler, "random": RandomBatchSampler}
+    sampler_type = sampler_types[args.train_sampling_strategy]
+    rows: EncodedRows | StreamedRows
+    if isinstance(dataset["train"], StreamedRows):
+        rows = dataset["train"]
+        train_sampler: BatchSampler = PoolSampler(rows, sampler_type, batch_size, args.seed)
+    else:
+        rows = EncodedRows(dataset["train"])
+        train_sampler = sampler_type(rows.lengths, batch_size, args.seed)
+    train_sampler.fill_last_batch = processes > 1  # every process needs its part
+    loaders = {"train": create_loader(rows, train_sampler, pad_token_id, args.dataloader_num_workers, accelerator)}
+    for split in (name for name in dataset if name != "train"):
+        rows = EncodedRows(dataset[split])
+        sampler = SortedBatchSampler(rows.lengths, args.per_device_eval_batch_size * processes)
         loaders[split] = create_loader(rows, sampler, pad_token_id, args.dataloader_num_workers, accelerator)
-    assert train_sampler is not None
     return loaders, train_sampler

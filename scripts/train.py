@@ -22,6 +22,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 from rnn_hf.configuration_rnn import ProblemType
 from rnn_hf.data.batching import padding_share
+from rnn_hf.data.streaming import StreamedRows
 from rnn_hf.reporting.command_line import ScriptParser, exit_statuses, user_errors
 from rnn_hf.training.arguments import DataArguments, ModelArguments, TrainArguments
 from rnn_hf.training.metrics import MAIN_METRICS, compute_metrics, num_correct, predict_split
@@ -82,11 +83,12 @@ class ClassifierRun(Run):
     def log_running_figures(self) -> None:
         """Write a line with the loss and the accuracy of the epoch so far, as the lesson does."""
         self.read_counts()
-        state, num_batches = self.state, len(self.sampler) + self.sampler.start_batch
+        state, num_batches = self.state, self.sampler.num_batches
         loss, accuracy = state.loss_sum / state.seen, state.correct / state.seen
         self.record({"loss": loss, "train_accuracy": accuracy, "learning_rate": float(self.schedule.get_last_lr()[0])})
         self.progress.write(
-            f"epoch {state.epoch + 1} | {state.batch:>5}/{num_batches} batches | loss {loss:.3f} "
+            f"epoch {state.epoch + 1} | {state.batch:>5}{f'/{num_batches}' if num_batches else ''} batches "
+            f"| loss {loss:.3f} "
             f"| {self.running_accuracy()}"
         )
 
@@ -118,7 +120,9 @@ class ClassifierRun(Run):
 
     def results(self) -> dict[str, Any]:
         """Evaluate the test split, and return what `all_results.json` holds."""
-        state, num_train_examples = self.state, len(self.loaders["train"].dataset)  # type: ignore[arg-type]  # sized
+        state, rows = self.state, self.loaders["train"].dataset
+        # of a stream that was not read to its end, nobody knows more rows than were trained on
+        num_train_examples = rows.num_rows or state.num_texts if isinstance(rows, StreamedRows) else len(rows)  # type: ignore[arg-type]  # sized
         validation = self.loaders.get("validation")
         num_validation_examples = 0 if validation is None else len(validation.dataset)  # type: ignore[arg-type]  # sized
         results: dict[str, Any] = {
@@ -166,11 +170,16 @@ def create_run(
     """
     dataset, tokenizer, model, label_names, problem_type, recipe, _ = prepared
     loaders, sampler = create_loaders(dataset, tokenizer, args, accelerator)
-    accelerator.print(
-        f"{len(sampler.lengths):,} training texts in {len(sampler):,} batches, {len(tokenizer):,} words; "
-        f"{100 * padding_share(sampler.lengths, sampler):.1f} % of the positions are padding"
-    )
-    num_steps = num_training_steps(args, len(loaders["train"]))
+    if sampler.num_batches is None:
+        accelerator.print(
+            f"A stream of training texts, {dataset['train'].pool_size:,} at a time, {len(tokenizer):,} words"
+        )
+    else:
+        accelerator.print(
+            f"{len(sampler.lengths):,} training texts in {len(sampler):,} batches, {len(tokenizer):,} words; "
+            f"{100 * padding_share(sampler.lengths, sampler):.1f} % of the positions are padding"
+        )
+    num_steps = num_training_steps(args, sampler.num_batches or 0)
     optimizer = create_optimizer(model, args, accelerator.device)
     schedule = create_schedule(optimizer, args, num_steps)
     if batch_loss is None:
@@ -205,7 +214,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         parser = ScriptParser((ModelArguments, DataArguments, TrainArguments), description=__doc__)
         (model_args, data_args, args), given = parser.parse(sys.argv[1:] if argv is None else argv)
         accelerator = begin(args)
-        prepared = prepare(model_args, data_args, args, given)
+        prepared = prepare(model_args, data_args, args, given, can_stream=True)
         run = create_run(prepared, args, accelerator)
 
     run.train()

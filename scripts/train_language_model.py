@@ -29,6 +29,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))
 from rnn_hf import RNNCache, RNNConfig, RNNForCausalLM
 from rnn_hf.data.encoding import encode_dataset
 from rnn_hf.data.loading import DEFAULT_DATASET
+from rnn_hf.data.memory import iterate_texts
 from rnn_hf.data.streams import StreamSampler, TokenStreams
 from rnn_hf.model_files import check_model
 from rnn_hf.reporting.command_line import ScriptParser, exit_statuses, user_errors
@@ -92,7 +93,9 @@ def prepare(
     with PartialState().main_process_first():  # the others read what it has cached
         texts = load_data(data_args, args, None)
         texts.pop("test", None)
-        tokenizer = load_tokenizer(texts, model_args, data_args, args, config, has_end_of_text=True)
+        tokenizer = load_tokenizer(
+            lambda: iterate_texts(texts["train"]), model_args, data_args, args, config, has_end_of_text=True
+        )
         if tokenizer.eos_token_id is None:
             raise ValueError(
                 f"The tokenizer {data_args.tokenizer_name_or_path or args.model_name_or_path!r} has no end-of-text "

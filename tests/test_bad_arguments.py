@@ -70,6 +70,7 @@ OF_TRAINING = [
     (["--validation_size", "1"], "`--validation_size` must be at least 0 and below 1"),
     (["--validation_size", "nan"], "`--validation_size` must be at least 0 and below 1"),
     (["--max_train_samples", "0"], "`--max_train_samples` must be at least 1"),
+    (["--shuffle_buffer_size", "0"], "`--shuffle_buffer_size` must be at least 1"),
     (["--max_length", "0"], "`--max_length` must be at least 1"),
     (["--min_frequency", "0"], "`--min_frequency` must be at least 1"),
     (["--min_frequency", "99999999"], "`min_frequency`"),
@@ -203,6 +204,8 @@ ABLATION = ["--dataset_name", "demo", "--output_file", "{out}/ablation.json", "-
 DISTILL = ["--dataset_name", "demo", "--max_train_samples", "40", "--use_cpu", *OUT]
 DEMO = ["--dataset_name", "demo", "--max_train_samples", "40", "--use_cpu", *OUT]
 
+STREAM = [*DEMO, "--streaming", "--max_steps", "1"]
+
 # Script, arguments, and what is wrong with them
 OF_OTHERS = [
     ("distill", DISTILL, "--teacher_name_or_path"),
@@ -223,6 +226,15 @@ OF_OTHERS = [
     ("train", [*DEMO, "--temperature_scaling", "--validation_size", "0"], "needs a validation split"),
     ("train", [*DEMO, "--model_name_or_path", "{good}", "--hidden_size", "99"], "contradicts the checkpoint's 64"),
     ("train", [*DEMO, "--model_name_or_path", "{good}", "--tokenizer_name_or_path", "{large}"], "The tokenizer has"),
+    ("train", [*DEMO, "--streaming"], "`--streaming` needs `--max_steps`"),
+    ("train", [*STREAM, "--class_weights", "balanced"], "`--class_weights balanced` needs to count"),
+    ("train", [*STREAM, "--dataloader_num_workers", "2"], "`--dataloader_num_workers` cannot share a stream"),
+    ("train", [*STREAM, "--temperature_scaling"], "needs a validation split. Pass `--validation_file`"),
+    ("train", [*STREAM, "--early_stopping_patience", "1"], "needs a validation split. Pass `--validation_file`"),
+    ("train", [*STREAM, "--label_column_name", "kind"], 'Column "kind" is not in the dataset'),
+    ("distill", [*DISTILL, "--teacher_name_or_path", "{good}", "--streaming"], "`--streaming` is for `train.py`"),
+    ("train_language_model", [*DEMO, "--streaming"], "`--streaming` is for `train.py`"),
+    ("train_with_trainer", [*DEMO, "--streaming"], "`--streaming` is for `train.py`"),
     ("train_with_trainer", [*DEMO, "--gradual_unfreezing"], "`--gradual_unfreezing` is for `train.py`"),
     ("train_with_trainer", [*DEMO, "--resume_from_checkpoint", "latest"], "must be a checkpoint of Trainer"),
     ("run_recipe", [*OUT, "--seeds"], "--seeds"),

@@ -159,11 +159,27 @@ class BatchSampler(Sampler[list[int]]):
         """Choose the order of the next iteration."""
         self.epoch = epoch
 
+    @property
+    def num_batches(self) -> int | None:
+        """Batches of a whole epoch; `None` where that is not known."""
+        return math.ceil(len(self.lengths) / self.batch_size)
+
     def __len__(self) -> int:
         return max(0, math.ceil(len(self.lengths) / self.batch_size) - self.start_batch)
 
+    def place_of(self, batch: int) -> dict[str, Any] | None:
+        """Return what a resumed run has to know to find a batch of this epoch again; here, its number is enough."""
+        return None
+
+    def go_on(self, place: dict[str, Any]) -> None:
+        """Find the place again that `place_of` returned in the run before."""
+
     def __iter__(self) -> Iterator[list[int]]:
-        order = self.draw_order(np.random.default_rng([self.seed, self.epoch]))
+        return self.batches(np.random.default_rng([self.seed, self.epoch]))
+
+    def batches(self, generator: np.random.Generator) -> Iterator[list[int]]:
+        """Yield the batches of one epoch, in an order of this generator."""
+        order = self.draw_order(generator)
         if self.fill_last_batch:
             order = np.resize(order, math.ceil(len(order) / self.batch_size) * self.batch_size)
         for start in range(self.start_batch * self.batch_size, len(order), self.batch_size):

@@ -2,11 +2,11 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from datasets import ClassLabel, Dataset, List, Value
+from datasets import ClassLabel, Dataset, Features, List, Value
 
 from rnn_hf.configuration_rnn import ProblemType
 
@@ -18,7 +18,16 @@ _EXPECTED = {
 }
 
 
-def problem_type_of(dataset: Dataset) -> ProblemType:
+class HasFeatures(Protocol):
+    """Rows with a column `label`: a loaded dataset, or a stream."""
+
+    @property
+    def features(self) -> Features:
+        """The features of the columns."""
+        ...
+
+
+def problem_type_of(dataset: HasFeatures) -> ProblemType:
     """Return what the column `label` of a loaded dataset asks for."""
     feature = dataset.features["label"]
     if isinstance(feature, ClassLabel):
@@ -26,7 +35,7 @@ def problem_type_of(dataset: Dataset) -> ProblemType:
     return "multi_label_classification" if isinstance(item_of(feature), ClassLabel) else "regression"
 
 
-def label_names_of(dataset: Dataset) -> list[str]:
+def label_names_of(dataset: HasFeatures) -> list[str]:
     """Return the names of the classes, or of the targets of a regression, of a loaded dataset."""
     feature = dataset.features["label"]
     if isinstance(item_of(feature), ClassLabel):

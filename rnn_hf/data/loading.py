@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,17 @@ import datasets
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value, load_dataset
+from datasets import (
+    ClassLabel,
+    Dataset,
+    DatasetDict,
+    Features,
+    IterableDataset,
+    IterableDatasetDict,
+    List,
+    Value,
+    load_dataset,
+)
 from datasets.exceptions import DatasetNotFoundError
 from datasets.fingerprint import Hasher
 from huggingface_hub import constants, get_session
@@ -147,17 +158,7 @@ def load_text_dataset(
     if max_train_samples is not None and max_train_samples < 1:
         raise ValueError(f"`max_train_samples` must be at least 1, got {max_train_samples}.")
     files = {"train": train_file, "validation": validation_file, "test": test_file}
-    given = {split: Path(file).expanduser() for split, file in files.items() if file is not None}
-    if given and dataset_name is not None:
-        raise ValueError(f'`dataset_name` is "{dataset_name}" but files are given, too. Pass one or the other.')
-    if given:
-        found = {split: _read_file(split, path) for split, path in given.items()}
-    else:
-        loaded = _load_named(DEFAULT_DATASET if dataset_name is None else dataset_name, dataset_config_name)
-        names = {split: _VALIDATION_ALIASES if split == "validation" else (split,) for split in SPLITS}
-        found = {split: loaded[name] for split in SPLITS for name in reversed(names[split]) if name in loaded}
-        if not found:
-            raise ValueError(f"The dataset must have a split of {listed(SPLITS)}, got {listed(loaded)}.")
+    found = find_splits(dataset_name, dataset_config_name, files)
 
     cut = validation_size > 0 and "validation" not in found and "train" in found
     available = [split for split in SPLITS if split in found or (cut and split == "validation")]
@@ -167,28 +168,15 @@ def load_text_dataset(
     wanted = [split for split in available if splits is None or split in splits]
     needed = [split for split in found if split in wanted or (cut and split == "train" and "validation" in wanted)]
 
-    reference = {split: found[split] for split in (["train"] if "train" in found else needed)}
-    problem = problem_type or recognize_problem_type(reference, label_column_name)
-    feature = label_feature(reference, label_column_name, problem, label_names)
-    is_multi_hot = multi_hot_width(reference, label_column_name, problem, label_names) is not None
-    declared = all(isinstance(item_of(rows.features[label_column_name]), ClassLabel) for rows in reference.values())
-    result = {}
-    for split in needed:
-        columns = text_columns_of(found[split], text_column_names, label_column_name)
-        ids = None
-        if problem == "regression" or is_multi_hot:
-            width = len(item_of(feature).names) if is_multi_hot else getattr(feature, "length", None)
-            check_numbers(found[split], label_column_name, split, problem, width)
-        else:
-            ids = class_ids(
-                found[split],
-                label_column_name,
-                split,
-                problem,
-                item_of(feature).names,
-                ids_allowed=declared or label_names is not None,
-            )
-        result[split] = _text_and_label(found[split], columns, label_column_name, problem, ids, feature, clean_text)
+    columns = TextColumns.of(
+        {split: found[split] for split in (["train"] if "train" in found else needed)},
+        text_column_names,
+        label_column_name,
+        label_names,
+        problem_type,
+        clean_text,
+    )
+    result = {split: columns.read(found[split], split) for split in needed}
     if cut and "train" in needed:
         result["train"], result["validation"] = _cut_validation(result["train"], validation_size, seed)
     if max_train_samples is not None and max_train_samples < len(result.get("train", ())):
@@ -197,12 +185,105 @@ def load_text_dataset(
     return DatasetDict({split: result[split] for split in wanted})
 
 
-def _reason(error: BaseException) -> str:
+def find_splits(
+    dataset_name: str | None,
+    dataset_config_name: str | None,
+    files: Mapping[str, str | Path | None],
+    *,
+    streaming: bool = False,
+) -> dict[str, Any]:
+    """Return the splits there are, as they lie in their files.
+
+    Args:
+        dataset_name: As in `load_text_dataset`.
+        dataset_config_name: As there.
+        files: File of each split, where one was given.
+        streaming: Whether to open them as `IterableDataset` rather than read them.
+    """
+    given = {split: Path(file).expanduser() for split, file in files.items() if file is not None}
+    if given and dataset_name is not None:
+        raise ValueError(f'`dataset_name` is "{dataset_name}" but files are given, too. Pass one or the other.')
+    if given:
+        return {split: _read_file(split, path, streaming) for split, path in given.items()}
+    loaded = _load_named(DEFAULT_DATASET if dataset_name is None else dataset_name, dataset_config_name, streaming)
+    names = {split: _VALIDATION_ALIASES if split == "validation" else (split,) for split in SPLITS}
+    found = {split: loaded[name] for split in SPLITS for name in reversed(names[split]) if name in loaded}
+    if not found:
+        raise ValueError(f"The dataset must have a split of {listed(SPLITS)}, got {listed(loaded)}.")
+    return found
+
+
+@dataclass(frozen=True)
+class TextColumns:
+    """Which columns texts and labels lie in, and what they become: `text` and `label`.
+
+    Args:
+        text_column_names: As in `load_text_dataset`.
+        label_column_name: As there.
+        problem_type: What the labels ask for.
+        label: Feature of the column `label`.
+        is_multi_hot: Whether rows hold 0 or 1 for each class.
+        ids_allowed: Whether numbers may stand for classes that have names.
+        clean_text: Whether to pass the texts through `clean_text`.
+    """
+
+    text_column_names: Sequence[str] | None
+    label_column_name: str
+    problem_type: ProblemType
+    label: ClassLabel | List | Value
+    is_multi_hot: bool
+    ids_allowed: bool
+    clean_text: bool
+
+    @classmethod
+    def of(
+        cls,
+        reference: Mapping[str, Dataset],
+        text_column_names: Sequence[str] | None,
+        label_column_name: str,
+        label_names: Sequence[str] | None,
+        problem_type: ProblemType | None,
+        clean_text: bool,
+    ) -> "TextColumns":
+        """Return what the labels of some splits, which are all there are, become."""
+        problem = problem_type or recognize_problem_type(reference, label_column_name)
+        label = label_feature(reference, label_column_name, problem, label_names)
+        features = [item_of(rows.features[label_column_name]) for rows in reference.values()]
+        return cls(
+            text_column_names=text_column_names,
+            label_column_name=label_column_name,
+            problem_type=problem,
+            label=label,
+            is_multi_hot=multi_hot_width(reference, label_column_name, problem, label_names) is not None,
+            ids_allowed=label_names is not None or all(isinstance(feature, ClassLabel) for feature in features),
+            clean_text=clean_text,
+        )
+
+    def read(self, rows: Dataset, split: str) -> Dataset:
+        """Return the columns `text` and `label` of some rows, checked.
+
+        Args:
+            rows: As they lie in their file.
+            split: What they are called in the message of an error.
+        """
+        column = self.label_column_name
+        texts = text_columns_of(rows, self.text_column_names, column)
+        ids = None
+        if self.problem_type == "regression" or self.is_multi_hot:
+            width = len(item_of(self.label).names) if self.is_multi_hot else getattr(self.label, "length", None)
+            check_numbers(rows, column, split, self.problem_type, width)
+        else:
+            names = item_of(self.label).names
+            ids = class_ids(rows, column, split, self.problem_type, names, ids_allowed=self.ids_allowed)
+        return _text_and_label(rows, texts, column, self.problem_type, ids, self.label, self.clean_text)
+
+
+def reason_of(error: BaseException) -> str:
     """Return in one line what lies under an error of `datasets`."""
     return (str(error.__cause__ or error).strip() or type(error).__name__).splitlines()[0]
 
 
-def _read_file(split: str, path: Path) -> Dataset:
+def _read_file(split: str, path: Path, streaming: bool) -> Dataset | IterableDataset:
     """Return the rows of one file."""
     flag = f"`--{split}_file`"
     if path.is_dir():
@@ -215,16 +296,17 @@ def _read_file(split: str, path: Path) -> Dataset:
         raise ValueError(f"{flag} must not have the name of a variable in it, got {path}. Rename the file.")
     reader, options = _READERS[path.suffix.lower()]
     try:
-        return load_dataset(reader, data_files={split: glob.escape(str(path.absolute()))}, **options)[split]
+        files = {split: glob.escape(str(path.absolute()))}
+        return load_dataset(reader, data_files=files, split=split, streaming=streaming, **options)
     except Exception as error:
-        if "corresponds to no data" in _reason(error):
+        if "corresponds to no data" in reason_of(error):
             raise ValueError(f"{flag} must have rows, got none in {path}. Pass another file.") from error
         raise ValueError(
-            f"{flag} must hold rows in the format {path.suffix}, got {path} ({_reason(error)}). Mend the file."
+            f"{flag} must hold rows in the format {path.suffix}, got {path} ({reason_of(error)}). Mend the file."
         ) from error
 
 
-def _load_named(name: str, config: str | None) -> DatasetDict:
+def _load_named(name: str, config: str | None, streaming: bool) -> DatasetDict | IterableDatasetDict:
     """Return the splits of a dataset on the Hub, in a folder, or of the demo."""
     if name == DEMO_DATASET:
         return load_demo_news()
@@ -239,14 +321,14 @@ def _load_named(name: str, config: str | None) -> DatasetDict:
     unreachable = None if path.is_dir() else _hub_failure()
     try:
         with _offline(unreachable is not None):
-            return load_dataset(name, config)
+            return load_dataset(name, config, streaming=streaming)
     except DatasetNotFoundError as error:
-        raise FileNotFoundError(f'{expected}, got "{name}" ({_reason(error)}). Check the name.') from error
+        raise FileNotFoundError(f'{expected}, got "{name}" ({reason_of(error)}). Check the name.') from error
     except Exception as error:
         if unreachable or isinstance(error, ConnectionError):
             raise ConnectionError(
                 f'The Hugging Face Hub must be reachable for "{name}", which is neither a local folder nor cached, '
-                f"but it is not ({_reason(unreachable or error)}). Pass a local folder, or "
+                f"but it is not ({reason_of(unreachable or error)}). Pass a local folder, or "
                 f"`--dataset_name {DEMO_DATASET}`."
             ) from error
         configs = _configs_to_choose_from(name, config)
@@ -254,7 +336,7 @@ def _load_named(name: str, config: str | None) -> DatasetDict:
             raise ValueError(
                 f'`--dataset_config_name` must be one of {listed(configs)} for "{name}", got {config}. Choose one.'
             ) from error
-        raise ValueError(f'"{name}" could not be read as a dataset ({_reason(error)}). Mend its files.') from error
+        raise ValueError(f'"{name}" could not be read as a dataset ({reason_of(error)}). Mend its files.') from error
 
 
 def _configs_to_choose_from(name: str, config: str | None) -> list[str]:

@@ -109,7 +109,17 @@ class DataArguments(RowArguments):
         "What the labels ask for. Default: numbers with a decimal point, lists, or one class a text, as they are.",
     )
     clean_text: bool = flag(False, "Whether to decode HTML entities and drop tags and stray backslashes.")
-    max_train_samples: int | None = flag(None, "Train on a random sample of this many rows.", at_least=1)
+    max_train_samples: int | None = flag(
+        None, "Train on a random sample of this many rows; of a stream, on the first ones.", at_least=1
+    )
+    streaming: bool = flag(
+        False,
+        "Whether the training rows are read, from the Hub or files, while they are needed, in memory that does not "
+        "grow with their number. Needs `--max_steps`.",
+    )
+    shuffle_buffer_size: int = flag(
+        50_000, "Rows of a stream that are in memory, shuffled and grouped by length at a time.", at_least=1
+    )
     tokenizer_name_or_path: str | None = flag(None, "Tokenizer to use. Default: one trained on the training rows.")
     tokenizer_type: TokenizerType = flag("word", "What a tokenizer trained here reads: words, or pieces of words.")
     min_frequency: int = flag(1, "How often a word must occur to enter the vocabulary.", at_least=1)

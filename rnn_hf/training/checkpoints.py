@@ -43,6 +43,7 @@ class RunState:
         num_texts: Texts of all epochs that were trained on; of a language model, tokens.
         train_runtime: Seconds of training so far.
         log: One entry for each evaluation and each logged loss.
+        place: Where in a stream of rows the run stands; `None` for rows that can be read in any order.
     """
 
     step: int = 0
@@ -57,6 +58,7 @@ class RunState:
     num_texts: int = 0
     train_runtime: float = 0.0
     log: list[dict[str, float]] = field(default_factory=list)
+    place: dict[str, Any] | None = None
 
 
 @contextmanager

@@ -61,7 +61,7 @@ class Run:
     optimizer: torch.optim.Optimizer
     schedule: LRScheduler
     loaders: dict[str, DataLoader[Any]]
-    sampler: Any  # of the training batches, with `start_batch` and `set_epoch`
+    sampler: Any  # of the training batches: a `BatchSampler`
     num_steps: int
     state: RunState = field(default_factory=RunState)
     best_weights: dict[str, torch.Tensor] | None = None
@@ -92,6 +92,7 @@ class Run:
         Raises:
             InterruptedRunError: If SIGINT or SIGTERM asked the run to stop; a checkpoint is written before.
             DivergedRunError: If a loss or a weight is not a finite number.
+            StreamError: If the training rows are a stream, and some of them cannot be read.
         """
         self.num_threads = threads = torch.get_num_threads()
         if self.accelerator.device.type == "cpu" and self.has_little_work:
@@ -100,8 +101,9 @@ class Run:
         try:
             with self.signals:
                 self.take_steps()
-        except (InterruptedRunError, DivergedRunError):
-            self.end()
+        except Exception as error:
+            if hasattr(error, "exit_status"):  # what ends a run on all processes
+                self.end()
             raise
         finally:
             self.progress.close()
@@ -322,6 +324,7 @@ class Run:
         """
         self.read_counts()
         self.check_weights()
+        self.state.place = self.sampler.place_of(self.state.batch)
         generators = gather_object([generator_states()])
         own = self.stream_state()
         stream_states = None if own is None else gather_object([own])
@@ -365,6 +368,8 @@ class Run:
         checkpoint.restore(self.bare_model, self.optimizer, self.schedule)
         checkpoint.restore_generators(self.accelerator.process_index)
         self.state, self.best_weights = checkpoint.state, checkpoint.best_weights
+        if self.state.place is not None:
+            self.sampler.go_on(self.state.place)
         self.accelerator.print(f"Going on from {checkpoint.folder}.")
 
     def end(self) -> None:
