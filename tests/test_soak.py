@@ -29,7 +29,8 @@ Train = Callable[..., tuple[dict[str, Any], Path]]
 
 def test_killed_at_any_moment_a_run_ends_like_an_undisturbed_one(train: Train, tmp_path: Path) -> None:
     """Also while it imports, prepares, evaluates, or writes: the moment is drawn from the length of the run."""
-    settings = ["--num_train_epochs", "8", "--save_strategy", "steps", "--save_steps", "3"]
+    # nearly half of such a run is training
+    settings = ["--num_train_epochs", "100", "--save_strategy", "steps", "--save_steps", "3"]
     _, whole = train("whole", *settings)
     script = [sys.executable, str(ROOT / "scripts" / "train.py"), *TINY_RUN, *settings]
     started = time.monotonic()
@@ -42,7 +43,7 @@ def test_killed_at_any_moment_a_run_ends_like_an_undisturbed_one(train: Train, t
         command = [*script, "--output_dir", str(folder)]
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
-            process.wait(duration * draw.uniform(0.2, 1.0))
+            process.wait(duration * draw.uniform(0.1, 1.0))
             continue  # it was faster than its kill
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGKILL)
