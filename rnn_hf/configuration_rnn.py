@@ -84,6 +84,9 @@ class RNNConfig(PreTrainedConfig):
             Ids at which the clusters of a language model's adaptive softmax (Grave et al., 2017) begin, in rising
             order; words should be sorted by falling frequency. Training then computes the scores of the words before
             the first cutoff for every token, those of a cluster only for its own. Defaults to one softmax over all.
+        reads_backward (`bool`, *optional*, defaults to `False`):
+            Whether a language model was trained on texts turned round, their last token first. The model itself does
+            not use it: whoever gives it a text turns that round.
         tie_word_embeddings (`bool`, *optional*, defaults to `True`):
             Whether a language model's output layer shares the word vectors (Press and Wolf, 2017).
         use_cache (`bool`, *optional*, defaults to `True`):
@@ -131,6 +134,7 @@ class RNNConfig(PreTrainedConfig):
     # transformers checks the values of its own fields in no subclass
     problem_type: ProblemType | None = None
     adaptive_softmax_cutoffs: list[int] | None = None
+    reads_backward: bool = False
     tie_word_embeddings: bool = True
     use_cache: bool = True
 

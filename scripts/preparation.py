@@ -37,7 +37,7 @@ from rnn_hf.data.memory import iterate_texts
 from rnn_hf.data.streaming import PoolSampler, StreamedRows, TextStream, load_text_stream
 from rnn_hf.data.tokenizer_training import train_tokenizer
 from rnn_hf.data.tokens import set_training_length
-from rnn_hf.data.word_vectors import initialize_embeddings, read_word_vectors
+from rnn_hf.data.word_vectors import initialize_embeddings, read_model_vectors, read_word_vectors
 from rnn_hf.model_files import check_model, check_token_ids, read_tokenizer
 from rnn_hf.reporting.command_line import check_output_folder
 from rnn_hf.reporting.hub import check_hub_access
@@ -55,6 +55,9 @@ CHANGEABLE = {"embedding_dropout", "hidden_dropout_prob", "classifier_dropout", 
 # Those that may also be chosen for an encoder that had another head
 PART_OF_THE_HEAD = {"classifier_pooling", "concat_embedding_mean"}
 
+
+# Two word vectors are the same if no number of theirs differs by more; rounding to half precision is less
+SAME_VECTORS = 1e-3
 
 # Ways of `accelerate launch` to train that would be passed over in silence, change the results, or write half a model
 FOREIGN_LAUNCHES = {
@@ -325,6 +328,15 @@ def create_model(
     is_language_model = architecture == RNNForCausalLM.__name__
     changeable = CHANGEABLE | PART_OF_THE_HEAD if is_language_model else CHANGEABLE
     check_checkpoint(config, args, settings, given, changeable, len(tokenizer))
+    if config.reads_backward:
+        raise ValueError(
+            f"{args.model_name_or_path!r} reads texts backwards. Pass it as `--backward_model_name_or_path`, beside "
+            "one that reads them forwards."
+        )
+    if args.backward_model_name_or_path is not None:
+        if not is_language_model:
+            raise ValueError(f"{args.model_name_or_path!r} must be a language model, got a `{architecture}`.")
+        return create_bidirectional_model(config, args, labels, {name: settings[name] for name in given & changeable})
     if is_language_model:
         PartialState().print(f"{args.model_name_or_path} is a language model: its encoder gets a new classifier.")
     model: RNNForSequenceClassification = RNNForSequenceClassification.from_pretrained(
@@ -336,6 +348,52 @@ def create_model(
         **labels,
         **{name: settings[name] for name in given & changeable},
     )
+    return model
+
+
+def create_bidirectional_model(
+    config: RNNConfig, args: TrainArguments, labels: dict[str, Any], settings: dict[str, Any]
+) -> RNNForSequenceClassification:
+    """Return a classifier that begins as two language models, of which one reads the texts backwards.
+
+    Args:
+        config: Configuration of the one that reads forwards.
+        args: The names of both.
+        labels: What the configuration says of the labels.
+        settings: What else it says.
+
+    Raises:
+        ValueError: If the two do not fit together.
+    """
+    names = str(args.model_name_or_path), str(args.backward_model_name_or_path)
+    backward_config = check_model(names[1], RNNForCausalLM)
+    if not backward_config.reads_backward:
+        raise ValueError(f"{names[1]!r} reads texts forwards. Train it with `--reads_backward true`.")
+    if config.num_hidden_layers != 1:
+        raise ValueError(
+            f"A bidirectional encoder can begin as two language models of one layer, got {config.num_hidden_layers}: "
+            "a second one would read both directions of the first. Leave out `--backward_model_name_or_path`."
+        )
+    for name in ("cell_type", "num_hidden_layers", "hidden_size", "embedding_size", "vocab_size"):
+        ours, theirs = getattr(config, name), getattr(backward_config, name)
+        if ours != theirs:
+            raise ValueError(f"Both language models must have the same `{name}`, got {ours} and {theirs}.")
+    forward, backward = (
+        RNNForCausalLM.from_pretrained(name, use_safetensors=True).model.state_dict() for name in names
+    )
+    vectors = [weights["embed_tokens.weight"].clone() for weights in (forward, backward)]
+    if config.pad_token_id is not None:
+        for weight in vectors:
+            weight[config.pad_token_id] = 0.0
+    if (vectors[0] - vectors[1]).abs().max() > SAME_VECTORS:
+        raise ValueError(
+            f"{names[1]!r} must have the word vectors of {names[0]!r}. "
+            f"Train it with `--word_vectors {names[0]} --freeze_embeddings_epochs -1`."
+        )
+    of_encoder = config.to_dict() | {"bidirectional": True, "architectures": None} | labels | settings
+    model = RNNForSequenceClassification(RNNConfig.from_dict(of_encoder))
+    model.model.load_state_dict(forward | {f"{name}_reverse": backward[name] for name in backward if "_l0" in name})
+    PartialState().print(f"{names[0]} and {names[1]} become the two directions of an encoder with a new classifier.")
     return model
 
 
@@ -367,7 +425,9 @@ def place_word_vectors(
 ) -> None:
     """Let the words of a model begin with pretrained vectors, if a file of them was named."""
     if data_args.word_vectors is not None:
-        vectors = read_word_vectors(data_args.word_vectors, tokenizer.get_vocab())
+        is_model = Path(data_args.word_vectors).is_dir()
+        read = read_model_vectors if is_model else read_word_vectors
+        vectors = read(data_args.word_vectors, tokenizer.get_vocab())
         embeddings: Any = model.get_input_embeddings()
         initialize_embeddings(embeddings.weight, vectors, padding_idx=embeddings.padding_idx)
         PartialState().print(f"{data_args.word_vectors}: {vectors}")

@@ -114,6 +114,7 @@ def create_loaders(
     tokenizer: PreTrainedTokenizerBase,
     args: LanguageModelTrainArguments,
     accelerator: Accelerator,
+    is_backward: bool,
 ) -> tuple[dict[str, DataLoader[Any]], StreamSampler]:
     """Return the prepared batches of every split, and the sampler of the training batches."""
     sizes = {"train": args.per_device_train_batch_size, "validation": args.per_device_eval_batch_size}
@@ -121,7 +122,7 @@ def create_loaders(
     for split, rows in dataset.items():
         # every process reads streams of its own, the same ones from piece to piece
         num_streams = sizes[split] * accelerator.num_processes
-        streams = TokenStreams(rows, tokenizer.eos_token_id, num_streams, args.bptt)
+        streams = TokenStreams(rows, tokenizer.eos_token_id, num_streams, args.bptt, is_backward)
         samplers[split] = StreamSampler(streams, args.seed if split == "train" else None)
         loader = DataLoader(
             streams,
@@ -281,6 +282,8 @@ def generate_texts(model: RNNForCausalLM, tokenizer: PreTrainedTokenizerBase, nu
         num_return_sequences=number,
         suppress_tokens=[tokenizer.pad_token_id, tokenizer.unk_token_id],
     )
+    if model.config.reads_backward:
+        tokens = tokens.flip(1)
     texts: list[str] = tokenizer.batch_decode(tokens, skip_special_tokens=True)
     return texts
 
@@ -318,7 +321,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         (model_args, data_args, args), given = parser.parse(sys.argv[1:] if argv is None else argv)
         accelerator = begin(args)
         dataset, tokenizer, model, recipe = prepare(model_args, data_args, args, given)
-        loaders, sampler = create_loaders(dataset, tokenizer, args, accelerator)
+        loaders, sampler = create_loaders(dataset, tokenizer, args, accelerator, model.config.reads_backward)
         streams = sampler.streams
         accelerator.print(
             f"{streams.num_texts:,} training texts, {streams.num_labels:,} tokens in {len(sampler):,} batches, "

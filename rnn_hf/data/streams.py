@@ -28,12 +28,20 @@ class TokenStreams(Dataset[dict[str, Tensor]]):
         end_of_text_id: Id of the token between the texts.
         num_streams: Number of streams, which is the size of a batch.
         piece_length: Tokens of a stream in one batch.
+        is_backward: Whether each text is turned round.
 
     Raises:
         ValueError: If a number is below 1, or no text has a token.
     """
 
-    def __init__(self, dataset: datasets.Dataset, end_of_text_id: int, num_streams: int, piece_length: int) -> None:
+    def __init__(
+        self,
+        dataset: datasets.Dataset,
+        end_of_text_id: int,
+        num_streams: int,
+        piece_length: int,
+        is_backward: bool = False,
+    ) -> None:
         for name, value in (("num_streams", num_streams), ("piece_length", piece_length)):
             if value < 1:
                 raise ValueError(f"`{name}` must be at least 1, got {value}. Raise it.")
@@ -44,6 +52,8 @@ class TokenStreams(Dataset[dict[str, Tensor]]):
         self.end_of_text_id = end_of_text_id
         self.num_streams, self.piece_length = num_streams, piece_length
         self._tokens = table["input_ids"].combine_chunks().flatten().to_numpy().astype(np.int32)
+        if is_backward:  # all texts in one
+            self._tokens, lengths = self._tokens[::-1], lengths[::-1]
         self._lengths, self._starts = lengths, lengths.cumsum() - lengths
         self.num_texts, self.num_labels = len(lengths), int(lengths.sum()) + len(lengths)
         self.stream_length = math.ceil(self.num_labels / num_streams)

@@ -1,6 +1,7 @@
 """From a file of pretrained word vectors to the rows of an embedding."""
 
 import gzip
+import math
 import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,7 +14,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from rnn_hf.model_files import check_model, read_tokenizer
+from rnn_hf.modeling_rnn import RNNModel
 
 from .binary_vectors import FASTTEXT_MAGIC, LARGEST_EXPANSION, read_fasttext_model, read_word2vec_binary
 
@@ -85,6 +89,27 @@ def read_word_vectors(path: str | PathLike[str], vocabulary: Mapping[str, int]) 
             "and letter case."
         )
     return WordVectors(torch.tensor(list(found)), torch.from_numpy(np.stack(list(found.values()))), len(vocabulary))
+
+
+def read_model_vectors(folder: str | Path, vocabulary: Mapping[str, int]) -> WordVectors:
+    """Read the word vectors of a saved model of this family, for the words that its vocabulary shares with another.
+
+    Args:
+        folder: Where the model and its tokenizer lie.
+        vocabulary: Words and their ids.
+
+    Raises:
+        FileNotFoundError: If there is no such folder.
+        ValueError: If it is not a whole model with its tokenizer, or has none of the words.
+    """
+    check_model(folder)
+    theirs = read_tokenizer(folder).get_vocab()
+    embeddings: nn.Embedding = RNNModel.from_pretrained(folder, use_safetensors=True).embed_tokens
+    words = [word for word in vocabulary if theirs.get(word, math.inf) < len(embeddings.weight)]
+    if not words:
+        raise ValueError(f"The model in {str(folder)!r} has none of the {len(vocabulary):,} words. Pass another.")
+    rows = embeddings.weight.detach().float()[[theirs[word] for word in words]]
+    return WordVectors(torch.tensor([vocabulary[word] for word in words]), rows, len(vocabulary))
 
 
 @torch.no_grad()

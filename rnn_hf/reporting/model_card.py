@@ -68,7 +68,12 @@ SHOWN_SETTINGS = (
 )  # fmt: skip
 
 # What only some runs do, and what it is for the others
-RARE_SETTINGS = {"model_name_or_path": None, "layer_learning_rate_decay": 1.0, "gradual_unfreezing": False}
+RARE_SETTINGS = {
+    "model_name_or_path": None,
+    "backward_model_name_or_path": None,
+    "layer_learning_rate_decay": 1.0,
+    "gradual_unfreezing": False,
+}
 
 # What a language model has no use for
 SETTINGS_OF_CLASSIFIERS = {

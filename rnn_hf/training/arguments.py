@@ -125,7 +125,9 @@ class DataArguments(RowArguments):
     min_frequency: int = flag(1, "How often a word must occur to enter the vocabulary.", at_least=1)
     max_length: int = flag(512, "Tokens after which a text is cut off.", at_least=1)
     word_vectors: str | None = flag(
-        None, "File of pretrained word vectors: GloVe's text, word2vec's text or binary, fastText's `.vec` or `.bin`."
+        None,
+        "File of pretrained word vectors (GloVe's text, word2vec's text or binary, fastText's `.vec` or `.bin`), or "
+        "the folder of a model of this family.",
     )
 
     @property
@@ -148,6 +150,11 @@ class TrainArguments:
     output_dir: str = field(metadata={"help": "Folder for the model, its results and its checkpoints."})
     overwrite_output_dir: bool = flag(False, "Whether to replace another run in that folder.")
     model_name_or_path: str | None = flag(None, "Checkpoint of this family to go on from. Default: new weights.")
+    backward_model_name_or_path: str | None = flag(
+        None,
+        "Language model that reads texts backwards, with the word vectors of the one that `--model_name_or_path` "
+        "names: the two become a bidirectional encoder (Howard and Ruder, 2018, train a classifier on each).",
+    )
     per_device_train_batch_size: int = flag(128, "Texts per training batch and process.", at_least=1)
     per_device_eval_batch_size: int = flag(256, "Texts per evaluation batch and process.", at_least=1)
     learning_rate: float = flag(4e-3, "Highest learning rate.", above=0)
@@ -218,6 +225,11 @@ class TrainArguments:
             for weight in self.class_weights:
                 if not is_positive_number(weight):
                     raise ValueError(f"`--class_weights` must be `balanced` or numbers above 0, got {weight!r}.")
+        if self.backward_model_name_or_path is not None and self.model_name_or_path is None:
+            raise ValueError(
+                "`--backward_model_name_or_path` stands beside a language model that reads forwards. "
+                "Pass `--model_name_or_path`."
+            )
         if self.max_steps == 0:
             raise ValueError("`--max_steps` must be -1 or at least 1, got 0.")
 
@@ -234,6 +246,7 @@ class LanguageModelArguments(ModelArguments):
         default=None,
         metadata={"help": "Ids at which the clusters of the adaptive softmax begin. Default: one softmax over all."},
     )
+    reads_backward: bool = flag(False, "Whether each text is read from its last token to its first.")
 
 
 @dataclass
@@ -259,6 +272,7 @@ class LanguageModelTrainArguments(TrainArguments):
                 "Pass `--optim adamw_torch_fused`."
             )
         for name, default in (
+            ("backward_model_name_or_path", None),
             ("class_weights", None),
             ("label_smoothing_factor", 0.0),
             ("gradual_unfreezing", False),

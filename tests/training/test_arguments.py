@@ -45,7 +45,7 @@ def parse(*argv: str) -> dict[str, object]:
 def test_model_flags_have_the_names_and_defaults_of_the_configuration() -> None:
     config = RNNConfig()
     own = {name for name in RNNConfig.__annotations__ if name in config.to_dict() and not name.endswith("_token_id")}
-    of_language_models = {"adaptive_softmax_cutoffs", "tie_word_embeddings", "use_cache"}
+    of_language_models = {"adaptive_softmax_cutoffs", "reads_backward", "tie_word_embeddings", "use_cache"}
     # found by training, and by looking at the labels
     found = {"model_type", "calibration_temperature", "problem_type"}
     assert {field.name for field in fields(ModelArguments)} == own - of_language_models - found
