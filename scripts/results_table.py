@@ -22,7 +22,9 @@ from scripts import ablation, baselines, learning_curve
 CARDS = Path(__file__).parents[1] / "model_cards"
 RECIPES = {
     "ag-news": "bidirectional LSTM 16, means and maxima of states, dropout (the default)",
+    "ag-news-large": "bidirectional LSTM 128, 128 numbers a word, means, maxima and last states",
     "ag-news-lm": "LSTM 512 that begins as the language model `ag-news-language-model`",
+    "ag-news-lm-bidirectional": "bidirectional LSTM 512 that begins as a language model in each direction",
     "ag-news-distilled": "the network of `ag-news`, taught by three of `ag-news-lm`",
     "lesson-rnn": "lesson: plain RNN, mean of all outputs",
     "lesson-lstm": "lesson: LSTM, state after the padding",
@@ -32,7 +34,7 @@ RECIPES = {
     "lstm-2-layers": "two LSTM layers, packed",
 }
 # What classifiers begin with; it has no accuracy
-LANGUAGE_MODELS = {"ag-news-language-model"}
+LANGUAGE_MODELS = {"ag-news-language-model", "ag-news-language-model-backward"}
 # The default recipe on another dataset: what its labels are
 SECOND_DATASET = {"trec-coarse": "TREC, 6 classes", "trec-fine": "TREC, 50 classes"}
 # Training rows of each dataset, those cut off for validation among them

@@ -255,6 +255,7 @@ class LanguageModelRun(Run):
             "num_validation_examples": num_texts.get("validation", 0),
             "num_validation_tokens": num_tokens.get("validation", 0),
             "num_test_examples": 0,
+            "reads_backward": self.recipe["reads_backward"],
             "num_processes": self.accelerator.num_processes,
             "seed": self.args.seed,
             "device": self.accelerator.device.type,
@@ -296,6 +297,9 @@ def print_summary(results: dict[str, Any], folder: str, seconds: float) -> None:
         validation = f"perplexity {perplexity:.2f} on {results['num_validation_tokens']:,} tokens"
     samples = "\n".join(f"    {text}" for text in results["generated_texts"])
     size = (Path(folder) / "model.safetensors").stat().st_size / 1e6
+    start = f"--model_name_or_path {folder}"
+    if results["reads_backward"]:
+        start = f"--model_name_or_path FORWARD --backward_model_name_or_path {folder}"
     print(
         f"""
 Validation: {validation}
@@ -306,7 +310,7 @@ Made up:
 {samples}
 
 Fine-tune it with
-    python scripts/train.py --model_name_or_path {folder} --output_dir {folder}-classifier"""
+    python scripts/train.py {start} --output_dir {folder}-classifier"""
     )
 
 

@@ -307,9 +307,18 @@ def how_to_generate(facts: RunFacts) -> str:
     with_package = [line.format("") for line in ("import rnn_hf  # registers the models with transformers", *lines)]
     with_remote_code = [line.format(", trust_remote_code=True") for line in lines]
     folder = shlex.quote(plain(facts.name))
-    command = f"python scripts/train.py --model_name_or_path {folder} --output_dir runs/classifier"
+    start = f"--model_name_or_path {folder}"
+    reading = ""
+    if facts.recipe.get("reads_backward"):
+        start = f"--model_name_or_path FORWARD --backward_model_name_or_path {folder}"
+        reading = (
+            "It reads texts from the last word to the first, so what it writes is to be turned round. It is half of a "
+            "bidirectional encoder, whose other half is a language model with the same word vectors.\n\n"
+        )
+    command = f"python scripts/train.py {start} --output_dir runs/classifier"
     return (
-        f"## Use\n\nWith the package `rnn_hf`:\n\n{fenced('python', *with_package)}\n\n"
+        f"## Use\n\n{reading}"
+        f"With the package `rnn_hf`:\n\n{fenced('python', *with_package)}\n\n"
         "Without it: transformers runs the code beside the weights once you trust it.\n\n"
         f"{fenced('python', *with_remote_code)}\n\n"
         "A classifier begins with what the encoder has learned (Howard and Ruder, 2018):\n\n"

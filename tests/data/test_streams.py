@@ -11,9 +11,11 @@ END = 2
 TEXTS = [[5, 6, 7], [], [8], [9, 10, 11, 12, 13], [14, 15]]
 
 
-def make_streams(num_streams: int, piece_length: int, texts: list[list[int]] = TEXTS) -> TokenStreams:
+def make_streams(
+    num_streams: int, piece_length: int, texts: list[list[int]] = TEXTS, is_backward: bool = False
+) -> TokenStreams:
     rows = Dataset.from_dict({"input_ids": texts, "length": [len(text) for text in texts]})
-    return TokenStreams(rows, END, num_streams, piece_length)
+    return TokenStreams(rows, END, num_streams, piece_length, is_backward)
 
 
 def batches_of(streams: TokenStreams) -> list[dict[str, Any]]:
@@ -38,6 +40,13 @@ def test_every_token_is_read_and_predicted_exactly_once(num_streams: int, piece_
     assert tokens.flatten()[is_label].tolist() == sequence[:-1]
     assert labels.flatten()[is_label].tolist() == sequence[1:]
     assert streams.num_labels == len(sequence) - 1
+
+
+def test_backward_streams_hold_every_text_turned_round() -> None:
+    (batch,) = batches_of(make_streams(num_streams=1, piece_length=100, is_backward=True))
+    turned = [text[::-1] for text in TEXTS[::-1]]
+    assert [*batch["input_ids"][0].tolist(), END] == sequence_of(turned)
+    assert batch["labels"][0].tolist() == sequence_of(turned)[1:]
 
 
 def test_labels_are_counted_over_all_streams() -> None:

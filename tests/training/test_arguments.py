@@ -30,7 +30,8 @@ LESSON = {
 CLASSIFIER = (ModelArguments, DataArguments, TrainArguments)
 # What `TrainingArguments` has no name for
 OURS = {
-    "model_name_or_path", "class_weights", "early_stopping_patience", "overwrite_output_dir", "save_dtype",
+    "model_name_or_path", "backward_model_name_or_path", "class_weights", "early_stopping_patience",
+    "overwrite_output_dir", "save_dtype",
     "layer_learning_rate_decay", "gradual_unfreezing", "freeze_embeddings_epochs", "temperature_scaling",
     "skip_nonfinite_steps",
 }  # fmt: skip
