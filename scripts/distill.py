@@ -22,16 +22,18 @@ from accelerate import Accelerator, PartialState
 from accelerate.utils import gather_object
 from datasets import Dataset, DatasetDict, concatenate_datasets
 from datasets.fingerprint import Hasher
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
 
 # the scripts find one another from the clone
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
+from rnn_hf import RNNConfig
 from rnn_hf.data.batching import EncodedRows, SortedBatchSampler
 from rnn_hf.data.encoding import encode_dataset
 from rnn_hf.data.noise import noised_copy
 from rnn_hf.data.tokens import training_length
-from rnn_hf.reporting.command_line import ScriptParser, exit_statuses, user_errors, written_beside
+from rnn_hf.model_files import check_model, check_token_ids, is_finite, read_tokenizer
+from rnn_hf.reporting.command_line import ScriptParser, exit_statuses, one_line, user_errors, written_beside
 from rnn_hf.training.arguments import DataArguments, DistillationArguments, ModelArguments, TrainArguments
 from rnn_hf.training.distillation import DistillationLoss, teacher_columns, teacher_results
 from rnn_hf.training.metrics import predict_split
@@ -50,21 +52,39 @@ class Teacher(NamedTuple):
 
 
 def load_teacher(name: str, label_names: Sequence[str], args: DistillationArguments) -> Teacher:
-    """Return a classifier of any architecture, with the logit of each class of the dataset."""
-    model, loaded = AutoModelForSequenceClassification.from_pretrained(
-        name,
-        use_safetensors=True,
-        trust_remote_code=args.trust_remote_code,
-        dtype=torch.float32,
-        output_loading_info=True,
-    )
+    """Return a classifier of any architecture, with the logit of each class of the dataset.
+
+    Raises:
+        ValueError: If it is not a whole one with its tokenizer, of finite numbers, for the same classes.
+    """
+    if isinstance(AutoConfig.from_pretrained(name, trust_remote_code=args.trust_remote_code), RNNConfig):
+        check_model(name)
+    try:
+        model, loaded = AutoModelForSequenceClassification.from_pretrained(
+            name,
+            use_safetensors=True,
+            trust_remote_code=args.trust_remote_code,
+            dtype=torch.float32,
+            output_loading_info=True,
+        )
+    except RuntimeError as error:  # sizes that contradict the configuration
+        raise ValueError(
+            f"The weights of the teacher {name!r} do not fit its configuration ({one_line(error)}). "
+            "Save both together."
+        ) from error
     if loaded["missing_keys"]:
         missing = ", ".join(sorted(loaded["missing_keys"])[:5])
         raise ValueError(f"The teacher {name!r} must be a trained classifier, but it lacks {missing}. Train it first.")
     problem_type = model.config.problem_type
     if problem_type not in (None, "single_label_classification"):
         raise ValueError(f"The teacher {name!r} must give one class a text, got the problem {problem_type}.")
-    tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=args.trust_remote_code)
+    if not all(is_finite(weight) for weight in model.state_dict().values() if weight.is_floating_point()):
+        raise ValueError(f"The weights of the teacher {name!r} must be finite numbers, got NaN or infinity.")
+    tokenizer = read_tokenizer(name, trust_remote_code=args.trust_remote_code)
+    check_token_ids(tokenizer, len(model.get_input_embeddings().weight))
+    if len(tokenizer) <= len(tokenizer.all_special_tokens):
+        # what transformers makes up where there is none
+        raise ValueError(f"The tokenizer of the teacher {name!r} has no words. Save it beside the model.")
     if tokenizer.pad_token_id is None:
         raise ValueError(f"The tokenizer of the teacher {name!r} has no padding token. Add one and save it.")
     labels = [str(model.config.id2label[index]) for index in range(model.config.num_labels)]

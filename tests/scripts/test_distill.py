@@ -1,6 +1,7 @@
 import json
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,6 +15,7 @@ import yaml
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from datasets import DatasetDict
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from tokenizers.models import WordPiece
 from tokenizers.normalizers import Lowercase
@@ -285,6 +287,10 @@ def test_the_recipe_does_not_trust_code_a_second_time(student: Distill, teachers
         ("no classifier", "but it lacks classifier.bias, classifier.weight."),
         ("pickle", "safetensors"),
         ("several labels", "must give one class a text, got the problem multi_label_classification."),
+        ("other sizes", "do not fit its configuration"),
+        ("no numbers", "must be finite numbers, got NaN or infinity."),
+        ("too many words", "The tokenizer has the id"),
+        ("no tokenizer", "has no words. Save it beside the model."),
     ],
 )
 def test_a_teacher_that_cannot_teach_is_one_line(
@@ -299,7 +305,17 @@ def test_a_teacher_that_cannot_teach_is_one_line(
         if kind == "several labels":
             settings["problem_type"] = "multi_label_classification"  # type: ignore[assignment]
         model_class = BertModel if kind == "no classifier" else BertForSequenceClassification
-        model_class(tiny_bert(300, **settings)).save_pretrained(folder)
+        model_class(tiny_bert(200 if kind == "too many words" else 300, **settings)).save_pretrained(folder)
+    if kind == "other sizes":
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps(config | {"vocab_size": 10**9}))
+    if kind == "no numbers":
+        state = load_file(folder / "model.safetensors")
+        state["classifier.bias"][1] = torch.nan
+        save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    if kind == "no tokenizer":
+        for file in folder.glob("tokenizer*"):
+            file.unlink()
     if kind == "pickle":
         (folder / "model.safetensors").unlink()
         (folder / "pytorch_model.bin").write_bytes(pickle.dumps({}))
@@ -310,6 +326,18 @@ def test_a_teacher_that_cannot_teach_is_one_line(
     assert line.startswith("distill.py: error: ")
     assert message in line
     assert not (tmp_path / "run" / "model.safetensors").exists()
+
+
+def test_a_damaged_teacher_of_this_family_is_one_line(
+    student: Distill, teachers: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "damaged"
+    shutil.copytree(teachers[0], folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"hidden_size": 10**9}))
+    with pytest.raises(SystemExit, match="2"):
+        student("run", [folder])
+    assert "`hidden_size`" in last_line(capsys.readouterr().err)
 
 
 def test_numbers_have_no_teacher(student: Distill, teachers: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
