@@ -52,6 +52,19 @@ def test_what_a_launcher_asks_for_and_a_script_does_not_do_is_refused(
     assert not folder.exists()
 
 
+@pytest.mark.slow
+def test_a_sharded_launch_ends_in_one_line_and_status_2(tmp_path: Path) -> None:
+    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--use_fsdp", "--num_processes", "2"]
+    launcher += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+    launcher += ["--main_process_port", free_port()]
+    done = run_script(*TINY_RUN, "--output_dir", str(tmp_path / "run"), launcher=tuple(launcher))
+    assert done.returncode != 0
+    (line,) = (line for line in done.stderr.splitlines() if line.startswith("train.py: "))
+    assert "asks for FSDP (`ACCELERATE_USE_FSDP`), but the scripts are data parallel" in line
+    assert "exitcode  : 2 " in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("script", ["train_language_model", "distill", "evaluate"])
 def test_every_script_refuses_sharding(
     train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], script: str
