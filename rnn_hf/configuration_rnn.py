@@ -14,6 +14,7 @@
 """The configuration of the recurrent text classifiers and language models."""
 
 import math
+from collections import Counter
 from itertools import pairwise
 from typing import ClassVar, Literal
 
@@ -172,7 +173,7 @@ class RNNConfig(PreTrainedConfig):
                 raise ValueError(f"`{name}` must be at least 0 and below 1, got {getattr(self, name)}.")
 
     def validate_labels(self) -> None:
-        """Check that the labels are numbered from 0, so that each logit has one."""
+        """Check that the labels are numbered from 0, so that each logit has one, and have names of their own."""
         if self.id2label is None:
             return
         if not self.id2label:
@@ -180,6 +181,9 @@ class RNNConfig(PreTrainedConfig):
         ids = sorted(self.id2label)
         if ids != list(range(len(ids))):
             raise ValueError(f"`id2label` must have the ids from 0 to {len(ids) - 1}, got {ids[:5]}.")
+        twice = [name for name, count in Counter(map(str, self.id2label.values())).items() if count > 1]
+        if twice:
+            raise ValueError(f"`id2label` must have a name of its own for every label, got {twice[0]!r} twice.")
 
     def validate_cutoffs(self) -> None:
         """Check that the cutoffs of the adaptive softmax cut the vocabulary into parts that are not empty."""

@@ -100,6 +100,11 @@ def test_negative_spread_of_the_word_vectors_is_refused(value: float) -> None:
         RNNConfig(embedding_initializer_range=value)
 
 
+def test_two_labels_of_one_name_are_refused() -> None:
+    with pytest.raises(StrictDataclassError, match="a name of its own for every label, got 'b' twice"):
+        RNNConfig(id2label={0: "a", 1: "b", 2: "b"})
+
+
 @pytest.mark.parametrize("name", ["cell_type", "classifier_pooling", "recurrent_initializer"])
 def test_unknown_word_for_a_choice_is_refused(name: str) -> None:
     with pytest.raises(StrictDataclassError, match=f"'{name}' expected one of .*, got elman"):
