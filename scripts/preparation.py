@@ -38,7 +38,7 @@ from rnn_hf.data.streaming import PoolSampler, StreamedRows, TextStream, load_te
 from rnn_hf.data.tokenizer_training import train_tokenizer
 from rnn_hf.data.tokens import set_training_length
 from rnn_hf.data.word_vectors import initialize_embeddings, read_model_vectors, read_word_vectors
-from rnn_hf.model_files import check_model, check_token_ids, read_tokenizer
+from rnn_hf.model_files import CONFIG, check_model, check_token_ids, read_tokenizer
 from rnn_hf.reporting.command_line import check_output_folder
 from rnn_hf.reporting.hub import check_hub_access
 from rnn_hf.training.arguments import (
@@ -425,7 +425,7 @@ def place_word_vectors(
 ) -> None:
     """Let the words of a model begin with pretrained vectors, if a file of them was named."""
     if data_args.word_vectors is not None:
-        is_model = Path(data_args.word_vectors).is_dir()
+        is_model = (Path(data_args.word_vectors) / CONFIG).exists()
         read = read_model_vectors if is_model else read_word_vectors
         vectors = read(data_args.word_vectors, tokenizer.get_vocab())
         embeddings: Any = model.get_input_embeddings()

@@ -78,7 +78,9 @@ def read_word_vectors(path: str | PathLike[str], vocabulary: Mapping[str, int]) 
     """
     path = Path(path)
     if path.is_dir():
-        raise ValueError(f"`--word_vectors` must be a file, got the directory {path}. Pass a file in it.")
+        raise ValueError(
+            f"`--word_vectors` must be a file, got the directory {path}. Pass a file in it, or a folder with a model."
+        )
     if not path.exists():
         raise FileNotFoundError(f"`--word_vectors` must be a file, but there is none at {path}. Check the path.")
     with _errors_of_reading(path):
