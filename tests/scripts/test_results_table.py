@@ -1,4 +1,5 @@
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,14 @@ def test_what_is_learned_from_the_text_itself_is_worth_a_point() -> None:
     begun, new = ([run["test_accuracy"] for run in load_results(name)] for name in ("ag-news-lm", "ag-news"))
     assert len(begun) == len(new) == 3
     assert sum(begun) / 3 > sum(new) / 3 + 0.01
+
+
+def test_each_rung_of_the_ladder_is_above_the_one_below() -> None:
+    names = ("ag-news", "ag-news-large", "ag-news-lm", "ag-news-lm-bidirectional")
+    means = [sum(run["test_accuracy"] for run in load_results(name)) / 3 for name in names]
+    assert all({run["seed"] for run in load_results(name)} == {42, 1, 2} for name in names)
+    gains = [above - below for below, above in pairwise(means)]
+    assert min(gains) > 0.002
 
 
 def test_a_taught_network_of_the_defaults_size_comes_near_its_teachers() -> None:
