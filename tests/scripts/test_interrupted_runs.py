@@ -8,7 +8,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,24 @@ def wait_for(event: Callable[[], bool], process: subprocess.Popen[str]) -> None:
         assert process.poll() is None, f"the run ended too early: {process.communicate()}"
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+@contextmanager
+def stopped_after(step: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Expect a training in this process to be stopped, by a signal in that step."""
+    take_step = runs.Run.train_on
+
+    def stop_at_step(run: runs.Run, batch: dict[str, torch.Tensor]) -> bool:
+        took_step = take_step(run, batch)
+        if run.state.step == step:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return took_step
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runs.Run, "train_on", stop_at_step)
+        with pytest.raises(SystemExit) as ended:
+            yield
+    assert ended.value.code == 128 + signal.SIGTERM
 
 
 def newest(folder: Path) -> Path:
@@ -104,21 +123,10 @@ def test_a_signal_at_any_step_leaves_a_run_that_goes_on_as_if_nothing_had_happen
     """Also at the last step of an epoch and of the run."""
     settings = ["--num_train_epochs", "2", "--logging_steps", "3"]
     undisturbed, whole = train("whole", *settings)
-    take_step = runs.Run.train_on
     assert undisturbed["step"] == 14
     for step in (3, 7, 14):
-
-        def stop_at_step(run: runs.Run, batch: dict[str, torch.Tensor], step: int = step) -> bool:
-            took_step = take_step(run, batch)
-            if run.state.step == step:
-                os.kill(os.getpid(), signal.SIGTERM)
-            return took_step
-
-        with monkeypatch.context() as patch:
-            patch.setattr(runs.Run, "train_on", stop_at_step)
-            with pytest.raises(SystemExit) as ended:
-                train(f"stopped {step}", *settings)
-        assert ended.value.code == 128 + signal.SIGTERM
+        with stopped_after(step, monkeypatch):
+            train(f"stopped {step}", *settings)
         results, folder = train(f"stopped {step}", *settings, "--resume_from_checkpoint", "latest")
         assert weights(folder) == weights(whole), step
         for name in SAME:

@@ -1,24 +1,20 @@
 """Trainings on rows that are streamed: stopped and resumed, on several processes, from the Hub, over bad rows."""
 
 import json
-import os
-import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from datasets import ClassLabel, Dataset, Features, Value
 
 from rnn_hf import TextClassifier
 from rnn_hf.data.demo_news import load_demo_news
 from rnn_hf.data.tokenizer_training import train_tokenizer
-from rnn_hf.training import runs
 from rnn_hf.training.checkpoints import open_checkpoint
 from scripts.train import main
 from tests.conftest import last_line, run_script, weights
-from tests.scripts.test_interrupted_runs import SAME
+from tests.scripts.test_interrupted_runs import SAME, stopped_after
 from tests.scripts.test_several_processes import NO_DROPOUT, losses_of, run_on
 
 Train = Callable[..., tuple[dict[str, Any], Path]]
@@ -63,20 +59,9 @@ def test_a_stream_stopped_at_any_step_goes_on_as_if_nothing_had_happened(
     """Within a pool, at its end, at the end of an epoch, and of the run."""
     settings = ["--dataset_name", str(folder), *STREAMED]
     undisturbed, whole = train("whole", *settings)
-    take_step = runs.Run.train_on
     for step in (2, 3, 8, 12):
-
-        def stop_at_step(run: runs.Run, batch: dict[str, torch.Tensor], step: int = step) -> bool:
-            took_step = take_step(run, batch)
-            if run.state.step == step:
-                os.kill(os.getpid(), signal.SIGTERM)
-            return took_step
-
-        with monkeypatch.context() as patch:
-            patch.setattr(runs.Run, "train_on", stop_at_step)
-            with pytest.raises(SystemExit) as ended:
-                train(f"stopped {step}", *settings)
-        assert ended.value.code == 128 + signal.SIGTERM
+        with stopped_after(step, monkeypatch):
+            train(f"stopped {step}", *settings)
         results, output = train(f"stopped {step}", *settings, "--resume_from_checkpoint", "latest")
         assert weights(output) == weights(whole), step
         for name in (*SAME, "num_train_examples"):
