@@ -82,11 +82,11 @@ def test_a_label_without_a_utf_8_form_is_written_in_escapes(
 ) -> None:
     """One from a file of rows cannot have it, but that of a configuration can."""
     classifier = TextClassifier.from_pretrained(run)
-    classifier.model.config.id2label = dict.fromkeys(range(len(LABELS)), "\ud800")
+    classifier.model.config.id2label = {index: f"\ud800{index}" for index in range(len(LABELS))}
     classifier.model.save_pretrained(tmp_path)
     classifier.tokenizer.save_pretrained(tmp_path)
     predict.main(["--model_name_or_path", str(tmp_path), "--output_file", str(tmp_path / "out.jsonl"), "--text", "a"])
-    assert json.loads((tmp_path / "out.jsonl").read_text())["label"] == "\ud800"
+    assert json.loads((tmp_path / "out.jsonl").read_text())["label"][0] == "\ud800"
 
 
 def test_what_evaluate_prints_cannot_steer_a_terminal(

@@ -180,7 +180,7 @@ def test_a_launcher_that_repeats_an_interrupt_does_not_count_as_a_second_one() -
 def test_an_interrupt_before_training_is_one_line(
     train: Train, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def interrupt(*args: Any) -> None:
+    def interrupt(*args: Any, **named: Any) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(script, "prepare", interrupt)
