@@ -57,7 +57,8 @@ def load_teacher(name: str, label_names: Sequence[str], args: DistillationArgume
     Raises:
         ValueError: If it is not a whole one with its tokenizer, of finite numbers, for the same classes.
     """
-    if isinstance(AutoConfig.from_pretrained(name, trust_remote_code=args.trust_remote_code), RNNConfig):
+    config = AutoConfig.from_pretrained(name, trust_remote_code=args.trust_remote_code)
+    if isinstance(config, RNNConfig):
         check_model(name)
     try:
         model, loaded = AutoModelForSequenceClassification.from_pretrained(
@@ -78,7 +79,8 @@ def load_teacher(name: str, label_names: Sequence[str], args: DistillationArgume
     problem_type = model.config.problem_type
     if problem_type not in (None, "single_label_classification"):
         raise ValueError(f"The teacher {name!r} must give one class a text, got the problem {problem_type}.")
-    if not all(is_finite(weight) for weight in model.state_dict().values() if weight.is_floating_point()):
+    weights = () if isinstance(config, RNNConfig) else model.state_dict().values()  # those were looked at
+    if not all(is_finite(weight) for weight in weights if weight.is_floating_point()):
         raise ValueError(f"The weights of the teacher {name!r} must be finite numbers, got NaN or infinity.")
     tokenizer = read_tokenizer(name, trust_remote_code=args.trust_remote_code)
     check_token_ids(tokenizer, len(model.get_input_embeddings().weight))

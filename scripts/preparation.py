@@ -19,6 +19,7 @@ from rnn_hf import (
     RNNForCausalLM,
     RNNForSequenceClassification,
     RNNForTokenClassification,
+    RNNModel,
     RNNPreTrainedModel,
 )
 from rnn_hf.configuration_rnn import ProblemType
@@ -378,9 +379,7 @@ def create_bidirectional_model(
         ours, theirs = getattr(config, name), getattr(backward_config, name)
         if ours != theirs:
             raise ValueError(f"Both language models must have the same `{name}`, got {ours} and {theirs}.")
-    forward, backward = (
-        RNNForCausalLM.from_pretrained(name, use_safetensors=True).model.state_dict() for name in names
-    )
+    forward, backward = (RNNModel.from_pretrained(name, use_safetensors=True).state_dict() for name in names)
     vectors = [weights["embed_tokens.weight"].clone() for weights in (forward, backward)]
     if config.pad_token_id is not None:
         for weight in vectors:

@@ -84,12 +84,11 @@ class ClassifierRun(Run):
         """Write a line with the loss and the accuracy of the epoch so far, as the lesson does."""
         self.read_counts()
         state, num_batches = self.state, self.sampler.num_batches
+        of_all = "" if num_batches is None else f"/{num_batches}"
         loss, accuracy = state.loss_sum / state.seen, state.correct / state.seen
         self.record({"loss": loss, "train_accuracy": accuracy, "learning_rate": float(self.schedule.get_last_lr()[0])})
         self.progress.write(
-            f"epoch {state.epoch + 1} | {state.batch:>5}{f'/{num_batches}' if num_batches else ''} batches "
-            f"| loss {loss:.3f} "
-            f"| {self.running_accuracy()}"
+            f"epoch {state.epoch + 1} | {state.batch:>5}{of_all} batches | loss {loss:.3f} | {self.running_accuracy()}"
         )
 
     def evaluate(self) -> None:

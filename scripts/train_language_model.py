@@ -186,7 +186,7 @@ class LanguageModelRun(Run):
     def log_running_figures(self) -> None:
         """Write a line with the perplexity of the epoch so far."""
         self.read_counts()
-        state, num_batches = self.state, len(self.sampler) + self.sampler.start_batch
+        state, num_batches = self.state, self.sampler.num_batches
         loss = state.loss_sum / state.seen
         self.record({"loss": loss, "learning_rate": float(self.schedule.get_last_lr()[0])})
         self.progress.write(

@@ -165,7 +165,9 @@ class BatchSampler(Sampler[list[int]]):
         return math.ceil(len(self.lengths) / self.batch_size)
 
     def __len__(self) -> int:
-        return max(0, math.ceil(len(self.lengths) / self.batch_size) - self.start_batch)
+        if self.num_batches is None:
+            raise TypeError("How many batches there are is not known before they were read.")
+        return max(0, self.num_batches - self.start_batch)
 
     def place_of(self, batch: int) -> dict[str, Any] | None:
         """Return what a resumed run has to know to find a batch of this epoch again; here, its number is enough."""

@@ -306,9 +306,6 @@ class PoolSampler(BatchSampler):
         """How many batches an epoch has is not known."""
         return None
 
-    def __len__(self) -> int:
-        raise TypeError("How many batches a stream has is not known before it was read.")
-
     def place_of(self, batch: int) -> dict[str, Any]:
         """Return where the pool of a batch of this epoch begins, for `go_on`; it fits in JSON."""
         pool = batch // self.batches_per_pool
