@@ -20,9 +20,10 @@ from transformers import PreTrainedTokenizerBase
 from transformers.utils import CONFIG_NAME
 
 from .configuration_rnn import ProblemType
-from .data.tokens import fast_encoder, pad, training_length
-from .model_files import check_model, check_token_ids, folder_or_id, on_one_line, read_tokenizer
+from .data.tokenizing import fast_encoder, pad, training_length
+from .errors import one_line
 from .modeling_rnn import RNNForSequenceClassification
+from .safe_loading import check_model, check_token_ids, folder_or_id, read_tokenizer
 
 CHUNK_SIZE = 8192
 UNITS_IN_A_BATCH = 4
@@ -132,7 +133,7 @@ class TextClassifier:
                 name, config=config, use_safetensors=True, dtype=floating, **hub
             )
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-            raise ValueError(f"{name!r} cannot be loaded: {on_one_line(error)}") from error
+            raise ValueError(f"{name!r} cannot be loaded: {one_line(error)}") from error
         tokenizer = read_tokenizer(name, **hub)
         check_token_ids(tokenizer, max(config.vocab_size, len(tokenizer)))
         placed: RNNForSequenceClassification = model if device is None else model.to(device)  # type: ignore[arg-type]

@@ -29,17 +29,14 @@ from transformers import (
 )
 from transformers.trainer_utils import get_last_checkpoint
 
-# the scripts find one another from the clone
-sys.path.append(str(Path(__file__).resolve().parents[1]))
-
-from rnn_hf.reporting.command_line import ScriptParser, exit_statuses, user_errors
+from rnn_hf.commands.parser import ScriptParser, exit_statuses, user_errors
+from rnn_hf.reporting.results import print_summary, round_weights, size_and_versions, write_results
 from rnn_hf.training.arguments import DataArguments, ModelArguments, TrainArguments
+from rnn_hf.training.calibration import effect_of_temperature, fit_temperature, fold_temperature
 from rnn_hf.training.checkpoints import CHECKPOINTS
 from rnn_hf.training.metrics import MAIN_METRICS, compute_metrics
 from rnn_hf.training.optimization import DENSE_COUNTERPARTS, create_optimizer, embeddings_are_frozen
-from rnn_hf.training.temperature import effect_of_temperature, fit_temperature, fold_temperature
-from scripts.preparation import check_output_dir, prepare, training_loss
-from scripts.results import print_summary, round_weights, size_and_versions, write_results
+from rnn_hf.training.preparation import check_output_dir, prepare, training_loss
 
 
 def training_arguments(args: TrainArguments, metric: str, has_validation: bool) -> TrainingArguments:

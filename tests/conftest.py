@@ -143,7 +143,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 @pytest.fixture
 def train(tmp_path: Path) -> Callable[..., tuple[dict[str, Any], Path]]:
     """Run the training script on a few demo rows; `train("name", "--flag", "value")` returns results and folder."""
-    from scripts.train import main
+    from rnn_hf.commands.train import main
 
     def run(name: str, *argv: str) -> tuple[dict[str, Any], Path]:
         AcceleratorState._reset_state(reset_partial_state=True)

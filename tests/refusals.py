@@ -8,6 +8,24 @@ import datasets
 import pytest
 from transformers.utils import logging as transformers_logging
 
+# Scripts that are no doors to a command of the package
+HOMES = {
+    "train_with_trainer": "scripts.train_with_trainer",
+    "benchmark": "scripts.benchmark.__main__",
+    **{
+        name: f"scripts.research.{name}"
+        for name in (
+            "ablation",
+            "baselines",
+            "learning_curve",
+            "results_table",
+            "render_model_cards",
+            "run_recipe",
+            "count_near_duplicates",
+        )
+    },
+}
+
 
 def contents(folder: Path) -> dict[str, bytes | None]:
     """Return everything that lies in a folder: the bytes of files, `None` for folders."""
@@ -26,7 +44,7 @@ def assert_refused(
         folder: Where its inputs lie and its outputs would; nothing in it may change.
         capsys: What it prints.
     """
-    main = importlib.import_module(f"scripts.{script}").main
+    main = importlib.import_module(HOMES.get(script, f"rnn_hf.commands.{script}")).main
     before = contents(folder)
     capsys.readouterr()
     # a bar is drawn by whoever reads rows, and says nothing about them

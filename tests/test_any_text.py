@@ -13,9 +13,9 @@ from datasets import Dataset
 from transformers import pipeline
 
 from rnn_hf import TextClassifier
+from rnn_hf.commands import evaluate, predict
+from rnn_hf.commands import train as train_script
 from rnn_hf.data.tokenizer_training import TokenizerType, train_tokenizer
-from scripts import evaluate, predict
-from scripts import train as train_script
 
 SETTINGS = ["--embedding_size", "4", "--hidden_size", "4", "--num_train_epochs", "1", "--use_cpu"]
 

@@ -6,7 +6,7 @@ import pytest
 
 from rnn_hf import RNNConfig, RNNForSequenceClassification, TextClassifier
 from rnn_hf.data.tokenizer_training import save_tokenizer, train_tokenizer
-from scripts import baselines
+from scripts.research import baselines
 from tests.refusals import assert_refused
 from tests.test_hub import make_classifier, save_folder
 

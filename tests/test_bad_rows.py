@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from rnn_hf.data.loading import load_text_dataset
+from rnn_hf.data.sources import load_text_dataset
 from rnn_hf.data.word_vectors import read_word_vectors
 from tests.refusals import assert_one_line, assert_refused
 

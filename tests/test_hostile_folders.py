@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 
 from rnn_hf import RNNConfig, RNNForSequenceClassification, TextClassifier
-from rnn_hf.data.loading import load_text_dataset
+from rnn_hf.commands import evaluate, predict
+from rnn_hf.commands import train as train_script
+from rnn_hf.data.sources import load_text_dataset
 from rnn_hf.data.tokenizer_training import train_tokenizer
 from rnn_hf.data.word_vectors import read_word_vectors
-from rnn_hf.model_files import check_model
-from scripts import evaluate, predict
-from scripts import train as train_script
+from rnn_hf.safe_loading import check_model
 from tests.conftest import TINY_RUN, in_new_process
 from tests.refusals import assert_refused
 

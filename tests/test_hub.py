@@ -26,9 +26,9 @@ from huggingface_hub.errors import (
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, Trainer, TrainingArguments
 
 from rnn_hf import RNNConfig, RNNForSequenceClassification, TextClassifier
+from rnn_hf.commands import push_to_hub
 from rnn_hf.data.tokenizer_training import save_tokenizer, train_tokenizer
-from rnn_hf.data.tokens import training_length
-from scripts import push_to_hub
+from rnn_hf.data.tokenizing import training_length
 from tests.conftest import in_new_process
 from tests.local_hub import READ_TOKEN, card_errors
 from tests.test_text_classifier import unpickled

@@ -21,6 +21,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from rnn_hf import RNNConfig, RNNForSequenceClassification, TextClassifier
 from rnn_hf.configuration_rnn import ClassifierPooling
+from rnn_hf.data.augmentation import LONGEST_NGRAM, noised_words
 from rnn_hf.data.batching import (
     BatchSampler,
     LengthGroupedBatchSampler,
@@ -29,16 +30,15 @@ from rnn_hf.data.batching import (
     SortedBatchSampler,
     TokenBatch,
 )
-from rnn_hf.data.noise import LONGEST_NGRAM, noised_words
-from rnn_hf.data.streams import StreamSampler
+from rnn_hf.data.bptt import StreamSampler
 from rnn_hf.data.tokenizer_training import CONTINUATION, TokenizerType, save_tokenizer, train_tokenizer
-from rnn_hf.data.tokens import encodable, fast_encoder, flatten
+from rnn_hf.data.tokenizing import encodable, fast_encoder, flatten
+from rnn_hf.errors import plain
 from rnn_hf.modeling_rnn import RNNPooler
-from rnn_hf.reporting.markdown import plain
 from rnn_hf.reporting.model_card import render_model_card
 from rnn_hf.training.metrics import classification_metrics, multi_label_metrics, regression_metrics
-from scripts.count_near_duplicates import EXACT, Copies, shingles, words_of
-from tests.data.test_streams import END, make_streams, sequence_of
+from scripts.research.count_near_duplicates import EXACT, Copies, shingles, words_of
+from tests.data.test_bptt import END, make_streams, sequence_of
 from tests.reporting.test_model_card import (
     CLASS,
     cells,

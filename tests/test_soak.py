@@ -63,7 +63,7 @@ READER = """
 import json, random, sys, time
 from rnn_hf import TextClassifier
 from rnn_hf.data.demo_news import load_demo_news
-from scripts.benchmark_memory import status_bytes
+from scripts.benchmark.peak_memory import status_bytes
 
 classifier, number = TextClassifier.from_pretrained(sys.argv[1]), int(sys.argv[2])
 demo, draw = load_demo_news()["train"]["text"][:2000], random.Random(0)

@@ -19,7 +19,7 @@ from transformers import (
 
 from rnn_hf import RNNConfig, RNNForSequenceClassification
 from rnn_hf.data.encoding import encode_dataset
-from rnn_hf.data.loading import load_text_dataset
+from rnn_hf.data.sources import load_text_dataset
 from rnn_hf.data.tokenizer_training import train_tokenizer
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from .memory import MappedPages
-from .tokens import pad
+from .tokenizing import pad
 
 MAX_POOL_BATCHES = 200
 

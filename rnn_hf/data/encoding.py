@@ -9,7 +9,7 @@ from datasets.fingerprint import Hasher
 from transformers import PreTrainedTokenizerBase
 
 from .memory import MappedPages
-from .tokens import fast_encoder
+from .tokenizing import fast_encoder
 
 
 def encode_dataset(dataset: DatasetDict, tokenizer: PreTrainedTokenizerBase, max_length: int | None) -> DatasetDict:

@@ -21,11 +21,12 @@ from torch.utils.data import Dataset as TorchDataset
 from transformers import PreTrainedTokenizerBase
 
 from rnn_hf.configuration_rnn import ProblemType
+from rnn_hf.errors import ExitStatusError
 
 from .batching import BatchSampler, EncodedRows, TokenBatch
 from .encoding import RowEncoder
 from .labels import item_of, recognize_problem_type
-from .loading import TextColumns, find_splits, reason_of, text_columns_of
+from .sources import TextColumns, find_splits, reason_of, text_columns_of
 
 # Rows whose columns and types are looked at before training
 HEAD_ROWS = 1000
@@ -34,14 +35,8 @@ HEAD_ROWS = 1000
 ROWS_AT_A_TIME = 10_000
 
 
-class StreamError(ValueError):
-    """Rows of a stream that cannot be read, found when their turn comes.
-
-    Attributes:
-        exit_status: The status a script ends with: it is the user's data that has to be mended.
-    """
-
-    exit_status = 2
+class StreamError(ExitStatusError, ValueError):
+    """Rows of a stream that cannot be read, found when their turn comes."""
 
 
 class TextStream:

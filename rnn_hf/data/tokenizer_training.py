@@ -13,7 +13,7 @@ from tokenizers.pre_tokenizers import Metaspace, Split
 from tokenizers.trainers import BpeTrainer, UnigramTrainer, WordLevelTrainer
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from .tokens import encodable, set_training_length
+from .tokenizing import encodable, set_training_length
 
 TokenizerType = Literal["word", "bpe", "wordpiece", "unigram"]
 

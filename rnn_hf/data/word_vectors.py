@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rnn_hf.model_files import check_model, read_tokenizer
 from rnn_hf.modeling_rnn import RNNModel
+from rnn_hf.safe_loading import check_model, read_tokenizer
 
 from .binary_vectors import FASTTEXT_MAGIC, LARGEST_EXPANSION, read_fasttext_model, read_word2vec_binary
 

@@ -16,7 +16,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
-from .markdown import plain
+from rnn_hf.errors import plain
+
 from .seeds import seed_statistics
 
 # Sizes in inches; a page shows a figure about 600 pixels wide

@@ -4,18 +4,9 @@ import html
 import re
 from collections.abc import Iterable, Sequence
 
+from rnn_hf.errors import plain
+
 MARKUP = re.compile(r"([\\`*_\[\]|~$#])")
-
-
-def plain(text: object) -> str:
-    r"""Return a text on one line, each character that cannot be shown replaced by the mark for such.
-
-    Example:
-        >>> plain(" two\n lines\x00")
-        'two lines�'
-    """
-    words = " ".join(str(text).split())
-    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in words)
 
 
 def escaped(text: object) -> str:

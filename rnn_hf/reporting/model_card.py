@@ -10,9 +10,11 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from .command_line import written_beside
+from rnn_hf.errors import plain
+from rnn_hf.files import atomic_file, read_json
+
 from .dataset_facts import DatasetFacts, dataset_facts, dataset_title, hub_dataset, is_hub_id
-from .markdown import escaped, fenced, plain, table
+from .markdown import escaped, fenced, table
 from .seeds import INTERVAL_NOTE, seed_statistics
 
 FIGURES = "figures"
@@ -147,7 +149,7 @@ def write_model_card(folder: Path, *, name: str, recipe: Mapping[str, Any], reci
 
         draw_figures(read_json(folder / "all_results.json"), folder / FIGURES)
     facts = read_run_facts(folder, name=name, recipe=recipe, recipe_path=recipe_path)
-    with written_beside(folder / "README.md") as beside:
+    with atomic_file(folder / "README.md") as beside:
         render_model_card(facts).save(beside)
 
 
@@ -173,12 +175,6 @@ def read_run_facts(
         figures=[figure for figure in FIGURE_TEXTS if (folder / FIGURES / figure).exists()],
         recipe_path=recipe_path,
     )
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Return what a file of results holds."""
-    results: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return results
 
 
 def render_model_card(facts: RunFacts) -> ModelCard:

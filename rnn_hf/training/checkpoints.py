@@ -7,10 +7,7 @@ SHA-256 of every other file, and is what a reader checks before it trusts them.
 
 import hashlib
 import json
-import os
-import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +16,8 @@ import torch
 from safetensors.torch import load_file, load_model, save_file, save_model
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
+
+from rnn_hf.files import atomic_folder, remove
 
 CHECKPOINTS = "checkpoints"
 PREFIX = "step-"
@@ -59,65 +58,6 @@ class RunState:
     train_runtime: float = 0.0
     log: list[dict[str, float]] = field(default_factory=list)
     place: dict[str, Any] | None = None
-
-
-@contextmanager
-def written_whole(folder: Path) -> Iterator[Path]:
-    """Give an empty folder to write into, and rename it to `folder` once everything is written and on the disk.
-
-    Args:
-        folder: Where the files stand at the end; what stood there before is replaced. An error leaves it as it was.
-    """
-    beside, before = (folder.with_name(f".{folder.name}.{kind}") for kind in ("tmp", "old"))
-    for leftover in (beside, before):
-        remove(leftover)
-    beside.mkdir(parents=True)
-    try:
-        yield beside
-        for path in (*beside.rglob("*"), beside):
-            _flush(path)
-    except BaseException:
-        shutil.rmtree(beside, ignore_errors=True)
-        raise
-    if folder.exists() or folder.is_symlink():
-        folder.rename(before)
-    beside.rename(folder)
-    _flush(folder.parent)
-    remove(before)
-
-
-def _flush(path: Path) -> None:
-    """Wait until a file or a folder is on the disk, where the system can do so."""
-    if os.name == "nt":
-        return  # a folder cannot be opened there
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def remove(path: Path) -> None:
-    """Remove a folder with all that is in it, a file, or a link, not what it leads to; there may be none."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
-
-
-def publish(files: Path, folder: Path) -> None:
-    """Move finished files into a folder one by one, each replacing its namesake in one step, a folder in two.
-
-    Args:
-        files: Folder of finished files; it is removed.
-        folder: Where they go; what else lies there stays.
-    """
-    for file in sorted(files.iterdir()):
-        if file.is_dir():
-            # a folder cannot take the place of one that has files
-            remove(folder / file.name)
-        file.replace(folder / file.name)
-    files.rmdir()
 
 
 def generator_states() -> dict[str, Tensor]:
@@ -195,7 +135,7 @@ def save_checkpoint(
     folder = checkpoint_folder(run_folder, state.step)
     if folder.parent.is_symlink():
         remove(folder.parent)
-    with written_whole(folder) as beside:
+    with atomic_folder(folder) as beside:
         save_model(model, str(beside / "model.safetensors"))  # weights that are shared only once
         for name, content in files.items():
             save_file({key: value.contiguous() for key, value in content.items()}, beside / name)

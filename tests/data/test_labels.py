@@ -10,7 +10,7 @@ from rnn_hf.configuration_rnn import ProblemType
 from rnn_hf.data.batching import EncodedRows, PaddingCollator
 from rnn_hf.data.encoding import encode_dataset
 from rnn_hf.data.labels import label_names_of, problem_type_of
-from rnn_hf.data.loading import load_text_dataset
+from rnn_hf.data.sources import load_text_dataset
 from rnn_hf.data.tokenizer_training import train_tokenizer
 
 

@@ -14,7 +14,7 @@ from datasets import ClassLabel, Dataset, Features, List, Value
 from rnn_hf.data.batching import LengthGroupedBatchSampler, RandomBatchSampler, TokenBatch
 from rnn_hf.data.encoding import encode_dataset
 from rnn_hf.data.labels import label_names_of, problem_type_of
-from rnn_hf.data.loading import load_text_dataset
+from rnn_hf.data.sources import load_text_dataset
 from rnn_hf.data.streaming import PoolSampler, StreamedRows, StreamError, TextStream, load_text_stream
 from rnn_hf.data.tokenizer_training import train_tokenizer
 from tests.conftest import ROOT, in_new_process
@@ -291,7 +291,7 @@ import sys
 from rnn_hf.data.batching import LengthGroupedBatchSampler
 from rnn_hf.data.streaming import PoolSampler, StreamedRows, load_text_stream
 from rnn_hf.data.tokenizer_training import train_tokenizer
-from scripts.benchmark_memory import status_bytes
+from scripts.benchmark.peak_memory import status_bytes
 stream, _ = load_text_stream(train_file=sys.argv[1])
 tokenizer = train_tokenizer(["word"], vocab_size=10)
 sampler = PoolSampler(StreamedRows(stream, tokenizer, None, 20_000), LengthGroupedBatchSampler, 128)

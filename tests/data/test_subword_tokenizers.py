@@ -21,7 +21,7 @@ from rnn_hf.data.tokenizer_training import (
     save_tokenizer,
     train_tokenizer,
 )
-from rnn_hf.data.tokens import fast_encoder
+from rnn_hf.data.tokenizing import fast_encoder
 from rnn_hf.training import arguments
 from tests.data.test_tokenizer_training import reference_words
 

@@ -13,7 +13,7 @@ import pytest
 from transformers import AutoTokenizer, BertTokenizer, PreTrainedTokenizerFast
 
 from rnn_hf.data.tokenizer_training import save_tokenizer, train_tokenizer
-from rnn_hf.data.tokens import training_length
+from rnn_hf.data.tokenizing import training_length
 from tests.conftest import no_warnings
 
 TEXTS = ["b c a", "B, c", "b ."]

@@ -15,7 +15,7 @@ from pathlib import Path
 import atheris
 
 # Where new branches count as progress
-INSTRUMENTED = ["rnn_hf.data", "rnn_hf.reporting.command_line", "rnn_hf.training.arguments", "yaml", "argparse"]
+INSTRUMENTED = ["rnn_hf.data", "rnn_hf.commands.parser", "rnn_hf.training.arguments", "yaml", "argparse"]
 LIMITS = ["-rss_limit_mb=2048", "-malloc_limit_mb=2048", "-timeout=20", "-max_len=4096"]
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import yaml
 
-from rnn_hf.reporting.command_line import ScriptParser
+from rnn_hf.commands.parser import ScriptParser
 from rnn_hf.training.arguments import DataArguments, ModelArguments, TrainArguments, as_recipe
 
 FILE = Path(tempfile.gettempdir()) / "fuzz-recipe.yaml"

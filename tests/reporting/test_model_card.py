@@ -11,8 +11,8 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from rnn_hf.configuration_rnn import CellType
+from rnn_hf.errors import plain
 from rnn_hf.reporting.dataset_facts import KNOWN
-from rnn_hf.reporting.markdown import plain
 from rnn_hf.reporting.model_card import RunFacts, read_run_facts, render_model_card
 from rnn_hf.training.arguments import (
     DataArguments,

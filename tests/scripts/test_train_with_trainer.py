@@ -8,9 +8,10 @@ import torch
 from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 
-from scripts import evaluate, train_with_trainer
+from rnn_hf.commands import evaluate
+from scripts import train_with_trainer
+from tests.commands.test_train import PROMISED_FILES, PROMISED_RESULTS
 from tests.conftest import TINY_RUN
-from tests.scripts.test_train import PROMISED_FILES, PROMISED_RESULTS
 
 Train = Callable[..., tuple[dict[str, Any], Path]]
 NO_DROPOUT = ["--word_dropout", "0", "--embedding_dropout", "0", "--classifier_dropout", "0"]

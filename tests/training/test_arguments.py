@@ -7,7 +7,7 @@ import yaml
 from transformers import TrainingArguments
 
 from rnn_hf import RNNConfig
-from rnn_hf.reporting.command_line import ScriptParser
+from rnn_hf.commands.parser import ScriptParser
 from rnn_hf.training.arguments import (
     DataArguments,
     DistillationArguments,

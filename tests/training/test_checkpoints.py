@@ -5,15 +5,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from rnn_hf.files import atomic_folder, publish
 from rnn_hf.training.arguments import TrainArguments
 from rnn_hf.training.checkpoints import (
     RunState,
     generator_states,
     open_checkpoint,
-    publish,
     restore_generators,
     save_checkpoint,
-    written_whole,
 )
 from rnn_hf.training.optimization import create_optimizer, create_schedule
 
@@ -131,9 +130,9 @@ def test_where_there_is_no_checkpoint_the_line_says_so(tmp_path: Path) -> None:
 
 def test_an_interrupted_write_leaves_what_stood_there(tmp_path: Path) -> None:
     folder = tmp_path / "result"
-    with written_whole(folder) as beside:
+    with atomic_folder(folder) as beside:
         (beside / "file").write_text("old")
-    with pytest.raises(RuntimeError), written_whole(folder) as beside:
+    with pytest.raises(RuntimeError), atomic_folder(folder) as beside:
         (beside / "file").write_text("new, but not finished")
         raise RuntimeError
     assert (folder / "file").read_text() == "old"
@@ -144,7 +143,7 @@ def test_what_a_killed_process_left_unfinished_is_written_anew(tmp_path: Path) -
     for name in (".result.tmp", ".result.old"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "leftover").touch()
-    with written_whole(tmp_path / "result") as beside:
+    with atomic_folder(tmp_path / "result") as beside:
         (beside / "file").write_text("new")
     assert [path.name for path in tmp_path.rglob("*")] == ["result", "file"]
 
@@ -210,7 +209,7 @@ def test_publishing_replaces_links_and_never_writes_through_them(tmp_path: Path,
 def test_a_folder_is_written_in_place_of_a_link_and_not_through_it(tmp_path: Path, elsewhere: Path) -> None:
     for name in ("result", ".result.tmp"):
         (tmp_path / name).symlink_to(elsewhere)
-    with written_whole(tmp_path / "result") as beside:
+    with atomic_folder(tmp_path / "result") as beside:
         (beside / "new").write_text("new")
     assert [path.name for path in (tmp_path / "result").iterdir()] == ["new"]
 

@@ -1,0 +1,172 @@
+"""Evaluate a saved model on a dataset: accuracy, F1, figures per class, confusion matrix; or errors of a regression.
+
+    python scripts/evaluate.py --model_name_or_path runs/ag-news [--dataset_name NAME] [--output_file results.json]
+    torchrun --nproc_per_node 2 scripts/evaluate.py --model_name_or_path runs/ag-news --use_cpu
+
+Several processes share out the rows; their results are those of one.
+"""
+
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from torch.utils.data import DataLoader
+
+from rnn_hf.commands.parser import ScriptParser, check_folder_of, exit_statuses, user_errors
+from rnn_hf.commands.predict import json_lines
+from rnn_hf.data.batching import EncodedRows, PaddingCollator, SortedBatchSampler
+from rnn_hf.data.encoding import encode_dataset
+from rnn_hf.data.sources import load_text_dataset
+from rnn_hf.errors import plain
+from rnn_hf.files import atomic_file, write_json
+from rnn_hf.text_classifier import ACTIVATIONS, TextClassifier
+from rnn_hf.training.arguments import check_domains, flag
+from rnn_hf.training.metrics import compute_metrics, predict_split
+from rnn_hf.training.preparation import create_accelerator
+
+FIGURE_FORMATS = (".png", ".svg", ".pdf")
+
+
+@dataclass
+class EvaluateArguments:
+    """What is evaluated, and on what."""
+
+    model_name_or_path: str = field(metadata={"help": "Model folder or `owner/name` on the Hub."})
+    dataset_name: str | None = flag(
+        None, "Dataset on the Hub, folder in its layout, or `demo` (generated). Default: fancyzhx/ag_news."
+    )
+    dataset_config_name: str | None = flag(None, "Configuration of the dataset.")
+    test_file: str | None = flag(None, "Rows to evaluate: .csv, .tsv, .jsonl, .json or .parquet.")
+    split: str = flag("test", "Split to evaluate: train, validation or test.")
+    text_column_names: list[str] | None = field(
+        default=None, metadata={"help": "Columns of the text, joined by a blank. Default: `text`, or the only one."}
+    )
+    label_column_name: str = flag("label", "Column of the label.")
+    clean_text: bool = flag(False, "Whether to decode HTML entities and drop tags and stray backslashes.")
+    threshold: float = flag(
+        0.5, "Probability from which a class is taken to hold, where a text has several.", at_least=0, at_most=1
+    )
+    per_device_eval_batch_size: int = flag(256, "Texts per batch.", at_least=1)
+    output_file: str | None = flag(None, "JSON file for the results.")
+    predictions_file: str | None = flag(
+        None, "JSON Lines file for the answer to each row, in order, as predict.py writes them."
+    )
+    figure_file: str | None = flag(None, "Picture of the confusion matrix (.png, .svg or .pdf); needs matplotlib.")
+    use_cpu: bool = flag(False, "Whether to stay on the CPU.")
+
+    def __post_init__(self) -> None:
+        check_domains(self)
+
+
+def check_figure_file(path: Path) -> None:
+    """Refuse a picture that could not be drawn at the end."""
+    if path.suffix not in FIGURE_FORMATS:
+        raise ValueError(f"`--figure_file` must end in {', '.join(FIGURE_FORMATS)}, got {str(path)!r}.")
+    if find_spec("matplotlib") is None:
+        raise ValueError('`--figure_file` needs matplotlib. Install it with `pip install -e ".[plots]"`.')
+
+
+def as_table(metrics: dict[str, Any]) -> str:
+    """Return metrics as text: totals, a row for each class or target, and the confusion matrix if there is one.
+
+    Args:
+        metrics: What `compute_metrics` returns.
+    """
+    if "r2" in metrics:
+        per_target = metrics.get("per_target", {"": metrics})
+        width = max(map(len, per_target))
+        figures = ("r2", "mse", "mae", "pearson", "spearman")
+        lines = [f"{metrics['num_examples']:,} rows", "", " ".join([" " * width, *(f"{name:>9}" for name in figures)])]
+        for target, values in per_target.items():
+            lines.append(" ".join([f"{target:<{width}}", *(f"{values[name]:>9.4f}" for name in figures)]))
+        return "\n".join(lines)
+    labels = [plain(label) for label in metrics["per_class"]]
+    width = max(len("class"), *map(len, labels))
+    lines = [
+        f"accuracy {100 * metrics['accuracy']:.2f} %, macro F1 {100 * metrics['macro_f1']:.2f} %, "
+        + (f"micro F1 {100 * metrics['micro_f1']:.2f} %, " if "micro_f1" in metrics else "")
+        + f"{metrics['num_examples']:,} rows",
+        "",
+        f"{'class':<{width}} {'precision':>9} {'recall':>9} {'F1':>9} {'rows':>9}",
+    ]
+    for label, figures in zip(labels, metrics["per_class"].values(), strict=True):
+        shares = " ".join(f"{100 * figures[name]:>9.2f}" for name in ("precision", "recall", "f1"))
+        lines.append(f"{label:<{width}} {shares} {figures['support']:>9,}")
+    if "confusion_matrix" not in metrics:
+        return "\n".join(lines)
+    cell = max(len(f"{count:,}") for row in metrics["confusion_matrix"] for count in row)
+    cell = max(cell, *(min(len(label), 12) for label in labels))
+    lines += ["", "true class down, predicted class across"]
+    lines.append(" " * width + "".join(f" {label[:12]:>{cell}}" for label in labels))
+    for label, row in zip(labels, metrics["confusion_matrix"], strict=True):
+        lines.append(f"{label:<{width}}" + "".join(f" {count:>{cell},}" for count in row))
+    return "\n".join(lines)
+
+
+@exit_statuses("evaluate.py")
+def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
+    """Evaluate a model; return its metrics."""
+    with user_errors("evaluate.py"):
+        parser = ScriptParser([EvaluateArguments], description=__doc__)
+        (args,), _ = parser.parse(sys.argv[1:] if argv is None else argv)
+        for name in ("output_file", "predictions_file", "figure_file"):
+            check_folder_of(name, getattr(args, name))
+        if args.figure_file is not None:
+            check_figure_file(Path(args.figure_file))
+        accelerator = create_accelerator(args.use_cpu)
+        classifier = TextClassifier.from_pretrained(args.model_name_or_path)
+        if args.figure_file is not None and classifier.problem_type != "single_label_classification":
+            raise ValueError("`--figure_file` needs a model that gives one class a text. Leave it out.")
+        with PartialState().main_process_first():  # the others read what it has cached
+            dataset = load_text_dataset(
+                args.dataset_name,
+                args.dataset_config_name,
+                test_file=args.test_file,
+                text_column_names=args.text_column_names,
+                label_column_name=args.label_column_name,
+                label_names=classifier.labels,
+                problem_type=classifier.problem_type,
+                splits=[args.split],
+                clean_text=args.clean_text,
+            )
+            rows = encode_dataset(dataset, classifier.tokenizer, classifier.max_length)[args.split]
+
+    started = time.perf_counter()
+    encoded = EncodedRows(rows)
+    loader: DataLoader[Any] = DataLoader(
+        encoded,
+        batch_sampler=SortedBatchSampler(encoded.lengths, args.per_device_eval_batch_size),
+        collate_fn=PaddingCollator(classifier.pad_token_id),  # type: ignore[arg-type]  # of a batch, not of a list
+    )
+    model = classifier.model.to(accelerator.device)
+    logits, labels = predict_split(model, accelerator.prepare(loader), accelerator)
+    metrics = compute_metrics(logits, labels, classifier.labels, classifier.problem_type, args.threshold)
+    if accelerator.is_main_process:
+        print(as_table(metrics))
+        print(f"\n{len(labels):,} texts in {time.perf_counter() - started:.1f} s")
+        if args.output_file is not None:
+            write_json(Path(args.output_file), metrics)
+            print(f"Written: {args.output_file}")
+        if args.predictions_file is not None:
+            probabilities = ACTIVATIONS[classifier.problem_type](torch.from_numpy(logits)).numpy()
+            with atomic_file(Path(args.predictions_file)) as beside, beside.open("w", encoding="utf-8") as file:
+                file.writelines(json_lines(classifier, probabilities, threshold=args.threshold))
+            print(f"Written: {args.predictions_file}")
+        if args.figure_file is not None:
+            from rnn_hf.reporting.figures import plot_confusion_matrix  # matplotlib is an extra
+
+            with atomic_file(Path(args.figure_file)) as beside:
+                plot_confusion_matrix(metrics["confusion_matrix"], classifier.labels).savefig(beside, dpi=150)
+            print(f"Written: {args.figure_file}")
+    accelerator.end_training()
+    return metrics
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,122 @@
+"""Errors of the user as one line without secrets, and the exit status of each.
+
+| exit status | what happened |
+|---|---|
+| 0 | success |
+| 1 | a bug of this package, with its traceback |
+| 2 | something you can fix: arguments, data, a model, a full disk; one line says what |
+| 3 | the loss or a weight became NaN or infinite; one line names the step and the last good checkpoint |
+| 130, 143 | SIGINT or SIGTERM; a training run has written a checkpoint, and one line says how to resume |
+"""
+
+import base64
+import errno
+import logging
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from huggingface_hub import constants, get_token
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
+
+USER_ERROR_STATUS = 2
+DIVERGED_STATUS = 3
+SIGNAL_STATUS = 128  # plus the number of the signal, as in a shell
+
+HIDDEN = "***"
+
+_USER_IN_ADDRESS = re.compile(r"(?<=://)[^/\s]*@")
+
+# What an operating system reports if there is no room for a file, or no right to write it
+_UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
+
+
+class ExitStatusError(Exception):
+    """An error that ends a program with a status of its own.
+
+    Args:
+        message: What happened, and what to do.
+
+    Attributes:
+        exit_status: The status.
+    """
+
+    exit_status = USER_ERROR_STATUS
+
+
+def exit_status_of(error: BaseException) -> int | None:
+    """Return the exit status of an error that is not a bug of this package; `None` for a bug."""
+    if isinstance(error, ExitStatusError):
+        return error.exit_status
+    return USER_ERROR_STATUS if cannot_write(error) else None
+
+
+def cannot_write(error: BaseException) -> bool:
+    """Return whether an error says that there is no room for a file, or no right to write it."""
+    if isinstance(error, SafetensorError):
+        # it has the number in its text only
+        return any(f"os error {number})" in str(error) for number in _UNWRITABLE)
+    return isinstance(error, OSError) and error.errno in _UNWRITABLE
+
+
+def plain(text: object) -> str:
+    r"""Return a text on one line, with each unprintable character replaced.
+
+    Example:
+        >>> plain(" two\n lines\x00")
+        'two lines�'
+    """
+    words = " ".join(str(text).split())
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in words)
+
+
+def one_line(error: BaseException) -> str:
+    r"""Return the message of an error on one line, without secrets and without terminal control sequences.
+
+    Example:
+        >>> one_line(ValueError("`seed` must be\n  at least 0, got -1."))
+        '`seed` must be at least 0, got -1.'
+    """
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return scrubbed(f"{error.strerror}: {error.filename!r}.")
+    if isinstance(error, StrictDataclassError) and error.__cause__ is not None:
+        return one_line(error.__cause__)
+    return scrubbed(plain(error)) or type(error).__name__
+
+
+def scrubbed(text: str) -> str:
+    """Return a text without the access token of the Hub, and without a user and password in an address.
+
+    A server may send back what it was asked with, and its answer becomes part of an error.
+
+    Example:
+        >>> scrubbed("Client error for url 'https://user:password@example.org/api'")
+        "Client error for url 'https://example.org/api'"
+    """
+    user = urlsplit(constants.ENDPOINT).netloc.rpartition("@")[0]
+    # an HTTP client sends what stands in an address as a header of its own
+    for secret in (get_token(), user and base64.b64encode(unquote(user).encode()).decode()):
+        if secret:
+            text = text.replace(secret, HIDDEN)
+    return _USER_IN_ADDRESS.sub("", text)
+
+
+@contextmanager
+def scrubbed_logs() -> Iterator[None]:
+    """Scrub every message that any library logs inside the block."""
+    make = logging.getLogRecordFactory()
+
+    def make_scrubbed(*args: Any, **kwargs: Any) -> logging.LogRecord:
+        record = make(*args, **kwargs)
+        with suppress(Exception):  # the handler reports a message that does not fit its arguments
+            record.msg, record.args = scrubbed(record.getMessage()), ()
+        return record
+
+    logging.setLogRecordFactory(make_scrubbed)
+    try:
+        yield
+    finally:
+        logging.setLogRecordFactory(make)

@@ -1,0 +1,103 @@
+"""Files and folders that are written completely or not at all, and JSON."""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Give a temporary file to write, and rename it to `path` at the end; an error leaves `path` unchanged.
+
+    Args:
+        path: The file to create or replace.
+    """
+    temporary = path.with_name(f".{path.stem}.tmp{path.suffix}")
+    # a link in its place must not be written through
+    temporary.unlink(missing_ok=True)
+    try:
+        yield temporary
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    temporary.replace(path)
+
+
+@contextmanager
+def atomic_folder(folder: Path) -> Iterator[Path]:
+    """Give an empty folder to write into, and rename it to `folder` once everything is written and flushed to disk.
+
+    Args:
+        folder: The folder to create or replace. An error leaves it unchanged.
+    """
+    temporary, replaced = (folder.with_name(f".{folder.name}.{kind}") for kind in ("tmp", "old"))
+    for leftover in (temporary, replaced):
+        remove(leftover)
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        for path in (*temporary.rglob("*"), temporary):
+            _flush(path)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    if folder.exists() or folder.is_symlink():
+        folder.rename(replaced)
+    temporary.rename(folder)
+    _flush(folder.parent)
+    remove(replaced)
+
+
+def _flush(path: Path) -> None:
+    """Wait until a file or a folder is on the disk, where the operating system supports it."""
+    if os.name == "nt":
+        return  # a folder cannot be opened there
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove(path: Path) -> None:
+    """Remove a folder with its content, a file, or a link but not its target; a missing path is fine."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def publish(files: Path, folder: Path) -> None:
+    """Move finished files into a folder one by one, each replacing its namesake in one step, a folder in two.
+
+    Args:
+        files: Folder of finished files; it is removed.
+        folder: Where they go; other files there stay.
+    """
+    for file in sorted(files.iterdir()):
+        if file.is_dir():
+            # a folder cannot replace one that has files
+            remove(folder / file.name)
+        file.replace(folder / file.name)
+    files.rmdir()
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the object in a JSON file."""
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a value as indented JSON, atomically.
+
+    Args:
+        path: The file.
+        value: What `json` can write.
+    """
+    with atomic_file(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,282 @@
+"""What a model folder or repository holds, checked before any of it is loaded.
+
+Nothing is unpickled, no code that lies beside a model is run, and no memory is taken for a size that the weights do
+not bear out.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError, safe_open
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers.utils.hub import cached_file, has_file
+from transformers.utils.peft_utils import find_adapter_config_file
+
+from .configuration_rnn import RNNConfig
+from .errors import one_line
+from .modeling_rnn import HEADS, RNNPreTrainedModel
+
+CONFIG, WEIGHTS, WEIGHTS_INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
+PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
+
+# With these a configuration asks for packages, or for code from elsewhere, that weights of this family do not need
+FOREIGN_SETTINGS = (
+    "quantization_config",
+    "attn_implementation",
+    "_attn_implementation",
+    "_attn_implementation_internal",
+)
+
+# None can be larger than the number of all weights
+SIZES = ("vocab_size", "embedding_size", "hidden_size", "num_labels")
+
+Shape = list[int]
+
+
+def folder_or_id(name: str | Path) -> str:
+    """Return the path of a folder that exists, or what may be an id on the Hub.
+
+    Args:
+        name: Folder, or `owner/name`.
+
+    Raises:
+        FileNotFoundError: If it can only be a folder, and there is none.
+    """
+    name = str(name)
+    is_path = name.startswith((".", "/", "~")) or name.count("/") != 1 or Path(name.split("/")[0]).is_dir()
+    if not is_path:
+        return name
+    folder = Path(name).expanduser()
+    if not folder.is_dir():
+        raise FileNotFoundError(f"The model folder {name!r} does not exist. Pass a folder, or `owner/name`.")
+    return str(folder)
+
+
+def check_model(
+    name: str | Path,
+    head: type[RNNPreTrainedModel] | None = None,
+    *,
+    is_strict: bool = False,
+    **hub: Any,
+) -> RNNConfig:
+    """Return the configuration of a saved model, once its weights are found to be those that it asks for.
+
+    Args:
+        name: Folder, or `owner/name` on the Hub.
+        head: What the weights will be loaded into. Defaults to what the configuration says they were saved from.
+        is_strict: Whether there must be no other weights.
+        hub: `revision`, `token`, `cache_dir` and `local_files_only`, as transformers takes them.
+
+    Raises:
+        FileNotFoundError: If there is no such folder.
+        ValueError: If the configuration or the weights are missing or damaged, do not belong to a model of this
+            family, contradict each other or are not finite numbers.
+    """
+    name = folder_or_id(name)
+    if find_adapter_config_file(name, **hub) is not None:
+        raise ValueError(
+            f"{name!r} holds an adapter (`adapter_config.json`), not a whole model. Save what "
+            "its `merge_and_unload()` returns."
+        )
+    facts = _read_facts(name, hub)
+    files = [_open_weights(path) for path in _weight_files(name, hub)]
+    weights = {key: (file, file.get_slice(key)) for file in files for key in file.keys()}  # noqa: SIM118  # no mapping
+    found = {key: weight.get_shape() for key, (_, weight) in weights.items()}
+    config = _make_config(name, facts, found)
+    head = head or _saved_head(facts)
+    _check_architecture(name, facts, head)
+    expected = _expected_shapes(head, config)
+    for key in sorted(expected.keys() | found.keys() if is_strict else expected):
+        if found.get(key) != expected.get(key):
+            raise ValueError(
+                f"The weights in {name!r} are not those of its configuration: {key} must have the shape "
+                f"{expected.get(key, 'none')}, got {found.get(key, 'none')}. Save both together."
+            )
+    for key in expected.keys() & found.keys():
+        file, weight = weights[key]
+        if not weight.get_dtype().startswith(("F", "BF")):
+            raise ValueError(
+                f"The weights in {name!r} must be floating-point numbers, got {weight.get_dtype()} in {key}. "
+                "Save them as those."
+            )
+        if not is_finite(file.get_tensor(key)):
+            raise ValueError(
+                f"The weights in {name!r} must be finite numbers, got NaN or infinity in {key}. Train the model again."
+            )
+    return config
+
+
+def read_tokenizer(name: str | Path, *, trust_remote_code: bool = False, **hub: Any) -> PreTrainedTokenizerBase:
+    """Return a saved tokenizer.
+
+    Args:
+        name: Folder, or `owner/name` on the Hub.
+        trust_remote_code: Whether to run the code that lies beside it.
+        hub: As in `check_model`.
+
+    Raises:
+        FileNotFoundError: If there is no such folder.
+        ValueError: If there is none in it, it is damaged, or it needs code of its own.
+    """
+    name = folder_or_id(name)
+    try:
+        # not `None`, with which transformers would ask on standard input whether the code may run
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            name, trust_remote_code=trust_remote_code, **hub
+        )
+    except Exception as error:  # `tokenizers` has no other class for what it cannot read
+        raise ValueError(f"The tokenizer of {name!r} cannot be loaded: {one_line(error)}") from error
+    return tokenizer
+
+
+def check_token_ids(tokenizer: PreTrainedTokenizerBase, vocab_size: int) -> None:
+    """Check that a model has a word vector for every token; more tokens may hide behind gaps between the ids.
+
+    Args:
+        tokenizer: The tokenizer.
+        vocab_size: Number of word vectors.
+
+    Raises:
+        ValueError: If an id is too large.
+    """
+    token, largest = max(tokenizer.get_vocab().items(), key=lambda item: item[1], default=("", 0))
+    if largest >= vocab_size:
+        raise ValueError(
+            f"The tokenizer has the id {largest} (token {token!r:.40}) but there are {vocab_size} word vectors. "
+            "Load the tokenizer that was saved with the model."
+        )
+
+
+def _read_facts(name: str, hub: dict[str, Any]) -> dict[str, Any]:
+    """Return what `config.json` says of a model of this family."""
+    path = _file_of(name, CONFIG, hub)
+    if path is None:
+        raise ValueError(f"{name!r} has no {CONFIG}. Pass a folder that a model was saved in.")
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{str(path)!r} is not JSON: {one_line(error)}") from error
+    if not isinstance(facts, dict):
+        raise ValueError(f"{str(path)!r} must hold the settings of a model, got {facts!r:.40}.")
+    if facts.get("model_type") != RNNConfig.model_type:
+        raise ValueError(f"{name!r} is a {facts.get('model_type')!r} model, not one of this family.")
+    for setting in FOREIGN_SETTINGS:
+        if facts.get(setting) is not None:
+            raise ValueError(
+                f"`{setting}` in {str(path)!r} must not be set for a model of this family, got "
+                f"{facts[setting]!r:.60}. Remove it."
+            )
+    return facts
+
+
+def _make_config(name: str, facts: dict[str, Any], found: dict[str, Shape]) -> RNNConfig:
+    """Return the configuration, for which no more is made than the weights have numbers."""
+    num_weights = sum(torch.Size(shape).numel() for shape in found.values())
+    limits = {**dict.fromkeys(SIZES, num_weights), "num_hidden_layers": len(found)}
+    for size, limit in limits.items():
+        value = facts.get(size)
+        if isinstance(value, int) and value > limit:
+            raise ValueError(
+                f"The configuration of {name!r} has `{size}` {value}, but its weights are {num_weights:,} numbers in "
+                f"{len(found)} matrices and vectors. Save both together."
+            )
+    try:
+        return RNNConfig.from_dict(facts)
+    except StrictDataclassError as error:
+        said = one_line(error.__cause__ or error)
+        raise ValueError(f"The configuration of {name!r} is not valid: {said}") from error
+    except (AttributeError, ImportError, LookupError, TypeError, ValueError) as error:
+        # what transformers runs into where a setting has a type it does not expect
+        raise ValueError(f"The configuration of {name!r} is not valid: {one_line(error)}") from error
+
+
+def _saved_head(facts: dict[str, Any]) -> type[RNNPreTrainedModel]:
+    heads = {head.__name__: head for head in HEADS}
+    architectures = facts.get("architectures")
+    architecture = architectures[0] if isinstance(architectures, list) and architectures else None
+    if not isinstance(architecture, str) or architecture not in heads:
+        raise ValueError(f"`architectures` in {CONFIG} must be one of {', '.join(heads)}, got {architecture!r}.")
+    return heads[architecture]
+
+
+def _check_architecture(name: str, facts: dict[str, Any], head: type[RNNPreTrainedModel]) -> None:
+    """Refuse the weights of another head; a subclass that is not of this package may have been saved, too."""
+    try:
+        saved = _saved_head(facts)
+    except ValueError:
+        return
+    if saved is not head:
+        raise ValueError(f"{name!r} is a `{saved.__name__}`, not a `{head.__name__}`.")
+
+
+def _expected_shapes(head: type[RNNPreTrainedModel], config: RNNConfig) -> dict[str, Shape]:
+    """Return the shapes of the weights that a configuration asks for; what is tied is saved once."""
+    with torch.device("meta"):
+        model = head(config)
+    tied: dict[str, Any] = model.all_tied_weights_keys
+    return {key: list(weight.shape) for key, weight in model.state_dict().items() if key not in tied}
+
+
+def _file_of(name: str, file: str, hub: dict[str, Any]) -> Path | None:
+    """Return where a file lies, after a download if need be, or `None` if there is none."""
+    try:
+        path = cached_file(name, file, _raise_exceptions_for_missing_entries=False, **hub)
+    except OSError as error:
+        raise ValueError(f"{name!r} cannot be loaded: {one_line(error)}") from error
+    return None if path is None or not Path(path).is_file() else Path(path)
+
+
+def _weight_files(name: str, hub: dict[str, Any]) -> list[Path]:
+    path = _file_of(name, WEIGHTS, hub)
+    if path is not None:
+        return [path]
+    index = _file_of(name, WEIGHTS_INDEX, hub)
+    if index is not None:
+        return [_part(name, part, hub) for part in _parts(index)]
+    settings = {key: value for key, value in hub.items() if key != "local_files_only"}
+    for pickle in PICKLES:
+        if (Path(name) / pickle).is_file() if Path(name).is_dir() else has_file(name, pickle, **settings):
+            raise ValueError(
+                f"{name!r} has its weights as a pickle ({pickle}), which can run any code when it is read, and no "
+                f"{WEIGHTS}. If you trust whoever made it, convert it: `AutoModel....from_pretrained({name!r}, "
+                "use_safetensors=False).save_pretrained(FOLDER)`."
+            )
+    raise ValueError(f"{name!r} has no {WEIGHTS}. Pass a folder that a model was saved in.")
+
+
+def _parts(index: Path) -> list[str]:
+    """Return the names of the files that weights are split into."""
+    try:
+        parts = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(f"{str(index)!r} is not a list of files of weights: {one_line(error)}") from error
+    for part in parts:
+        # a file elsewhere, or one that is not checked here
+        if not isinstance(part, str) or part != Path(part).name or not part.endswith(".safetensors"):
+            raise ValueError(f"{str(index)!r} must name safetensors files beside it, got {part!r:.80}.")
+    return parts
+
+
+def _part(name: str, part: str, hub: dict[str, Any]) -> Path:
+    path = _file_of(name, part, hub)
+    if path is None:
+        raise ValueError(f"{name!r} has no {part}, which its {WEIGHTS_INDEX} names. Fetch it again.")
+    return path
+
+
+def _open_weights(path: Path) -> Any:
+    """Return a file of weights of which the header was read and compared with the size."""
+    try:
+        return safe_open(path, framework="pt")
+    except SafetensorError as error:
+        raise ValueError(f"{str(path)!r} is not a whole file of weights: {one_line(error)}") from error
+
+
+def is_finite(tensor: torch.Tensor) -> bool:
+    """Return whether no entry is infinite or not a number."""
+    # a sum takes a tenth of the time, and is finite but for what is looked at in full
+    tensor = tensor.to(torch.float32)
+    return bool(tensor.sum().isfinite()) or bool(tensor.isfinite().all())

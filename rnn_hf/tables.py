@@ -1,0 +1,230 @@
+"""The answers of a classifier to folders of Parquet files, in one process or on the workers of Ray Data."""
+
+import logging
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from datasets import Dataset
+
+from .data.sources import joined_texts, text_columns_of
+from .files import atomic_folder
+from .text_classifier import CHUNK_SIZE, TextClassifier
+
+# A file of the workers holds so many rows at most; they pass through memory together
+MAX_ROWS_PER_FILE = 2**16
+
+# So that none waits long for the last one
+FILES_PER_WORKER = 4
+
+
+@dataclass
+class TableClassifier:
+    """Answers tables of texts: a callable for `pyarrow` tables, and a class for `Dataset.map_batches` of Ray Data.
+
+    A table comes back with all its columns and, after them, the answers: `predicted_label` and
+    `predicted_probability`; where a text may have several labels, `predicted_labels`; for a regression
+    `predicted_value`, or `predicted_values` by name where there are several targets.
+
+    Args:
+        classifier: The classifier. One that was loaded from a folder or the Hub travels to other processes as the name
+            of the place, and is loaded there.
+        text_column_names: Columns that make up the text, joined by one blank; a missing value is an empty text.
+        batch_size: Texts that go through the model together.
+        all_probabilities: Whether to add `predicted_probabilities`, every label's probability by its name.
+        threshold: Probability from which a label is given, where a text may have several.
+
+    Example:
+        >>> from rnn_hf import RNNConfig, RNNForSequenceClassification
+        >>> from rnn_hf.data.tokenizer_training import train_tokenizer
+        >>> model = RNNForSequenceClassification(RNNConfig(vocab_size=5, num_labels=3))
+        >>> answer = TableClassifier(TextClassifier(model, train_tokenizer(["a dog", "a cat"])), ["text"])
+        >>> answer(pa.table({"id": [7, 8], "text": ["a dog", None]})).column_names
+        ['id', 'text', 'predicted_label', 'predicted_probability']
+    """
+
+    classifier: TextClassifier
+    text_column_names: Sequence[str]
+    batch_size: int = 256
+    all_probabilities: bool = False
+    threshold: float = 0.5
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        """Return a table with the answers to its texts, in its order."""
+        texts = joined_texts(table, self.text_column_names).to_pylist()
+        probabilities = self.classifier.predict_proba(texts, self.batch_size, show_progress=False)
+        for name, answers in self.columns(probabilities).items():
+            table = table.append_column(name, answers)
+        return table
+
+    def check_columns(self, schema: pa.Schema) -> None:
+        """Check that a table has room for the answers.
+
+        Raises:
+            ValueError: If it has a column of the name of one of theirs.
+        """
+        for name in self.columns(np.zeros((0, self.classifier.model.num_labels), dtype=np.float32)):
+            if name in schema.names:
+                raise ValueError(f'Column "{name}" must be free for the answers, but is in the input. Rename it.')
+
+    def columns(self, probabilities: np.ndarray) -> dict[str, pa.Array]:
+        """Return the columns that are added for what `predict_proba` gives.
+
+        Args:
+            probabilities: Shape `(num_texts, num_labels)`.
+        """
+        names, problem_type = self.classifier.labels, self.classifier.problem_type
+        by_name = pa.StructArray.from_arrays([pa.array(column) for column in probabilities.T.copy()], names)
+        if problem_type == "regression":
+            is_single = probabilities.shape[1] == 1
+            return {"predicted_value": by_name.field(0)} if is_single else {"predicted_values": by_name}
+        answers = self.classifier.answers(probabilities, self.threshold)
+        columns: dict[str, pa.Array]
+        if problem_type == "multi_label_classification":
+            columns = {"predicted_labels": pa.array(answers, pa.list_(pa.string()))}
+        else:
+            columns = {
+                "predicted_label": pa.array(answers, pa.string()),
+                "predicted_probability": pa.array(probabilities.max(axis=1), pa.float32()),
+            }
+        return columns | ({"predicted_probabilities": by_name} if self.all_probabilities else {})
+
+
+def parquet_files(folder: Path) -> tuple[list[Path], pa.Schema, int]:
+    """Return the Parquet files of a folder in the order of their names, their columns, and their number of rows.
+
+    Raises:
+        FileNotFoundError: If there is no such folder.
+        ValueError: If it has no Parquet file or no row, or its files differ in their columns.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"The folder of `--input_dir` does not exist: {str(folder)!r}. Check the path.")
+    files = sorted(file for file in folder.glob("*.parquet") if not file.name.startswith((".", "_")))
+    if not files:
+        raise ValueError(f"`--input_dir` must hold files that end in .parquet, got none in {str(folder)!r}.")
+    num_rows, schema = 0, None
+    for file in files:
+        try:
+            metadata = pq.read_metadata(file)
+        except pa.ArrowInvalid as error:
+            raise ValueError(f"{str(file)!r} is not a Parquet file: {error}") from error
+        columns = metadata.schema.to_arrow_schema()
+        schema = schema or columns
+        if not columns.equals(schema):
+            raise ValueError(f"{str(file)!r} must have the columns of {str(files[0])!r}. Give it a folder of its own.")
+        num_rows += metadata.num_rows
+    if num_rows == 0:
+        raise ValueError(f"`--input_dir` must hold rows, got none in {str(folder)!r}.")
+    return files, schema, num_rows
+
+
+def text_columns_in(schema: pa.Schema, wanted: Sequence[str] | None) -> list[str]:
+    """Return the columns that make up the text, as `text_columns_of` finds them in a dataset."""
+    return text_columns_of(Dataset(schema.empty_table()), wanted)
+
+
+def predict_folder(answer: TableClassifier, files: Sequence[Path], folder: Path) -> None:
+    """Write the answers to Parquet files into files of the same names, their rows in the same order.
+
+    Args:
+        answer: What answers a table.
+        files: What is read, a few thousand rows at a time.
+        folder: What is written. It is there as a whole, or not at all.
+    """
+    with atomic_folder(folder.resolve()) as beside:
+        for file in files:
+            with pq.ParquetFile(file) as rows:
+                schema = answer(rows.schema_arrow.empty_table()).schema
+                with pq.ParquetWriter(beside / file.name, schema) as writer:
+                    for batch in rows.iter_batches(CHUNK_SIZE):
+                        writer.write_table(answer(pa.Table.from_batches([batch])))
+
+
+@contextmanager
+def ray_started(num_workers: int) -> Iterator[None]:
+    """Start Ray on this machine, or join the cluster that the environment variable `RAY_ADDRESS` names, and leave it.
+
+    What is started here has no dashboard and reports nothing to anyone.
+
+    Args:
+        num_workers: Workers that there must be room for.
+
+    Raises:
+        ValueError: If Ray is not installed, or the cluster has no CPU to spare for reading and writing.
+        ConnectionError: If there is no cluster at `RAY_ADDRESS`.
+    """
+    if find_spec("ray") is None:
+        raise ValueError('`--num_workers` needs Ray. Install it with `pip install -e ".[ray]"`.')
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    import ray  # an extra
+
+    address = os.environ.get("RAY_ADDRESS")
+    here: dict[str, Any] = {"address": "local", "num_cpus": num_workers + 1, "include_dashboard": False}
+    ray.init(**({"address": address} if address else here), log_to_driver=False, logging_level=logging.WARNING)
+    try:
+        num_cpus = int(ray.cluster_resources().get("CPU", 0))
+        if num_workers >= num_cpus:
+            # the workers would hold all of them and wait for ever for rows to be read
+            raise ValueError(f"`--num_workers` must be below the {num_cpus} CPUs of the cluster, got {num_workers}.")
+        yield
+    finally:
+        ray.shutdown()
+
+
+def predict_folder_with_ray(
+    answer: TableClassifier, files: Sequence[Path], folder: Path, num_rows: int, num_workers: int
+) -> None:
+    """Write the answers to Parquet files as `predict_folder` does, but by workers of Ray Data, which was started.
+
+    The files are numbered: whoever reads them in the order of their names has the rows in the order of the input. A
+    worker that dies is replaced, and what it had not finished is done again. The model, the input and the output lie
+    where every machine of the cluster finds them under the same path.
+
+    Args:
+        answer: What answers a table; each worker has its own.
+        files: What is read.
+        folder: What is written. It is there as a whole, or not at all.
+        num_rows: Rows of all files.
+        num_workers: Processes that answer, each on one CPU.
+
+    Raises:
+        RuntimeError: If a row was lost or came twice.
+    """
+    import ray  # an extra
+
+    class NumberedFiles(ray.data.Datasink):  # type: ignore[misc]  # an extra has no types where it is not installed
+        """One file for each task; `write_parquet` would let the threads of Arrow mix up the rows of a file."""
+
+        def __init__(self, folder: Path) -> None:
+            self.folder = folder
+
+        def write(self, blocks: Iterable[pa.Table], ctx: Any) -> None:
+            """Write some blocks, over what a worker that died has left of them."""
+            pq.write_table(pa.concat_tables(blocks), self.folder / f"part-{ctx.task_idx:05}.parquet")
+
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    ray.data.DataContext.get_current().execution_options.preserve_order = True
+    rows_per_file = -(-num_rows // (FILES_PER_WORKER * num_workers))
+    with atomic_folder(folder.resolve()) as beside:
+        (
+            ray.data.read_parquet([str(file.resolve()) for file in files], partitioning=None)
+            .repartition(target_num_rows_per_block=min(max(rows_per_file, answer.batch_size), MAX_ROWS_PER_FILE))
+            .map_batches(
+                TableClassifier,
+                fn_constructor_kwargs={each.name: getattr(answer, each.name) for each in fields(answer)},
+                batch_size=None,
+                batch_format="pyarrow",
+                compute=ray.data.ActorPoolStrategy(size=num_workers),
+            )
+            .write_datasink(NumberedFiles(beside))
+        )
+        num_written = sum(pq.read_metadata(file).num_rows for file in beside.iterdir())
+        if num_written != num_rows:
+            raise RuntimeError(f"{num_rows:,} rows were read, but {num_written:,} answers were written.")

@@ -1,0 +1,345 @@
+"""Measure speed, loading time and memory beside other classifiers, in turns, and check what is promised of them.
+
+python scripts/benchmark.py train --dataset_name fancyzhx/ag_news [--output_file train.json]
+python scripts/benchmark.py predict --model_name_or_path runs/ag-news --dataset_name fancyzhx/ag_news
+python scripts/benchmark.py load --model_name_or_path runs/ag-news
+python scripts/benchmark.py memory --dataset_name fancyzhx/ag_news
+python scripts/benchmark.py device [--bf16] --dataset_name fancyzhx/ag_news
+
+Peers are the extra `benchmark`; one that is not installed is said to be so. Everything but `device`, which asks how
+busy training keeps a GPU, runs on the CPU.
+"""
+
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from accelerate.utils import tqdm
+from torch import profiler
+from torch.nn.utils.rnn import pad_sequence
+
+from rnn_hf.commands.parser import ScriptParser, check_folder_of, exit_statuses, user_errors
+from rnn_hf.data.sources import load_text_dataset
+from rnn_hf.text_classifier import TextClassifier, one_thread_each
+from rnn_hf.training.arguments import check_domains, flag
+from scripts.benchmark import peers
+from scripts.benchmark.device import DeviceArguments, DeviceBenchmark
+from scripts.benchmark.processes import LoadArguments, LoadBenchmark, MemoryArguments, MemoryBenchmark
+from scripts.benchmark.report import (
+    NOT_INSTALLED,
+    Benchmark,
+    Promise,
+    Report,
+    Spread,
+    check_profile,
+    machine,
+    num_cpus,
+    profile_table,
+    sample_of,
+    seconds_of,
+    take_turns,
+    versions,
+    write_report,
+)
+from scripts.benchmark.training import TrainArguments, TrainBenchmark
+from scripts.research.baselines import TITLES, FastText, TfidfLinear
+
+OURS = "rnn_hf, TextClassifier"
+OURS_INT8 = "rnn_hf, int8"
+PIPELINE = "rnn_hf, transformers pipeline"
+TOKENIZER_ALONE, RECURRENT_ALONE = "rnn_hf, tokenizer alone", "rnn_hf, recurrent layers alone"
+FASTTEXT, TFIDF = TITLES["fasttext"], TITLES["tfidf"]
+# these are compared for their speed only: their weights are random
+MODEL2VEC, MINILM = "model2vec (vectors only)", "MiniLM-L6 shape"
+
+NUM_MINILM_TEXTS = 64
+NUM_SINGLE_TEXTS = 200
+CHUNK_SIZE = 8192  # texts that go through the tokenizer together
+BATCH_SIZE = 256  # texts that go through the recurrent layers together
+
+
+@dataclass
+class PredictArguments:
+    """Strings in, labels out: texts a second, milliseconds for one text, and accuracy."""
+
+    model_name_or_path: str = field(metadata={"help": "Model folder or `owner/name` on the Hub."})
+    dataset_name: str | None = flag(
+        None, "Dataset on the Hub, folder in its layout, or `demo` (generated). Default: fancyzhx/ag_news."
+    )
+    split: str = flag("test", "Split whose texts are classified: train, validation or test.")
+    max_samples: int = flag(7600, "Most texts that are classified for the time; accuracy is that of all.", at_least=1)
+    rounds: int = flag(5, "How often each classifier has its turn.", at_least=1)
+    profile: bool = flag(False, "Whether to show where the time goes instead of comparing.")
+    output_file: str | None = flag(None, "JSON file for the results.")
+
+    def __post_init__(self) -> None:
+        check_domains(self)
+        check_profile(self.profile, self.output_file)
+
+
+@dataclass
+class Contestant:
+    """A classifier in the table.
+
+    Args:
+        classify: Texts in, labels or vectors out.
+        takes_a_string: Whether it may be given one text that is not in a list.
+        num_texts: How many texts it is given, if not all.
+        has_accuracy: Whether its labels mean something.
+    """
+
+    classify: Callable[[Any], Any]
+    takes_a_string: bool = False
+    num_texts: int | None = None
+    has_accuracy: bool = False
+
+
+def encode_all(classifier: TextClassifier, texts: list[str]) -> None:
+    """Tokenize texts as the classifier's tokenizer alone can: in chunks, with all threads, into ids only."""
+    backend = classifier.tokenizer.backend_tokenizer
+    for start in range(0, len(texts), CHUNK_SIZE):
+        backend.encode_batch_fast(texts[start : start + CHUNK_SIZE])
+
+
+def recurrent_layers_rate(classifier: TextClassifier, texts: list[str]) -> float:
+    """Return how many texts a second the recurrent layers alone read, side by side on one thread each.
+
+    The word vectors are looked up beforehand, in batches of like length; nothing is pooled afterwards.
+
+    Args:
+        classifier: The classifier.
+        texts: The texts.
+    """
+    rows = classifier.tokenizer(texts, truncation=True, max_length=classifier.max_length)["input_ids"]
+    tokens = [torch.tensor(row or [0]) for row in sorted(rows, key=len)]
+    encoder = classifier.model.model
+    with torch.inference_mode():
+        batches = [
+            encoder.embed_tokens(pad_sequence(tokens[start : start + BATCH_SIZE], batch_first=True))
+            for start in range(0, len(tokens), BATCH_SIZE)
+        ]
+
+    @torch.inference_mode()
+    def read(states: torch.Tensor) -> None:
+        for layer in encoder.layers:
+            states, _ = layer(states)
+
+    with one_thread_each(torch.get_num_threads()) as pool:
+        started = time.perf_counter()
+        list(pool.map(read, batches))
+        return len(texts) / (time.perf_counter() - started)
+
+
+class PredictBenchmark(Benchmark):
+    """Compares the classifier with others on the same texts.
+
+    Args:
+        args: The flags.
+    """
+
+    def __init__(self, args: PredictArguments) -> None:
+        # a pipeline would forbid all tokenizers of the process to use several threads, unless this is set
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+        self.args = args
+        self.classifier = TextClassifier.from_pretrained(args.model_name_or_path)
+        self.int8 = TextClassifier.from_pretrained(args.model_name_or_path, dtype="int8")
+        splits = [args.split] if args.profile else ["train", args.split]
+        self.dataset = load_text_dataset(
+            args.dataset_name, label_names=self.classifier.labels, splits=splits, validation_size=0
+        )
+        self.texts = sample_of(self.dataset[args.split]["text"], args.max_samples)
+
+    def run(self) -> Report:
+        """Let all classifiers take turns."""
+        contestants = self.contestants()
+        running = {name: contestant for name, contestant in contestants.items() if contestant is not None}
+        measures = {name: self.rate(contestant) for name, contestant in running.items()} | self.parts()
+        rates = take_turns(measures, self.args.rounds, "Predicting")
+        milliseconds = self.single_texts(running)
+        accuracies = self.accuracies(running)
+        rows: list[dict[str, Any]] = []
+        for name in [*contestants, *self.parts()]:
+            if name not in rates:
+                rows.append({"name": name, "texts_per_second": NOT_INSTALLED})
+                continue
+            num_texts = running[name].num_texts if name in running else None
+            rows.append(
+                {
+                    "name": name,
+                    "num_texts": min(num_texts or len(self.texts), len(self.texts)),
+                    "texts_per_second": rates[name],
+                    "ours_is_times_as_fast": rates[OURS].over(rates[name]),
+                    "milliseconds_for_one_text": milliseconds.get(name),
+                    "accuracy": accuracies.get(name),
+                }
+            )
+        num_singles = min(NUM_SINGLE_TEXTS, len(self.texts))
+        return Report(
+            header=f"Prediction: {len(self.texts):,} texts, {self.args.rounds} round(s) in turns, median "
+            f"(lowest-highest); one text: {num_singles} different ones; accuracy: all texts of the split",
+            columns={
+                "name": "classifier",
+                "num_texts": "texts",
+                "texts_per_second": "texts/s",
+                "ours_is_times_as_fast": "ours is x times as fast",
+                "milliseconds_for_one_text": "ms for one text",
+                "accuracy": f"{self.args.split} accuracy",
+            },
+            rows=rows,
+            promises=self.promises(rates, milliseconds),
+        )
+
+    def contestants(self) -> dict[str, Contestant | None]:
+        """Return all classifiers, trained where they need it; `None` for one whose package is not installed."""
+        texts, labels = self.labelled("train")
+        made: dict[str, Contestant | None] = {
+            OURS: Contestant(self.classifier.predict, takes_a_string=True, has_accuracy=True),
+            OURS_INT8: Contestant(self.int8.predict, takes_a_string=True, has_accuracy=True),
+            PIPELINE: Contestant(peers.pipeline_peer(self.args.model_name_or_path), takes_a_string=True),
+        }
+        pieces = peers.train_wordpiece(texts)
+        makers: dict[str, tuple[str, Callable[[], Contestant]]] = {
+            FASTTEXT: (
+                "fasttext",
+                lambda: Contestant(FastText(texts, labels, num_threads=num_cpus()), has_accuracy=True),
+            ),
+            MODEL2VEC: ("model2vec", lambda: Contestant(peers.model2vec_peer(pieces))),
+            TFIDF: ("sklearn", lambda: Contestant(TfidfLinear(texts, labels), has_accuracy=True)),
+            MINILM: (
+                "transformers",
+                lambda: Contestant(peers.minilm_peer(pieces, len(self.classifier.labels)), num_texts=NUM_MINILM_TEXTS),
+            ),
+        }
+        for name, (package, make) in tqdm(makers.items(), desc="Training the peers", unit="peer"):
+            made[name] = make() if peers.is_installed(package) else None
+        return made
+
+    def labelled(self, split: str) -> tuple[list[str], list[str]]:
+        """Return the texts of a split and the names of their labels."""
+        rows = self.dataset[split]
+        names = rows.features["label"].names
+        return list(rows["text"]), [names[label] for label in rows["label"]]
+
+    def rate(self, contestant: Contestant) -> Callable[[], float]:
+        """Return a function that measures a classifier's texts a second; it has classified a few by then."""
+        texts = self.texts[: contestant.num_texts]
+        contestant.classify(texts[:NUM_MINILM_TEXTS])
+        return lambda: len(texts) / seconds_of(lambda: contestant.classify(texts))
+
+    def parts(self) -> dict[str, Callable[[], float]]:
+        """Return functions that measure the two things a prediction cannot do without."""
+        return {
+            TOKENIZER_ALONE: lambda: len(self.texts) / seconds_of(lambda: encode_all(self.classifier, self.texts)),
+            RECURRENT_ALONE: lambda: recurrent_layers_rate(self.classifier, self.texts),
+        }
+
+    def single_texts(self, contestants: dict[str, Contestant]) -> dict[str, Spread]:
+        """Return how long each classifier takes for one text, in milliseconds; a round is a text."""
+        milliseconds: dict[str, list[float]] = {name: [] for name in contestants}
+        for text in tqdm(sample_of(self.texts, NUM_SINGLE_TEXTS), desc="One text at a time", unit="text"):
+            for name, contestant in contestants.items():
+                given = text if contestant.takes_a_string else [text]
+                started = time.perf_counter()
+                contestant.classify(given)
+                milliseconds[name].append(1000 * (time.perf_counter() - started))
+        return {name: Spread(values) for name, values in milliseconds.items()}
+
+    def accuracies(self, contestants: dict[str, Contestant]) -> dict[str, float]:
+        """Return the accuracy on the whole split of each classifier that has been trained."""
+        texts, labels = self.labelled(self.args.split)
+        accuracies = {}
+        for name, contestant in contestants.items():
+            if contestant.has_accuracy:
+                found = contestant.classify(texts)
+                num_right = sum(one == other for one, other in zip(found, labels, strict=True))
+                accuracies[name] = num_right / len(labels)
+        return accuracies
+
+    def promises(self, rates: dict[str, Spread], milliseconds: dict[str, Spread]) -> list[Promise]:
+        """Return what is promised of prediction, measured."""
+        ours, tokenizer, recurrent = rates[OURS], rates[TOKENIZER_ALONE], rates[RECURRENT_ALONE]
+        bounds = [1 / (1 / one + 1 / two) for one, two in zip(tokenizer.rounds, recurrent.rounds, strict=True)]
+        over_model2vec = ours.over(rates[MODEL2VEC]).median if MODEL2VEC in rates else None
+        return [
+            Promise(
+                "at least 70 % of the rate of tokenizer and recurrent layers alone, one after the other, in percent",
+                100 * ours.over(Spread(bounds)).median,
+                at_least=70,
+            ),
+            Promise("at least as fast as model2vec, as a ratio", over_model2vec, at_least=1),
+            Promise("at least 10,000 texts a second (aim: 20,000)", ours.median, at_least=10_000),
+            Promise("at most 0.5 ms for one text", milliseconds[OURS].median, at_most=0.5),
+        ]
+
+    def profile(self) -> str:
+        """Return where the time of a prediction goes."""
+        texts, classifier = self.texts, self.classifier
+        classifier.predict(texts[:NUM_MINILM_TEXTS])
+        turns = {"all": lambda: len(texts) / seconds_of(lambda: classifier.predict(texts)), **self.parts()}
+        rates = take_turns(turns, self.args.rounds, "Predicting")
+        sections = {name: len(texts) / rate.median for name, rate in rates.items()}
+        total = sections.pop("all")
+        sections["the rest"] = total - sum(sections.values())
+        with profiler.profile(activities=[profiler.ProfilerActivity.CPU]) as recorded:
+            classifier.predict(texts)
+        return profile_table(f"Prediction of {len(texts):,} texts", total, sections, recorded)
+
+
+COMMANDS: dict[str, tuple[type, Callable[[Any], Benchmark]]] = {
+    "train": (TrainArguments, TrainBenchmark),
+    "predict": (PredictArguments, PredictBenchmark),
+    "load": (LoadArguments, LoadBenchmark),
+    "memory": (MemoryArguments, MemoryBenchmark),
+    "device": (DeviceArguments, DeviceBenchmark),
+}
+
+
+@exit_statuses("benchmark.py")
+def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
+    """Run one benchmark and print its table; return what its JSON file holds, or nothing after a profile."""
+    started = time.perf_counter()
+    with user_errors("benchmark.py"):
+        words = list(sys.argv[1:] if argv is None else argv)
+        if words in (["-h"], ["--help"]):
+            print(__doc__)
+            sys.exit()
+        if not words or words[0] not in COMMANDS:
+            got = repr(words[0]) if words else "nothing"
+            raise ValueError(f"The first word must be one of {', '.join(COMMANDS)}, got {got}.")
+        command, *words = words
+        arguments_type, benchmark_type = COMMANDS[command]
+        parser = ScriptParser([arguments_type], prog=f"benchmark.py {command}", description=arguments_type.__doc__)
+        (args,), _ = parser.parse(words)
+        check_folder_of("output_file", args.output_file)
+        # before a progress bar takes the accelerator there may be
+        PartialState(cpu=command != "device" or args.use_cpu)
+        benchmark = benchmark_type(args)
+
+    if getattr(args, "profile", False):
+        print(f"{benchmark.profile()}\n\n{time.perf_counter() - started:.1f} s in all, nothing written")
+        return {}
+    report = benchmark.run()
+    result = {
+        "benchmark": command,
+        "arguments": asdict(args),
+        "machine": machine(),
+        "versions": versions(),
+        **report.as_dict(),
+        "runtime": time.perf_counter() - started,
+    }
+    on = "{cpu}, {num_threads} of {num_cpus} processors".format(**result["machine"])
+    print(f"{report}\n\n{on}; {result['runtime']:.1f} s in all")
+    if args.output_file is not None:
+        write_report(Path(args.output_file), result)
+        print(f"Written: {args.output_file}")
+    return result
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,126 @@
+"""How busy training keeps a device: the sub-command `device` of the benchmark."""
+
+import tempfile
+import time
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from accelerate.utils import tqdm
+
+from rnn_hf import RNNConfig, RNNModel
+from rnn_hf.data.batching import EncodedRows, LengthGroupedBatchSampler
+from rnn_hf.data.encoding import encode_dataset
+from rnn_hf.data.memory import iterate_texts
+from rnn_hf.data.sources import load_text_dataset
+from rnn_hf.data.tokenizer_training import train_tokenizer
+from rnn_hf.training.arguments import check_domains, flag
+from scripts.benchmark.report import Benchmark, Promise, Report, take_turns
+from scripts.benchmark.training import RECIPES, train_quietly
+
+MAX_LENGTH = 512
+
+
+@dataclass
+class DeviceArguments:
+    """Training texts a second beside those of torch's recurrent layer alone, on the GPU where there is one."""
+
+    dataset_name: str | None = flag(
+        None, "Dataset on the Hub, folder in its layout, or `demo` (generated). Default: fancyzhx/ag_news."
+    )
+    recipe: str = flag("ag-news", "Recipe in `model_cards/` whose model and batches are measured.")
+    num_steps: int = flag(300, "Steps of a round.", at_least=1)
+    rounds: int = flag(3, "How often each has its turn.", at_least=1)
+    bf16: bool = flag(False, "Whether both compute in bfloat16.")
+    use_cpu: bool = flag(False, "Whether to stay on the CPU.")
+    output_file: str | None = flag(None, "JSON file for the results.")
+
+    def __post_init__(self) -> None:
+        check_domains(self)
+        if not (RECIPES / self.recipe / "recipe.yaml").is_file():
+            raise ValueError(f"`--recipe` must be a folder of {RECIPES.name}, got {self.recipe!r}.")
+
+
+class DeviceBenchmark(Benchmark):
+    """Compares the training script with the recurrent layers of its model, forward and backward, on ready tensors.
+
+    Args:
+        args: The flags.
+    """
+
+    def __init__(self, args: DeviceArguments) -> None:
+        self.args = args
+        self.device = torch.device("cuda" if torch.cuda.is_available() and not args.use_cpu else "cpu")
+        self.recipe = yaml.safe_load((RECIPES / args.recipe / "recipe.yaml").read_text())
+        dataset = load_text_dataset(args.dataset_name, splits=["train"], validation_size=0)
+        tokenizer = train_tokenizer(iterate_texts(dataset["train"]), vocab_size=self.recipe["vocab_size"])
+        lengths = EncodedRows(encode_dataset(dataset, tokenizer, MAX_LENGTH)["train"]).lengths
+        batches = LengthGroupedBatchSampler(lengths, self.recipe["per_device_train_batch_size"])
+        self.shapes = [(len(batch), max(1, int(lengths[batch].max()))) for batch in islice(batches, args.num_steps)]
+
+    def run(self) -> Report:
+        """Let both take turns."""
+        names = {"scripts/train.py": self.script, "the recurrent layers alone": self.layers}
+        rates = take_turns({name: partial(measure) for name, measure in names.items()}, self.args.rounds, "Measuring")
+        script, layers = rates.values()
+        return Report(
+            header=f"Training on {self.device.type}: {self.args.num_steps} steps of `{self.args.recipe}`"
+            f"{' in bfloat16' if self.args.bf16 else ''}, {self.args.rounds} round(s) in turns, median "
+            "(lowest-highest)",
+            columns={"name": "what", "texts_per_second": "texts/s"},
+            rows=[{"name": name, "texts_per_second": rate} for name, rate in rates.items()],
+            promises=[
+                Promise(
+                    "on a GPU, at least 70 % of the rate of the layers alone, in percent",
+                    100 * script.over(layers).median if self.device.type == "cuda" else None,
+                    at_least=70,
+                )
+            ],
+            facts={"device": self.device.type, "percent_of_the_layers": 100 * script.over(layers).median},
+        )
+
+    def script(self) -> float:
+        """Return the training script's texts a second."""
+        with tempfile.TemporaryDirectory() as folder:
+            argv = [str(RECIPES / self.args.recipe / "recipe.yaml"), "--max_steps", str(self.args.num_steps)]
+            argv += ["--output_dir", str(Path(folder) / "run"), "--validation_size", "0", "--eval_strategy", "no"]
+            argv += ["--temperature_scaling", "false"]
+            argv += ["--bf16"] if self.args.bf16 else []
+            argv += ["--use_cpu"] if self.device.type == "cpu" else []
+            argv += [] if self.args.dataset_name is None else ["--dataset_name", self.args.dataset_name]
+            results: dict[str, Any] = train_quietly(argv)
+        return float(results["train_samples_per_second"])
+
+    def layers(self) -> float:
+        """Return the texts a second of the layers alone: batches of the same shapes, without any padding."""
+        settings = {name: value for name, value in self.recipe.items() if name in RNNConfig.__annotations__}
+        layers = RNNModel(RNNConfig(**settings | {"vocab_size": 2})).layers.to(self.device).train()
+        size = self.recipe["embedding_size"]
+        inputs = [
+            torch.randn(*shape, size, device=self.device, requires_grad=True) for shape in sorted(set(self.shapes))
+        ]
+        ready = {tuple(tensor.shape[:2]): tensor for tensor in inputs}
+
+        def step(states: torch.Tensor) -> None:
+            with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.args.bf16):
+                for layer in layers:
+                    states, _ = layer(states)
+            states.float().sum().backward()
+
+        for tensor in tqdm(inputs, desc="Choosing kernels", unit="shape"):
+            step(tensor)
+        self.wait()
+        started = time.perf_counter()
+        for shape in self.shapes:
+            step(ready[shape])
+        self.wait()
+        return sum(batch_size for batch_size, _ in self.shapes) / (time.perf_counter() - started)
+
+    def wait(self) -> None:
+        """Wait until the device has done what it was told."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()

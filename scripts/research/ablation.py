@@ -1,0 +1,153 @@
+"""Measure what each technique adds to a recipe, and what it costs.
+
+    python scripts/ablation.py RECIPE.yaml --techniques TECHNIQUES.yaml --output_file ablation.json [--seeds 42 1 2]
+        [any flag of train.py]
+
+The file of techniques names each with its source and the flags that turn it on, `with`, or, where the recipe has it
+already, off, `without`. The recipe is trained as it is, then with each of these changes alone, by every seed. Results
+that the file holds are not computed again, unless the recipe or the flags have changed.
+"""
+
+import resource
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import yaml
+from accelerate.utils import tqdm
+
+from rnn_hf.commands.parser import ScriptParser, check_folder_of, exit_statuses, read_mapping, user_errors
+from rnn_hf.reporting.seeds import seed_statistics
+from rnn_hf.training.arguments import DataArguments, ModelArguments, TrainArguments
+from scripts.research.point_file import Point, PointFile
+from scripts.research.run_recipe import SeedArguments, given_recipe, refuse_single_seed, train_seed
+
+RECIPE = "recipe"
+# What a point keeps of the results of a run
+KEPT = ("test_accuracy", "test_macro_f1", "validation_accuracy", "test_loss", "num_parameters", "train_runtime")
+
+
+@dataclass
+class AblationArguments(SeedArguments):
+    """Which techniques are measured."""
+
+    techniques: str | None = field(default=None, metadata={"help": "YAML file of the techniques."})
+    output_file: str | None = field(default=None, metadata={"help": "JSON file for the results."})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.techniques is None or self.output_file is None:
+            raise ValueError("Pass `--techniques`, the file that names them, and `--output_file`, for the results.")
+
+
+def read_techniques(path: Path, flags: set[str]) -> dict[str, dict[str, Any]]:
+    """Return the techniques of a file by their names.
+
+    Args:
+        path: A YAML mapping: of each name, `source` and either `with` or `without`, a mapping of flags.
+        flags: The flags that there are.
+
+    Raises:
+        ValueError: If the file says something else.
+    """
+    techniques = read_mapping(path, "file of techniques", "techniques")
+    if not techniques:
+        raise ValueError(f"{str(path)!r} must have techniques, got none.")
+    for name, technique in techniques.items():
+        if not isinstance(technique, dict) or technique.keys() not in ({"source", "with"}, {"source", "without"}):
+            raise ValueError(f"{str(path)!r}: {name!r} must have `source` and either `with` or `without`.")
+        change = changed_flags(technique)
+        if not isinstance(change, dict) or not change or not change.keys() <= flags:
+            raise ValueError(f"{str(path)!r}: {name!r} must name flags of train.py and their values, got {change}.")
+    return techniques
+
+
+def changed_flags(technique: Mapping[str, Any]) -> Any:
+    """Return the flags that turn a technique on or off."""
+    return technique["with"] if "with" in technique else technique["without"]
+
+
+def order(point: Point) -> tuple[bool, str, int]:
+    """Return what the points are sorted by: the bare recipe first, then the techniques and their seeds."""
+    return point["technique"] != RECIPE, point["technique"], point["seed"]
+
+
+def ablation_table(settings: Mapping[str, Mapping[str, Any]], points: Sequence[Point]) -> str:
+    """Return what each technique adds as a table, the most useful one first.
+
+    Differences are taken seed by seed, and compared over the seeds that a technique and the bare recipe share.
+
+    Args:
+        settings: The settings of the file of results.
+        points: Its points.
+    """
+    of_recipe = {point["seed"]: point for point in points if point["technique"] == RECIPE}
+    rows = []
+    for name, technique in settings.items():
+        of_technique = [point for point in points if point["technique"] == name and point["seed"] in of_recipe]
+        if name == RECIPE or not of_technique or technique["recipe"] != settings[RECIPE]["recipe"]:
+            continue
+        gains = [point["test_accuracy"] - of_recipe[point["seed"]]["test_accuracy"] for point in of_technique]
+        cost = mean(point["cpu_seconds"] for point in of_technique)
+        cost /= mean(of_recipe[point["seed"]]["cpu_seconds"] for point in of_technique)
+        place = "no"
+        if "without" in technique:  # the recipe is what has it
+            gains, cost, place = [-gain for gain in gains], 1 / cost, "yes"
+        figures = seed_statistics(gains)
+        spread = "" if figures.standard_deviation is None else f" ± {100 * figures.standard_deviation:.2f}"
+        text = f"| {name} | {technique['source']} | {place} | {100 * figures.mean:+.2f}{spread} | {cost:.2f} |"
+        rows.append((figures.mean, text))
+    head = ["| technique | source | in the recipe | adds, points of test accuracy | times the CPU time |"]
+    return "\n".join([*head, "|---|---|---|---|---|", *(text for _, text in sorted(rows, reverse=True))])
+
+
+def measure(recipe: Mapping[str, Any], change: Mapping[str, Any], seed: int) -> dict[str, Any]:
+    """Train the recipe with some flags changed; return what a point keeps of the results.
+
+    Args:
+        recipe: The arguments that were given.
+        change: Flags and values that replace the recipe's.
+        seed: The seed.
+    """
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    with tempfile.TemporaryDirectory() as folder:
+        recipe_file = Path(folder) / "recipe.yaml"
+        recipe_file.write_text(yaml.safe_dump({**recipe, **change}, allow_unicode=True))
+        results = train_seed(recipe_file, seed, Path(folder) / "run")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return {"cpu_seconds": seconds, **{name: results[name] for name in KEPT if name in results}}
+
+
+@exit_statuses("ablation.py")
+def main(argv: Sequence[str] | None = None) -> list[Point]:
+    """Measure the points that are missing; return all."""
+    with user_errors("ablation.py"):
+        words = sys.argv[1:] if argv is None else list(argv)
+        refuse_single_seed(words)
+        parser = ScriptParser((AblationArguments, ModelArguments, DataArguments, TrainArguments), description=__doc__)
+        # runs go to folders of their own
+        (args, *groups), given = parser.parse([*words, "--output_dir", "unused"])
+        check_folder_of("output_file", args.output_file)
+        techniques = read_techniques(Path(args.techniques), set(parser.flags()))
+        if RECIPE in techniques:
+            raise ValueError(f"{args.techniques!r}: {RECIPE!r} stands for the bare recipe. Choose another name.")
+        recipe = given_recipe(groups, given)
+        settings = {name: {**technique, "recipe": recipe} for name, technique in techniques.items()}
+        settings = {RECIPE: {"recipe": recipe}, **settings}
+        file = PointFile(Path(args.output_file), "technique", settings, order)
+        missing = [(name, seed) for seed in args.seeds for name in settings if not file.has(technique=name, seed=seed)]
+
+    for name, seed in tqdm(missing, desc="Measuring techniques", unit="run"):
+        change = {} if name == RECIPE else changed_flags(techniques[name])
+        file.add({"technique": name, "seed": seed, **measure(recipe, change, seed)})
+    print(f"{ablation_table(file.settings, file.points)}\nWritten: {args.output_file}")
+    return file.points
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,274 @@
+"""Train the linear classifiers that the recurrent ones are compared with, on the rows that a recipe trains on.
+
+    python scripts/baselines.py RECIPE.yaml [--seeds 42 1 2] [--output_file baselines.json] [any flag of train.py]
+
+fastText (10 numbers a word, word pairs) and TF-IDF of words and word pairs with a linear support vector machine. What
+is left open, fastText's learning rate and epochs and the machine's penalty, is the best of a few on the validation
+split; the test split is read once. fastText is in the extra `benchmark`.
+"""
+
+import re
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from accelerate.utils import tqdm
+from datasets import Dataset, DatasetDict
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.metrics import accuracy_score, f1_score
+from sklearn.svm import LinearSVC
+
+from rnn_hf.commands.parser import ScriptParser, check_folder_of, exit_statuses, user_errors
+from rnn_hf.data.labels import problem_type_of
+from rnn_hf.files import write_json
+from rnn_hf.reporting.seeds import percent
+from rnn_hf.training.arguments import DataArguments, ModelArguments, TrainArguments
+from rnn_hf.training.preparation import load_data
+from scripts.research.run_recipe import SeedArguments, refuse_single_seed
+
+# Names of the baselines, and how a reader sees them
+TITLES = {"fasttext": "fastText", "tfidf": "TF-IDF + linear"}
+LEARNING_RATES = [0.1, 0.25, 0.5, 1.0]
+PENALTIES = [0.1, 0.3, 1.0, 3.0]
+# Arguments of a recipe's data that do not decide on its rows
+ABOUT_TOKENS = {"tokenizer_name_or_path", "min_frequency", "max_length", "word_vectors"}
+
+Classify = Callable[[list[str]], list[str]]
+Candidates = Iterator[tuple[dict[str, Any], Classify]]
+
+
+@dataclass
+class BaselineArguments(SeedArguments):
+    """Which baselines are trained, and how."""
+
+    models: list[str] = field(
+        default_factory=lambda: list(TITLES), metadata={"help": f"Which to train, of {', '.join(TITLES)}."}
+    )
+    fasttext_epochs: list[int] = field(
+        default_factory=lambda: [5],
+        metadata={"help": "How often fastText reads the training rows; the best of several on the validation split."},
+    )
+    output_file: str | None = field(default=None, metadata={"help": "JSON file for the results."})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_models(self.models, self.known_models)
+        if min(self.fasttext_epochs, default=0) < 1:
+            raise ValueError(f"`--fasttext_epochs` must be at least 1, got {self.fasttext_epochs}.")
+
+    @property
+    def known_models(self) -> list[str]:
+        """The names that `models` may hold."""
+        return list(TITLES)
+
+
+def check_models(models: Sequence[str], known: Sequence[str]) -> None:
+    """Check the names of the classifiers to be trained, and that their packages are there."""
+    unknown = set(models) - set(known)
+    if unknown or not models:
+        raise ValueError(f"`--models` must be of {', '.join(known)}, got {', '.join(sorted(unknown)) or 'none'}.")
+    if "fasttext" in models and find_spec("fasttext") is None:
+        raise ValueError(
+            'fastText is not installed. Install it with `pip install -e ".[benchmark]"`, or name other `--models`.'
+        )
+
+
+class FastText:
+    """fastText's classifier with word pairs (Joulin et al., 2017).
+
+    Args:
+        texts: Training texts.
+        labels: Their labels.
+        learning_rate: The learning rate, which falls to 0.
+        num_epochs: How often the texts are read.
+        num_threads: Number of threads; the same weights come out twice only of a single one.
+    """
+
+    def __init__(
+        self,
+        texts: Sequence[str],
+        labels: Sequence[str],
+        learning_rate: float = 0.1,
+        num_epochs: int = 5,
+        num_threads: int = 1,
+    ) -> None:
+        import fasttext  # an extra
+
+        self.labels = sorted(set(labels))
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "train.txt"
+            with file.open("w", encoding="utf-8") as lines:
+                for text, label in zip(texts, labels, strict=True):
+                    lines.write(f"__label__{self.labels.index(label)} {self.separate(text)}\n")
+            started = time.perf_counter()
+            self.model = fasttext.train_supervised(
+                str(file), dim=10, wordNgrams=2, lr=learning_rate, epoch=num_epochs, thread=num_threads, verbose=0
+            )
+            self.train_runtime = time.perf_counter() - started
+
+    @staticmethod
+    def separate(text: str) -> str:
+        """Return the text in lower case on one line, with blanks around its marks, as fastText's own examples do."""
+        return " ".join(re.sub(r"([.,'/()!?])", r" \1 ", text.lower()).split())
+
+    def __call__(self, texts: list[str]) -> list[str]:
+        """Return the label of each text."""
+        found, _ = self.model.predict([self.separate(text) for text in texts])
+        return [self.labels[int(names[0].removeprefix("__label__"))] for names in found]
+
+
+class TfidfFeatures:
+    """TF-IDF of words and word pairs.
+
+    Args:
+        texts: Training texts.
+    """
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        self.vectorizer = TfidfVectorizer(sublinear_tf=True, ngram_range=(1, 2))
+        self.matrix = self.vectorizer.fit_transform(texts)
+
+
+class TfidfLinear:
+    """TF-IDF of words and word pairs, and a linear support vector machine.
+
+    Args:
+        texts: Training texts.
+        labels: Their labels.
+        penalty: Weight of the errors beside the size of the weights (`C`).
+        features: Those of the training texts, where they have been made.
+    """
+
+    def __init__(
+        self,
+        texts: Sequence[str],
+        labels: Sequence[str],
+        penalty: float = 1.0,
+        features: TfidfFeatures | None = None,
+    ) -> None:
+        features = features or TfidfFeatures(texts)
+        self.vectorizer = features.vectorizer
+        self.machine = LinearSVC(C=penalty, random_state=0).fit(features.matrix, labels)
+
+    def __call__(self, texts: list[str]) -> list[str]:
+        """Return the label of each text."""
+        return list(map(str, self.machine.predict(self.vectorizer.transform(texts))))
+
+
+def candidates(model: str, texts: Sequence[str], labels: Sequence[str], fasttext_epochs: Sequence[int]) -> Candidates:
+    """Yield the settings of a baseline that are tried, each with a classifier that was trained with them.
+
+    Args:
+        model: Name of the baseline.
+        texts: Training texts.
+        labels: Their labels.
+        fasttext_epochs: How often fastText reads them.
+    """
+    if model == "fasttext":
+        for num_epochs in fasttext_epochs:
+            for learning_rate in LEARNING_RATES:
+                settings = {"learning_rate": learning_rate, "num_epochs": num_epochs}
+                yield settings, FastText(texts, labels, learning_rate, num_epochs)
+    else:
+        features = TfidfFeatures(texts)
+        for penalty in PENALTIES:
+            yield {"penalty": penalty}, TfidfLinear(texts, labels, penalty, features)
+
+
+def labelled(rows: Dataset) -> tuple[list[str], list[str]]:
+    """Return the texts of a split and the names of their labels."""
+    names = rows.features["label"].names
+    return list(rows["text"]), [names[label] for label in rows["label"]]
+
+
+def settings_of(data_args: DataArguments, args: BaselineArguments) -> dict[str, Any]:
+    """Return all that decides on the results of a baseline beside the seed: the rows, and what is tried on them."""
+    rows = {name: value for name, value in asdict(data_args).items() if value is not None}
+    tried = {"fasttext_epochs": args.fasttext_epochs, "learning_rates": LEARNING_RATES, "penalties": PENALTIES}
+    return {name: value for name, value in rows.items() if name not in ABOUT_TOKENS} | tried
+
+
+def load_rows(data_args: DataArguments, args: TrainArguments, seed: int) -> DatasetDict:
+    """Return the splits that `train.py` trains on with the same arguments, checked to be enough for a baseline.
+
+    Args:
+        data_args: Where the rows come from.
+        args: The recipe's other arguments.
+        seed: Seed of the validation split and of the sample.
+    """
+    dataset = load_data(data_args, replace(args, seed=seed), None)
+    if problem_type_of(dataset["train"]) != "single_label_classification":
+        raise ValueError("The baselines give one class a text, but the labels ask for something else.")
+    for split, remedy in (("validation", "--validation_size 0.05"), ("test", "--test_file FILE")):
+        if split not in dataset:
+            raise ValueError(f"The baselines need a {split} split. Pass `{remedy}`.")
+    return dataset
+
+
+def measure(model: str, dataset: DatasetDict, fasttext_epochs: Sequence[int]) -> dict[str, Any]:
+    """Train a baseline with the settings that are the best on the validation split, the first of equals.
+
+    Args:
+        model: Name of the baseline.
+        dataset: The splits `train`, `validation` and `test`.
+        fasttext_epochs: How often fastText reads the training rows; the best is chosen, too.
+
+    Returns:
+        What JSON can hold: settings, accuracies, macro F1 on the test split, numbers of rows.
+    """
+    validation_texts, validation_labels = labelled(dataset["validation"])
+    best: tuple[float, dict[str, Any], Classify] | None = None
+    for settings, classify in candidates(model, *labelled(dataset["train"]), fasttext_epochs):
+        accuracy = float(accuracy_score(validation_labels, classify(validation_texts)))
+        if best is None or accuracy > best[0]:
+            best = accuracy, settings, classify
+    assert best is not None
+    validation_accuracy, settings, classify = best
+    test_texts, test_labels = labelled(dataset["test"])
+    found = classify(test_texts)
+    return {
+        "settings": settings,
+        "test_accuracy": float(accuracy_score(test_labels, found)),
+        "test_macro_f1": float(f1_score(test_labels, found, average="macro")),
+        "validation_accuracy": validation_accuracy,
+        **{f"num_{split}_examples": len(dataset[split]) for split in ("train", "validation", "test")},
+    }
+
+
+@exit_statuses("baselines.py")
+def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
+    """Train the baselines with all seeds; return what the JSON file holds."""
+    with user_errors("baselines.py"):
+        words = sys.argv[1:] if argv is None else list(argv)
+        refuse_single_seed(words)
+        parser = ScriptParser((BaselineArguments, ModelArguments, DataArguments, TrainArguments), description=__doc__)
+        # nothing is written into a folder, but a recipe's flags are read
+        (args, _, data_args, train_args), _ = parser.parse([*words, "--output_dir", "unused"])
+        check_folder_of("output_file", args.output_file)
+        rows = {seed: load_rows(data_args, train_args, seed) for seed in args.seeds}
+
+    runs = []
+    with tqdm(total=len(args.seeds) * len(args.models), desc="Training the baselines", unit="model") as progress:
+        for seed, dataset in rows.items():
+            for model in args.models:
+                runs.append({"model": model, "seed": seed, **measure(model, dataset, args.fasttext_epochs)})
+                progress.update()
+    print(f"test accuracy, %, on {runs[0]['num_test_examples']:,} rows, mean ± standard deviation over the seeds")
+    for model in args.models:
+        of_model = [run for run in runs if run["model"] == model]
+        settings = [", ".join(f"{name} {value:g}" for name, value in run["settings"].items()) for run in of_model]
+        print(f"{TITLES[model]:<16} {percent([run['test_accuracy'] for run in of_model])}  ({'; '.join(settings)})")
+    result = {"settings": settings_of(data_args, args), "runs": runs}
+    if args.output_file is not None:
+        write_json(Path(args.output_file), result)
+        print(f"Written: {args.output_file}")
+    return result
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,217 @@
+"""Count the rows of a split that have an exact or a near copy among the training rows, and compare their labels.
+
+    python scripts/count_near_duplicates.py [--dataset_name NAME] [--splits test validation] [--output_file x.json]
+
+Texts are compared in lower case and without punctuation. A near copy is a text whose set of word triples is like that
+of the other: what both have, over what either has (Jaccard similarity), is at least 0.8 or 0.5. All pairs that share
+a triple are compared, none is guessed. A score on copies says how well the training rows were remembered.
+"""
+
+import json
+import re
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from accelerate.utils import tqdm
+from datasets import Dataset
+from scipy.sparse import csr_matrix
+
+from rnn_hf.commands.parser import ScriptParser, check_folder_of, exit_statuses, user_errors
+from rnn_hf.data.memory import iterate_texts
+from rnn_hf.data.sources import load_text_dataset
+from rnn_hf.files import write_json
+from rnn_hf.training.arguments import RowArguments, check_domains, flag
+
+SHINGLE_SIZE = 3
+CHUNK_SIZE = 4096  # training rows that are compared together
+EXACT = "exact"
+
+
+@dataclass
+class CopyArguments(RowArguments):
+    """Which rows are compared."""
+
+    seed: int = flag(42, "Seed of the validation split.", at_least=0)
+    splits: list[str] = field(
+        default_factory=lambda: ["test"],
+        metadata={"help": "Splits whose rows are looked for in the training rows: test, validation."},
+    )
+    similarities: list[float] = field(
+        default_factory=lambda: [0.8, 0.5], metadata={"help": "Jaccard similarities from which a row is a near copy."}
+    )
+    output_file: str | None = flag(None, "JSON file for the results.")
+
+    def __post_init__(self) -> None:
+        check_domains(self)
+        if not self.splits or set(self.splits) - {"test", "validation"}:
+            raise ValueError(f"`--splits` must be of test, validation, got {', '.join(self.splits) or 'none'}.")
+        if not self.similarities or not all(0 < similarity <= 1 for similarity in self.similarities):
+            raise ValueError(f"`--similarities` must be above 0 and at most 1, got {self.similarities}.")
+
+
+def words_of(text: str) -> list[str]:
+    """Return the words of a text in lower case, without punctuation.
+
+    Example:
+        >>> words_of("The STRASSE, they say: 'gone'!")
+        ['the', 'strasse', 'they', 'say', 'gone']
+    """
+    return re.findall(r"\w+", text.casefold())
+
+
+def shingles(words: Sequence[str], size: int = SHINGLE_SIZE) -> set[str]:
+    """Return all runs of so many words, or the whole text where it is shorter.
+
+    Example:
+        >>> sorted(shingles(["a", "b", "c", "d"])), shingles(["a"])
+        (['a b c', 'b c d'], {'a'})
+    """
+    return {" ".join(words[start : start + size]) for start in range(max(len(words) - size + 1, 1))}
+
+
+class Copies:
+    """Finds the rows of a split among others; memory grows with the split, not with the others.
+
+    Args:
+        texts: Texts of the split.
+        labels: Their labels, of any type that JSON has.
+        similarities: Jaccard similarities from which a row is a near copy.
+    """
+
+    def __init__(self, texts: Iterable[str], labels: Sequence[Any], similarities: Sequence[float]) -> None:
+        self.similarities = list(similarities)
+        self.labels: dict[str, int] = {}
+        self.label_ids = self.ids_of(labels)
+        self.columns: dict[str, int] = {}
+        self.rows_of_text: dict[str, list[int]] = {}
+        rows = []
+        for row, text in enumerate(texts):
+            words = words_of(text)
+            self.rows_of_text.setdefault(" ".join(words), []).append(row)
+            rows.append([self.columns.setdefault(shingle, len(self.columns)) for shingle in shingles(words)])
+        self.sizes = np.array([len(columns) for columns in rows])
+        self.matrix = self.as_matrix(rows)
+        names = [EXACT, *map(str, self.similarities)]
+        # whether a row has a copy with its own label, and whether it has one with another
+        self.has_same = {name: np.zeros(len(rows), dtype=bool) for name in names}
+        self.has_other = {name: np.zeros(len(rows), dtype=bool) for name in names}
+
+    def ids_of(self, labels: Sequence[Any]) -> np.ndarray:
+        """Return a number for each label, the same for equal ones."""
+        keys = [json.dumps(label) for label in labels]
+        return np.array([self.labels.setdefault(key, len(self.labels)) for key in keys])
+
+    def as_matrix(self, rows: Sequence[Sequence[int]]) -> csr_matrix:
+        """Return which row has which of the split's shingles, as a sparse matrix of 0 and 1."""
+        ends = np.cumsum([0, *map(len, rows)])
+        columns = np.fromiter((column for row in rows for column in row), dtype=np.int32, count=ends[-1])
+        ones = np.ones(len(columns), dtype=np.int32)
+        return csr_matrix((ones, columns, ends), shape=(len(rows), len(self.columns)))
+
+    def look_among(self, texts: Sequence[str], labels: Sequence[Any]) -> None:
+        """Note which rows of the split have copies among some others.
+
+        Args:
+            texts: The other texts.
+            labels: Their labels.
+        """
+        label_ids, rows, sizes = self.ids_of(labels), [], []
+        for text, label in zip(texts, label_ids, strict=True):
+            words = words_of(text)
+            for row in self.rows_of_text.get(" ".join(words), ()):
+                self.note(EXACT, np.array([row]), np.array([label]))
+            of_text = shingles(words)
+            sizes.append(len(of_text))
+            rows.append([self.columns[shingle] for shingle in of_text if shingle in self.columns])
+        shared = (self.matrix @ self.as_matrix(rows).T).tocoo()
+        either = self.sizes[shared.row] + np.array(sizes)[shared.col] - shared.data
+        jaccard = shared.data / either
+        for similarity in self.similarities:
+            is_copy = jaccard >= similarity
+            self.note(str(similarity), shared.row[is_copy], label_ids[shared.col[is_copy]])
+
+    def note(self, name: str, rows: np.ndarray, labels: np.ndarray) -> None:
+        """Note that rows have copies with these labels."""
+        is_same = self.label_ids[rows] == labels
+        self.has_same[name][rows[is_same]] = True
+        self.has_other[name][rows[~is_same]] = True
+
+    def counts(self) -> dict[str, Any]:
+        """Return how many rows have copies, and how many have one whose label is another, as JSON holds it."""
+        num_rows = len(self.sizes)
+        counted: dict[str, Any] = {"num_rows": num_rows}
+        for name, has_same in self.has_same.items():
+            has_other = self.has_other[name]
+            num_copies = int((has_same | has_other).sum())
+            counted[name if name == EXACT else f"similarity_{name}"] = {
+                "num_rows": num_copies,
+                "share": num_copies / max(num_rows, 1),
+                "num_rows_with_another_label": int(has_other.sum()),
+            }
+        return counted
+
+
+def count_copies(rows: Dataset, train: Dataset, similarities: Sequence[float], desc: str) -> dict[str, Any]:
+    """Return how many rows have copies among the training rows.
+
+    Args:
+        rows: Rows with the columns `text` and `label`.
+        train: The training rows, likewise.
+        similarities: Jaccard similarities from which a row is a near copy.
+        desc: What the progress bar is called.
+    """
+    copies = Copies(iterate_texts(rows), list(rows["label"]), similarities)
+    texts, labels = iterate_texts(train), iter(train["label"])
+    with tqdm(total=len(train), desc=desc, unit="row") as progress:
+        while chunk := list(islice(texts, CHUNK_SIZE)):
+            copies.look_among(chunk, list(islice(labels, len(chunk))))
+            progress.update(len(chunk))
+    return copies.counts()
+
+
+def as_table(splits: dict[str, dict[str, Any]]) -> str:
+    """Return the counts as text, a line for each split and kind of copy."""
+    lines = []
+    for split, counts in splits.items():
+        lines.append(f"{split}: {counts['num_rows']:,} rows, of which have a copy in the training rows")
+        for name, figures in counts.items():
+            if name != "num_rows":
+                lines.append(
+                    f"  {name.replace('_', ' '):<16} {figures['num_rows']:>7,} ({100 * figures['share']:.2f} %), "
+                    f"{figures['num_rows_with_another_label']:,} of them one with another label"
+                )
+    return "\n".join(lines)
+
+
+@exit_statuses("count_near_duplicates.py")
+def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
+    """Count the copies; return what the JSON file holds."""
+    with user_errors("count_near_duplicates.py"):
+        parser = ScriptParser([CopyArguments], description=__doc__)
+        (args,), _ = parser.parse(sys.argv[1:] if argv is None else argv)
+        check_folder_of("output_file", args.output_file)
+        settings = asdict(args)
+        own = {name: settings.pop(name) for name in ("splits", "similarities", "output_file")}
+        dataset = load_text_dataset(**settings, splits=["train", *own["splits"]])
+
+    train = dataset["train"]
+    splits = {
+        split: count_copies(dataset[split], train, args.similarities, f"Looking for {split} rows")
+        for split in args.splits
+    }
+    print(as_table(splits))
+    given = {name: value for name, value in settings.items() if value is not None}
+    result = {"settings": given, "num_train_examples": len(train), "shingle_size": SHINGLE_SIZE, "splits": splits}
+    if args.output_file is not None:
+        write_json(Path(args.output_file), result)
+        print(f"Written: {args.output_file}")
+    return result
+
+
+if __name__ == "__main__":
+    main()

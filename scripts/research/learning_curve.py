@@ -1,0 +1,170 @@
+"""Measure how the accuracy of a recipe and of linear baselines grows with the number of training rows.
+
+    python scripts/learning_curve.py RECIPE.yaml --output_file curve.json [--num_rows 1000 2000 ...] [--seeds 42 1 2]
+        [--models recipe fasttext tfidf] [any flag of train.py]
+
+All learn from the same rows, choose on the same validation split and are tested on the same test split. Results that
+the file holds are not computed again, unless the settings they were computed with have changed; so the recipe and the
+baselines can be measured on different days. The figure goes beside the file, as `curve.png`.
+"""
+
+import math
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import yaml
+from accelerate.utils import tqdm
+
+from rnn_hf.commands.parser import ScriptParser, check_folder_of, exit_statuses, user_errors
+from rnn_hf.reporting.seeds import percent
+from rnn_hf.training.arguments import DataArguments, ModelArguments, TrainArguments
+from scripts.research import baselines
+from scripts.research.point_file import Point, PointFile
+from scripts.research.run_recipe import given_recipe, refuse_single_seed, train_seed
+
+RECIPE = "recipe"
+TITLES = {RECIPE: "rnn_hf", **baselines.TITLES}
+NUM_ROWS = (1_000, 2_000, 5_000, 10_000, 20_000, 40_000, 74_430)
+# What a point of the curve keeps of the results of a run
+KEPT = (
+    "test_accuracy", "test_macro_f1", "validation_accuracy", "num_train_examples", "num_validation_examples",
+    "num_test_examples", "step", "best_step", "train_runtime",
+)  # fmt: skip
+
+
+@dataclass
+class CurveArguments(baselines.BaselineArguments):
+    """Which points of the curve are measured."""
+
+    models: list[str] = field(
+        default_factory=lambda: list(TITLES), metadata={"help": f"Which to train, of {', '.join(TITLES)}."}
+    )
+    num_rows: list[int] = field(
+        default_factory=lambda: list(NUM_ROWS),
+        metadata={"help": "Numbers of training rows; where there are fewer once validation is cut off, all of them."},
+    )
+    min_steps: int = field(
+        default=0,
+        metadata={"help": "Optimizer steps that the recipe takes at least; on few rows its epochs are a handful."},
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if min(self.num_rows, default=0) < 1:
+            raise ValueError(f"`--num_rows` must be at least 1, got {self.num_rows}.")
+        if self.output_file is None:
+            raise ValueError("Pass `--output_file`: results that it holds already are not computed again.")
+
+    @property
+    def known_models(self) -> list[str]:
+        """The names that `models` may hold."""
+        return list(TITLES)
+
+
+def order(point: Point) -> tuple[int, int, int]:
+    """Return what the points are sorted by: the model, the number of rows, the seed."""
+    return list(TITLES).index(point["model"]), point["num_rows"], point["seed"]
+
+
+def accuracies(points: Sequence[Mapping[str, Any]]) -> dict[str, dict[int, list[float]]]:
+    """Return the test accuracies of each model by its title and by the number of rows it learned from.
+
+    Args:
+        points: The points of a curve.
+    """
+    of_models: dict[str, dict[int, list[float]]] = {}
+    for point in points:
+        of_model = of_models.setdefault(TITLES[point["model"]], {})
+        of_model.setdefault(point["num_train_examples"], []).append(point["test_accuracy"])
+    return of_models
+
+
+def curve_table(points: Sequence[Mapping[str, Any]]) -> str:
+    """Return the curve as a table: a row for each number of training rows, a column for each model.
+
+    Args:
+        points: The points of a curve.
+    """
+    of_models = accuracies(points)
+    lines = [f"| training rows | {' | '.join(of_models)} |", f"|---|{'---|' * len(of_models)}"]
+    for num_rows in sorted({num_rows for of_model in of_models.values() for num_rows in of_model}):
+        cells = [percent(of_model[num_rows]) if num_rows in of_model else "" for of_model in of_models.values()]
+        lines.append(f"| {num_rows:,} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def train_recipe(
+    recipe: Mapping[str, Any], train_args: TrainArguments, num_rows: int, seed: int, min_steps: int
+) -> dict[str, Any]:
+    """Train the recipe on so many rows; return what a point keeps of the results.
+
+    Args:
+        recipe: The arguments that were given.
+        train_args: All arguments of training.
+        num_rows: Training rows.
+        seed: The seed.
+        min_steps: Optimizer steps to take at least.
+    """
+    batch_size = train_args.per_device_train_batch_size * train_args.gradient_accumulation_steps
+    is_short = math.ceil(num_rows / batch_size) * train_args.num_train_epochs < min_steps
+    flags = ["--max_steps", str(min_steps)] if is_short else []
+    with tempfile.TemporaryDirectory() as folder:
+        recipe_file = Path(folder) / "recipe.yaml"
+        recipe_file.write_text(yaml.safe_dump(dict(recipe), allow_unicode=True))
+        results = train_seed(recipe_file, seed, Path(folder) / "run", "--max_train_samples", str(num_rows), *flags)
+    return {name: results[name] for name in KEPT if name in results}
+
+
+@exit_statuses("learning_curve.py")
+def main(argv: Sequence[str] | None = None) -> list[Point]:
+    """Measure the points that are missing; return all."""
+    with user_errors("learning_curve.py"):
+        words = sys.argv[1:] if argv is None else list(argv)
+        refuse_single_seed(words)
+        parser = ScriptParser((CurveArguments, ModelArguments, DataArguments, TrainArguments), description=__doc__)
+        # runs go to folders of their own
+        (args, *groups), given = parser.parse([*words, "--output_dir", "unused"])
+        data_args, train_args = groups[-2:]
+        if data_args.max_train_samples is not None:
+            raise ValueError("`--max_train_samples` is what differs between the points. Pass `--num_rows`.")
+        check_folder_of("output_file", args.output_file)
+        recipe = given_recipe(groups, given)
+        settings_of = {model: baselines.settings_of(data_args, args) for model in baselines.TITLES}
+        settings_of[RECIPE] = {"recipe": recipe, "min_steps": args.min_steps}
+        path = Path(args.output_file)
+        curve = PointFile(path, "model", {model: settings_of[model] for model in args.models}, order)
+        missing = [
+            (num_rows, seed, model)
+            for num_rows in sorted(args.num_rows)
+            for seed in args.seeds
+            for model in args.models
+            if not curve.has(model=model, num_rows=num_rows, seed=seed)
+        ]
+        baselines.load_rows(data_args, train_args, args.seeds[0])
+
+    for num_rows, seed, model in tqdm(missing, desc="Measuring the curve", unit="point"):
+        if model == RECIPE:
+            results = train_recipe(recipe, train_args, num_rows, seed, args.min_steps)
+        else:
+            dataset = baselines.load_rows(replace(data_args, max_train_samples=num_rows), train_args, seed)
+            results = baselines.measure(model, dataset, args.fasttext_epochs)
+        curve.add({"model": model, "num_rows": num_rows, "seed": seed, **results})
+    print(f"test accuracy, %, mean ± standard deviation over the seeds\n{curve_table(curve.points)}")
+    print(f"Written: {path}")
+    if find_spec("matplotlib") is None:
+        print('No figure was drawn: matplotlib is not installed (`pip install -e ".[plots]"`).')
+    else:
+        from rnn_hf.reporting.figures import plot_accuracy_by_rows, save_small  # matplotlib is an extra
+
+        save_small(plot_accuracy_by_rows(accuracies(curve.points)), path.with_suffix(".png"))
+        print(f"Written: {path.with_suffix('.png')}")
+    return curve.points
+
+
+if __name__ == "__main__":
+    main()

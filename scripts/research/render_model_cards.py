@@ -1,0 +1,57 @@
+"""Write the cards and draw the figures in `model_cards/` again, from the recipes and results that lie there.
+
+    python scripts/render_model_cards.py [NAME ...]
+
+After a run, copy its `all_results.json` into `model_cards/NAME/` (those of further seeds as `all_results_seed_*.json`)
+and render NAME. A NAME can also be the folder of a run, such as `runs/ag-news`.
+"""
+
+import sys
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from rnn_hf.commands.parser import ScriptParser, exit_statuses, user_errors
+from rnn_hf.reporting.model_card import write_model_card
+from rnn_hf.training.arguments import argument_types, as_recipe
+
+CARDS = Path(__file__).resolve().parents[2] / "model_cards"
+
+
+def resolved_recipe(path: Path) -> dict[str, Any]:
+    """Return a recipe with all arguments it leaves to their defaults."""
+    parser = ScriptParser(argument_types(path))
+    groups, _ = parser.parse([str(path), "--output_dir", path.parent.name])
+    return as_recipe(*groups)
+
+
+def described(folder: Path) -> dict[str, Any]:
+    """Return the name of a model, its recipe, and where the recipe lies, from the folder of its card."""
+    path = folder.resolve() / "recipe.yaml"
+    recipe = resolved_recipe(path)
+    return {
+        "name": recipe["hub_model_id"] or path.parent.name,
+        "recipe": recipe,
+        "recipe_path": path.relative_to(CARDS.parent).as_posix() if path.is_relative_to(CARDS) else path.name,
+    }
+
+
+@exit_statuses("render_model_cards.py")
+def main(argv: Sequence[str] | None = None) -> None:
+    """Render the cards that were named, or all."""
+    names = sys.argv[1:] if argv is None else list(argv)
+    if {"-h", "--help"} & set(names):
+        print(__doc__)
+        return
+    with user_errors("render_model_cards.py"):
+        if find_spec("matplotlib") is None:
+            raise ValueError('The figures need matplotlib. Install it with `pip install -e ".[plots]"`.')
+        cards = [CARDS / name if (CARDS / name).is_dir() else Path(name) for name in names]
+        for folder in cards or sorted(path.parent for path in CARDS.glob("*/recipe.yaml")):
+            write_model_card(folder, **described(folder))
+            print(f"Written: {folder / 'README.md'}")
+
+
+if __name__ == "__main__":
+    main()

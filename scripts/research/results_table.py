@@ -1,0 +1,193 @@
+"""Print the README's tables of results, from the files beside the recipes in `model_cards/`.
+
+python scripts/results_table.py
+"""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import yaml
+
+from rnn_hf.commands.parser import ScriptParser, user_errors
+from rnn_hf.reporting.seeds import percent
+from scripts.research import ablation, baselines, learning_curve
+
+CARDS = Path(__file__).parents[2] / "model_cards"
+RECIPES = {
+    "ag-news": "bidirectional LSTM 16, means and maxima of states, dropout (the default)",
+    "ag-news-large": "bidirectional LSTM 128, 128 numbers a word, means, maxima and last states",
+    "ag-news-lm": "LSTM 512 that begins as the language model `ag-news-language-model`",
+    "ag-news-lm-bidirectional": "bidirectional LSTM 512 that begins as a language model in each direction",
+    "ag-news-distilled": "the network of `ag-news`, taught by three of `ag-news-lm`",
+    "lesson-rnn": "lesson: plain RNN, mean of all outputs",
+    "lesson-lstm": "lesson: LSTM, state after the padding",
+    "lesson-lstm-packed": "lesson: LSTM, packed",
+    "gru": "GRU, packed",
+    "bilstm": "bidirectional LSTM, packed",
+    "lstm-2-layers": "two LSTM layers, packed",
+}
+# What classifiers begin with; it has no accuracy
+LANGUAGE_MODELS = {"ag-news-language-model", "ag-news-language-model-backward"}
+# The default recipe on another dataset: what its labels are
+SECOND_DATASET = {"trec-coarse": "TREC, 6 classes", "trec-fine": "TREC, 50 classes"}
+# Training rows of each dataset, those cut off for validation among them
+NUM_ROWS = {"fancyzhx/ag_news": 74_430, "CogComp/trec": 5_452}
+# Running accuracy that the lesson prints, trained on 120,000 rows
+PUBLISHED = {"lesson-rnn": 80.6, "lesson-lstm": 77.3, "lesson-lstm-packed": 81.4}
+
+
+def load_results(name: str) -> list[dict[str, Any]]:
+    """Return the results of every seed of a recipe."""
+    return [json.loads(path.read_text()) for path in sorted((CARDS / name).glob("all_results*.json"))]
+
+
+def results_table() -> str:
+    """Return one row for each recipe: accuracy, size and training time."""
+    lines = [
+        "| recipe | model | test accuracy, % | macro F1, % | parameters | training, s |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, model in RECIPES.items():
+        results = load_results(name)
+        accuracy, macro_f1 = (percent([run[key] for run in results]) for key in ("test_accuracy", "test_macro_f1"))
+        parameters = f"{results[0]['num_parameters'] / 1e6:.2f} M"
+        seconds = f"{median(run['train_runtime'] for run in results):.0f}"
+        lines.append(f"| `{name}` | {model} | {accuracy} | {macro_f1} | {parameters} | {seconds} |")
+    return "\n".join(lines)
+
+
+def lesson_table() -> str:
+    """Return the lesson's running training accuracies beside ours."""
+    lines = [
+        "| recipe | running accuracy, % (74,430 rows) | the lesson's (120,000 rows) | test accuracy, % |",
+        "|---|---|---|---|",
+    ]
+    for name, published in PUBLISHED.items():
+        results = load_results(name)
+        running, test = (percent([run[key] for run in results]) for key in ("train_accuracy", "test_accuracy"))
+        lines.append(f"| `{name}` | {running} | {published} | {test} |")
+    return "\n".join(lines)
+
+
+def second_dataset_table() -> str:
+    """Return the accuracy of the default recipe on another dataset beside that of the linear baselines."""
+    lines = [
+        f"| recipe | labels | rnn_hf | {' | '.join(baselines.TITLES.values())} |",
+        f"|---|---|---|{'---|' * len(baselines.TITLES)}",
+    ]
+    for name, labels in SECOND_DATASET.items():
+        runs = json.loads((CARDS / name / "baselines.json").read_text())["runs"]
+        of_models = [
+            load_results(name),
+            *([run for run in runs if run["model"] == model] for model in baselines.TITLES),
+        ]
+        cells = " | ".join(percent([run["test_accuracy"] for run in of_model]) for of_model in of_models)
+        lines.append(f"| `{name}` | {labels} | {cells} |")
+    return "\n".join(lines)
+
+
+def curve_table() -> str:
+    """Return the accuracy of the default recipe and of the baselines by the number of training rows."""
+    points = json.loads((CARDS / "ag-news" / "learning_curve.json").read_text())["points"]
+    return learning_curve.curve_table(points)
+
+
+def copies_table() -> str:
+    """Return how many rows of AG News have a copy among the training rows."""
+    splits = json.loads((CARDS / "ag-news" / "near_duplicates.json").read_text())["splits"]
+    kinds = [kind for kind in splits["test"] if kind != "num_rows"]
+    lines = [
+        "| rows with a copy | "
+        + " | ".join(f"{split}, %" for split in splits)
+        + " | another label, % of them (test) |",
+        f"|---|{'---|' * len(splits)}---|",
+    ]
+    for kind in kinds:
+        shares = " | ".join(f"{100 * counts[kind]['share']:.1f}" for counts in splits.values())
+        copies = splits["test"][kind]
+        other = 100 * copies["num_rows_with_another_label"] / copies["num_rows"] if copies["num_rows"] else None
+        title = kind.replace("_", " of at least ")
+        lines.append(f"| {title} | {shares} | {'' if other is None else f'{other:.1f}'} |")
+    return "\n".join(lines)
+
+
+def ablation_table() -> str:
+    """Return what each technique adds to the default recipe, and what it costs."""
+    file = json.loads((CARDS / "ag-news" / "ablation.json").read_text())
+    return ablation.ablation_table(file["settings"], file["points"])
+
+
+def load_benchmark(name: str) -> dict[str, Any]:
+    """Return what a sub-command of the benchmark wrote about the default recipe."""
+    report: dict[str, Any] = json.loads((CARDS / "ag-news" / f"benchmark_{name}.json").read_text())
+    return report
+
+
+def prediction_table() -> str:
+    """Return the speed and the accuracy of the default model beside those of other classifiers."""
+    lines = ["| classifier | texts a second | ms for one text | test accuracy, % |", "|---|---|---|---|"]
+    for row in load_benchmark("predict")["rows"]:
+        rate, single, accuracy = (
+            row.get(key) for key in ("texts_per_second", "milliseconds_for_one_text", "accuracy")
+        )
+        shown_rate = f"{rate['median']:,.0f}" if isinstance(rate, dict) else rate
+        shown_single = "" if single is None else f"{single['median']:.2f}"
+        lines.append(f"| {row['name']} | {shown_rate} | {shown_single} | {percent([accuracy]) if accuracy else ''} |")
+    return "\n".join(lines)
+
+
+def training_table() -> str:
+    """Return the seconds of an epoch of the lesson's loop and of ours with lazy Adam."""
+    report = load_benchmark("train")
+    seconds = {row["name"]: row for row in report["rows"]}
+    lines = ["| recipe | the lesson's loop, s | ours, s | times as fast |", "|---|---|---|---|"]
+    for name in PUBLISHED:
+        lesson, ours = seconds[f"{name}: the lesson"], seconds[f"{name}: rnn_hf"]
+        lines.append(
+            f"| `{name}` | {lesson['extrapolated_seconds']['median']:.0f} "
+            f"| {ours['extrapolated_seconds']['median']:.0f} | {ours['times_as_fast_as_the_lesson']['median']:.1f} |"
+        )
+    return "\n".join(lines)
+
+
+def check_recipes() -> None:
+    """Check that every recipe has a row, and that all of a dataset were trained on the same rows."""
+    recipes = {path.parent.name for path in CARDS.glob("*/recipe.yaml")}
+    known = RECIPES.keys() | SECOND_DATASET.keys() | LANGUAGE_MODELS
+    if recipes != known:
+        raise ValueError(f"The tables have the recipes {sorted(known)}, the folder has {sorted(recipes)}.")
+    for name in recipes:
+        recipe = yaml.safe_load((CARDS / name / "recipe.yaml").read_text())
+        expected = NUM_ROWS[recipe["dataset_name"]]
+        for run in load_results(name):
+            num_rows = run["num_train_examples"] + run["num_validation_examples"]
+            if num_rows != expected:
+                raise ValueError(f"`{name}` was trained and validated on {num_rows} rows, expected {expected}.")
+            if (run["num_validation_examples"] == 0) != (recipe.get("validation_size") == 0):
+                raise ValueError(f"`{name}` has {run['num_validation_examples']} rows for validation.")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Print all tables."""
+    with user_errors("results_table.py"):
+        ScriptParser([], description=__doc__).parse_args(sys.argv[1:] if argv is None else argv)
+        check_recipes()
+    print(
+        results_table(),
+        ablation_table(),
+        second_dataset_table(),
+        copies_table(),
+        curve_table(),
+        lesson_table(),
+        prediction_table(),
+        training_table(),
+        sep="\n\n",
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,233 @@
+"""Train a recipe with several seeds, one after the other, and tell mean, spread and interval of the results.
+
+    python scripts/run_recipe.py RECIPE.yaml --output_dir runs/ag-news [--seeds 42 1 2] [flags of its script]
+
+Each seed is a run of the recipe's training script (`train.py`, or `train_language_model.py` or `distill.py` where the
+recipe is one of theirs) in a folder of its own, `seed_42` and so on. `summary.json` holds the statistics;
+`recipe.yaml`, `all_results.json` (the first seed's) and `all_results_seed_*.json` beside it are what a folder of
+`model_cards/` holds. After a kill, the same command goes on with the seeds that are not finished.
+"""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from rnn_hf.commands.parser import ScriptParser, check_output_folder, exit_statuses, read_mapping, user_errors
+from rnn_hf.files import write_json
+from rnn_hf.reporting.seeds import INTERVAL_NOTE, percent, seed_statistics
+from rnn_hf.training.arguments import (
+    NOT_PART_OF_THE_RUN,
+    DataArguments,
+    ModelArguments,
+    TrainArguments,
+    argument_types,
+    as_recipe,
+    training_script,
+)
+from rnn_hf.training.checkpoints import CHECKPOINTS
+
+DEFAULT_SEEDS = (42, 1, 2)
+SCRIPTS = Path(__file__).resolve().parents[1]
+# What `train_seed` says itself, or what belongs to one seed alone
+NOT_OF_ALL_SEEDS = {"seeds", "seed", "output_dir", "overwrite_output_dir", "resume_from_checkpoint", "push_to_hub"}
+
+
+@dataclass
+class SeedArguments:
+    """Which seeds are trained."""
+
+    seeds: list[int] = field(
+        default_factory=lambda: list(DEFAULT_SEEDS), metadata={"help": "Seeds, trained in this order."}
+    )
+
+    def __post_init__(self) -> None:
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
+            raise ValueError(f"`--seeds` must be different numbers of at least 0, got {self.seeds}.")
+
+
+def refuse_single_seed(words: Sequence[str]) -> None:
+    """Refuse `--seed` on the command line; in a recipe that a run has written, it is the one of that run."""
+    if any(word.split("=")[0] == "--seed" for word in words):
+        raise ValueError("`--seed` is that of one run. Pass `--seeds`.")
+
+
+def given_recipe(groups: Sequence[Any], given: set[str]) -> dict[str, Any]:
+    """Return the arguments that all seeds share as a recipe, without those left to their defaults.
+
+    Args:
+        groups: All arguments of the training script.
+        given: Names of the flags that were given, by a recipe or on the command line.
+    """
+    return {name: value for name, value in as_recipe(*groups).items() if name in given - NOT_OF_ALL_SEEDS}
+
+
+def prepare_folder(folder: Path, recipe: Mapping[str, Any], overwrite: bool) -> Path:
+    """Return the recipe's place in the folder of all seeds, which is written, and holds no seeds of another recipe.
+
+    Args:
+        folder: The folder; it is made.
+        recipe: The arguments of all seeds that were given, without those of a single seed.
+        overwrite: Whether the results of another recipe are removed.
+
+    Raises:
+        ValueError: If the folder holds something else.
+    """
+    check_output_folder(folder)
+    file = folder / "recipe.yaml"
+    if overwrite:
+        for old in [file, *folder.glob("all_results*.json"), *folder.glob("summary.json")]:
+            old.unlink(missing_ok=True)
+        for old in folder.glob("seed_*"):
+            shutil.rmtree(old)
+    remedy = "Pass `--overwrite_output_dir` or another `--output_dir`."
+    if file.exists():
+        before = read_mapping(file, "recipe", "flags to values")
+        for name in sorted((before.keys() | recipe.keys()) - NOT_PART_OF_THE_RUN):
+            if before.get(name) != recipe.get(name):
+                raise ValueError(
+                    f"The folder {str(folder)!r} holds seeds that were trained with `{name}: {before.get(name)}`, "
+                    f"this recipe has {recipe.get(name)}. {remedy}"
+                )
+        return file
+    if not overwrite and folder.is_dir() and any(folder.iterdir()):
+        raise ValueError(f"The folder {str(folder)!r} is not empty. {remedy}")
+    folder.mkdir(parents=True, exist_ok=True)
+    file.write_text(yaml.safe_dump(dict(recipe), sort_keys=False, allow_unicode=True))
+    return file
+
+
+def train_seed(recipe_file: Path, seed: int, folder: Path, *flags: str) -> dict[str, Any]:
+    """Train one seed in a process of its own, unless that is done; return what its `all_results.json` holds.
+
+    Args:
+        recipe_file: The recipe.
+        seed: The seed.
+        folder: Where the run goes; a checkpoint there is gone on from.
+        flags: Further flags of the training script.
+
+    Raises:
+        SystemExit: If the run fails, with its own exit status; it has told why.
+    """
+    results_file = folder / "all_results.json"
+    # files are moved out of `finished` one by one, in the order of their names
+    if not results_file.exists() or (folder / "finished").exists():
+        script = SCRIPTS / training_script(argument_types(recipe_file))
+        command = [sys.executable, str(script), str(recipe_file), "--seed", str(seed), "--output_dir", str(folder)]
+        has_checkpoint = any((folder / CHECKPOINTS).glob("step-*"))
+        command += ["--resume_from_checkpoint", "latest"] if has_checkpoint else ["--overwrite_output_dir"]
+        status = run_to_its_end([*command, *flags])
+        if status != 0:
+            # a signal comes as a negative number; a shell counts it from 128
+            sys.exit(status if status > 0 else 128 - status)
+    results: dict[str, Any] = json.loads(results_file.read_text())
+    return results
+
+
+def run_to_its_end(command: Sequence[str]) -> int:
+    """Run a command, which SIGINT and SIGTERM are passed on to, and return what it ends with.
+
+    Args:
+        command: A program and its arguments.
+    """
+    # in a group of its own, it does not hear of the terminal's Ctrl-C a second time
+    process = subprocess.Popen(command, process_group=0)
+    before = {
+        number: signal.signal(number, lambda number, frame: process.send_signal(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        return process.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def summarize(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what `summary.json` holds: the statistics of every figure that all seeds have.
+
+    Args:
+        runs: What `all_results.json` holds, of each seed.
+    """
+    names = [
+        name
+        for name, value in runs[0].items()
+        if isinstance(value, float)
+        and (name.startswith(("test_", "validation_", "temperature", "teacher_")) or name == "train_runtime")
+    ]
+    statistics = {
+        name: seed_statistics([run[name] for run in runs]).as_dict()
+        for name in names
+        if all(isinstance(run.get(name), float) for run in runs)
+    }
+    return {"seeds": [run["seed"] for run in runs], "interval": INTERVAL_NOTE, "statistics": statistics}
+
+
+def write_runs(folder: Path, runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Write the results of all seeds and their summary into a folder, and return the summary.
+
+    Args:
+        folder: Where they go; results that lie there are replaced.
+        runs: What `all_results.json` holds, of each seed.
+    """
+    names = ["all_results.json", *(f"all_results_seed_{run['seed']}.json" for run in runs[1:])]
+    for name, run in zip(names, runs, strict=True):
+        write_json(folder / name, run)
+    for file in folder.glob("all_results*.json"):
+        if file.name not in names:
+            file.unlink()
+    summary = summarize(runs)
+    write_json(folder / "summary.json", summary)
+    return summary
+
+
+def shown(summary: Mapping[str, Any]) -> str:
+    """Return the statistics of a summary as text, shares in percent."""
+    lines = [f"Seeds {', '.join(map(str, summary['seeds']))}: mean ± standard deviation (95 % interval of the mean)"]
+    for name, figures in summary["statistics"].items():
+        is_share = name.endswith(("accuracy", "f1", "agreement"))
+        text = f"{percent(figures['values'], 2)} %" if is_share else f"{figures['mean']:.4g}"
+        if not is_share and figures["standard_deviation"] is not None:
+            text += f" ± {figures['standard_deviation']:.2g}"
+        if figures["interval"] is not None:
+            low, high = (f"{100 * bound:.2f}" if is_share else f"{bound:.4g}" for bound in figures["interval"])
+            text += f" ({low} to {high})"
+        lines.append(f"{name:<24} {text}")
+    return "\n".join(lines)
+
+
+@exit_statuses("run_recipe.py")
+def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
+    """Train all seeds; return what `summary.json` holds."""
+    with user_errors("run_recipe.py"):
+        words = sys.argv[1:] if argv is None else list(argv)
+        has_recipe = bool(words) and not words[0].startswith("-")
+        types = argument_types(Path(words[0])) if has_recipe else (ModelArguments, DataArguments, TrainArguments)
+        parser = ScriptParser((SeedArguments, *types), description=__doc__)
+        (seed_args, *groups), given = parser.parse(words)
+        args = groups[2]
+        refuse_single_seed(words)
+        if args.push_to_hub or args.resume_from_checkpoint is not None:
+            raise ValueError("`--push_to_hub` and `--resume_from_checkpoint` are for one seed. Run its script.")
+        recipe = given_recipe(groups, given)
+        folder = Path(args.output_dir)
+        recipe_file = prepare_folder(folder, recipe, args.overwrite_output_dir)
+
+    runs = []
+    for number, seed in enumerate(seed_args.seeds, start=1):
+        print(f"Seed {seed} ({number} of {len(seed_args.seeds)})", flush=True)
+        runs.append(train_seed(recipe_file, seed, folder / f"seed_{seed}"))
+    summary = write_runs(folder, runs)
+    print(f"\n{shown(summary)}\nWritten: {folder / 'summary.json'}")
+    return summary
+
+
+if __name__ == "__main__":
+    main()

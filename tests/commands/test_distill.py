@@ -1,0 +1,347 @@
+import json
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from datasets import DatasetDict
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
+from tokenizers.models import WordPiece
+from tokenizers.normalizers import Lowercase
+from tokenizers.pre_tokenizers import BertPreTokenizer
+from tokenizers.processors import TemplateProcessing
+from tokenizers.trainers import WordPieceTrainer
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    BertConfig,
+    BertForSequenceClassification,
+    BertModel,
+    PreTrainedTokenizerFast,
+)
+
+from rnn_hf.commands import distill, evaluate, train
+from rnn_hf.data.demo_news import load_demo_news
+from rnn_hf.training.arguments import DistillationArguments
+from scripts.research import render_model_cards
+from tests.commands.test_train import PROMISED_FILES, PROMISED_RESULTS
+from tests.conftest import ROOT, TINY_RUN, TORCHRUN, last_line, weights
+
+Distill = Callable[..., tuple[dict[str, Any], Path]]
+LABELS = ["Sports", "World", "Sci/Tech", "Business"]  # another order than the dataset's
+
+
+@pytest.fixture(scope="module")
+def teachers(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Two classifiers of this family that have learned something, each something else."""
+    folders = [tmp_path_factory.mktemp("teachers") / name for name in ("first", "second")]
+    for seed, folder in enumerate(folders):
+        AcceleratorState._reset_state(reset_partial_state=True)
+        argv = [*TINY_RUN, "--max_train_samples", "2000", "--num_train_epochs", "4", "--output_dir", str(folder)]
+        train.main([*argv, "--learning_rate", "0.01", "--seed", str(seed)])
+    return folders
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small BERT of random weights, with its own tokenizer and the classes in another order."""
+    folder = tmp_path_factory.mktemp("bert")
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    backend = Tokenizer(WordPiece(unk_token="[UNK]"))
+    backend.normalizer, backend.pre_tokenizer = Lowercase(), BertPreTokenizer()
+    backend.train_from_iterator(
+        load_demo_news(num_train=200, num_test=8)["train"]["text"],
+        WordPieceTrainer(vocab_size=300, special_tokens=special, show_progress=False),
+    )
+    backend.post_processor = TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)])
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]", mask_token="[MASK]",
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model = BertForSequenceClassification(tiny_bert(len(tokenizer), id2label=dict(enumerate(LABELS))))
+    with torch.no_grad():
+        for weight in model.classifier.parameters():
+            weight.normal_()
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def tiny_bert(vocab_size: int, **settings: Any) -> BertConfig:
+    return BertConfig(
+        vocab_size=vocab_size, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32,
+        max_position_embeddings=24, **settings,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def student(tmp_path: Path) -> Distill:
+    """Run the script on a few demo rows; `student("name", teachers, "--flag", "value")` returns results and folder."""
+
+    def run(name: str, teachers: list[Path], *argv: str) -> tuple[dict[str, Any], Path]:
+        AcceleratorState._reset_state(reset_partial_state=True)
+        folder, names = tmp_path / name, map(str, teachers)
+        common = [*TINY_RUN, "--output_dir", str(folder), "--teacher_name_or_path", *names]
+        return distill.main([*common, *argv]), folder
+
+    return run
+
+
+def logits_alone(folder: Path, texts: list[str]) -> np.ndarray:
+    """Return what a teacher answers to each text alone, in the order of the dataset's classes."""
+    model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    limit = {"truncation": True, "max_length": 24} if isinstance(model, BertForSequenceClassification) else {}
+    with torch.no_grad():
+        rows = [model(**tokenizer(text, return_tensors="pt", **limit)).logits[0] for text in texts]
+    names = [model.config.id2label[index] for index in range(4)]
+    return torch.stack(rows)[:, [names.index(name) for name in ("World", "Sports", "Business", "Sci/Tech")]].numpy()
+
+
+def test_a_student_comes_near_its_teachers_and_says_how_near(
+    student: Distill, teachers: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["--max_train_samples", "2000", "--num_train_epochs", "6", "--learning_rate", "0.01"]
+    results, folder = student("run", teachers, *argv)
+    assert {path.name for path in folder.iterdir()} == PROMISED_FILES
+    assert json.loads((folder / "all_results.json").read_text()) == results
+    assert results.keys() >= PROMISED_RESULTS
+    assert results["teacher_agreement"] > 0.8
+    assert [each["name"] for each in results["teachers"]] == [str(teacher) for teacher in teachers]
+    for each in results["teachers"]:
+        own = evaluate.main(["--model_name_or_path", each["name"], "--dataset_name", "demo", "--use_cpu"])
+        assert each["teacher_accuracy"] == own["accuracy"]
+    shown = f"{100 * results['teacher_accuracy']:.2f} % accuracy; teacher and student agree on "
+    assert shown + f"{100 * results['teacher_agreement']:.2f} %" in capsys.readouterr().out
+    card = (folder / "README.md").read_text()
+    assert f"| first | {100 * results['teachers'][0]['teacher_accuracy']:.2f} |" in card
+    assert f"| all teachers together | {100 * results['teacher_accuracy']:.2f} |" in card
+    assert str(teachers[0]) not in card
+    assert "python scripts/distill.py recipe.yaml" in card
+    render_model_cards.main([str(folder)])
+    assert (folder / "README.md").read_text() == card
+
+
+def test_teachers_of_any_architecture_answer_as_they_do_alone(bert: Path, teachers: list[Path]) -> None:
+    """Answers come in the order of rows and classes, whatever the batches, in the noised copies, too."""
+    args = DistillationArguments([str(bert), str(teachers[0])], num_noised_copies=1, per_device_teacher_batch_size=7)
+    texts = load_demo_news(num_train=30, num_test=9)
+    names = ["World", "Sports", "Business", "Sci/Tech"]
+    asked = [distill.load_teacher(name, names, args) for name in args.teacher_name_or_path]
+    answers = distill.ask_teachers(asked, texts, args, 0, Accelerator(cpu=True))
+    assert (answers["train"].shape, answers["test"].shape) == ((2, 60, 4), (2, 9, 4))
+    for of_teacher, folder in zip(range(2), (bert, teachers[0]), strict=True):
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        tokenizer.split_special_tokens = False
+        noised = distill.noised_copies(texts["train"], tokenizer, args, 0)["noised_0"]["text"][:]
+        assert any(mask in text for text in noised for mask in ("[MASK]", "[UNK]"))
+        for split, rows in (("train", texts["train"]["text"][:]), ("test", texts["test"]["text"][:])):
+            got = answers[split][of_teacher, : len(rows)]
+            np.testing.assert_allclose(got, logits_alone(folder, rows), rtol=1e-4, atol=1e-5)
+    with_masks = AutoTokenizer.from_pretrained(bert)(noised_of(texts, bert, args)).input_ids
+    assert any(4 in ids for ids in with_masks), "BERT's mask is its own token"
+    np.testing.assert_allclose(
+        answers["train"][0, 30:], logits_alone(bert, noised_of(texts, bert, args)), rtol=1e-4, atol=1e-5
+    )
+
+
+def noised_of(texts: DatasetDict, folder: Path, args: DistillationArguments) -> list[str]:
+    copies = distill.noised_copies(texts["train"], AutoTokenizer.from_pretrained(folder), args, 0)
+    noised: list[str] = copies["noised_0"]["text"][:]
+    return noised
+
+
+def test_a_masked_word_is_the_students_unknown_word(
+    student: Distill, bert: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs: list[train.ClassifierRun] = []
+    end = train.ClassifierRun.results
+    monkeypatch.setattr(train.ClassifierRun, "results", lambda run: [runs.append(run), end(run)][1])
+    argv = ["--num_noised_copies", "2", "--mask_probability", "0.5", "--ngram_probability", "0", "--max_steps", "2"]
+    results, _ = student("run", [bert], *argv)
+    assert (results["num_train_examples"], results["num_noised_examples"]) == (400, 800)
+    batches = list(runs[0].loaders["train"])
+    rows = torch.cat([batch["row"] for batch in batches])
+    assert sorted(rows.tolist()) == list(range(1200))
+    unknown, words = torch.zeros(2), torch.zeros(2)
+    for batch in batches:
+        is_copy = (batch["row"] >= 400).long()
+        unknown.index_add_(0, is_copy, (batch["input_ids"] == 1).sum(dim=1).float())
+        words.index_add_(0, is_copy, batch["attention_mask"].sum(dim=1).float())
+    assert unknown[0] == 0
+    # marks stay beside the words
+    assert 0.3 < unknown[1] / words[1] < 0.5
+
+
+def test_noised_copies_and_the_seed_give_the_same_student_again(student: Distill, teachers: list[Path]) -> None:
+    argv = ["--num_noised_copies", "1", "--alpha", "0.5"]
+    _, first = student("first", teachers, *argv)
+    AcceleratorState._reset_state(reset_partial_state=True)
+    again = first.parent / "again"
+    distill.main([str(first / "recipe.yaml"), "--output_dir", str(again)])
+    assert weights(first) == weights(again)
+    _, other = student("other", teachers[:1], *argv)
+    assert weights(first) != weights(other)
+
+
+def test_without_the_teachers_share_it_is_training(student: Distill, teachers: list[Path], tmp_path: Path) -> None:
+    _, folder = student("student", teachers, "--alpha", "0")
+    AcceleratorState._reset_state(reset_partial_state=True)
+    train.main([*TINY_RUN, "--output_dir", str(tmp_path / "trained")])
+    assert weights(folder) == weights(tmp_path / "trained")
+
+
+def test_a_resumed_run_ends_with_the_weights_of_an_undisturbed_one(student: Distill, teachers: list[Path]) -> None:
+    argv = ["--num_train_epochs", "2", "--save_strategy", "steps", "--save_steps", "9", "--num_noised_copies", "1"]
+    expected, whole = student("whole", teachers, *argv)
+    checkpoint = min((whole / "checkpoints").iterdir())
+    resumed, folder = student("resumed", teachers, *argv, "--resume_from_checkpoint", str(checkpoint))
+    assert resumed["step"] == expected["step"] > int(checkpoint.name.removeprefix("step-"))
+    assert weights(folder) == weights(whole)
+    with pytest.raises(SystemExit, match="2"):
+        student("other", teachers, *argv, "--temperature", "3", "--resume_from_checkpoint", str(checkpoint))
+
+
+def test_two_processes_ask_the_teacher_as_one_does(student: Distill, bert: Path, tmp_path: Path) -> None:
+    alone, _ = student("alone", [bert], "--num_noised_copies", "1")
+    folder = tmp_path / "together"
+    argv = [*TINY_RUN, "--output_dir", str(folder), "--num_noised_copies", "1", "--teacher_name_or_path", str(bert)]
+    done = subprocess.run(
+        [sys.executable, "-m", *TORCHRUN, str(ROOT / "scripts" / "distill.py"), *argv],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    together = json.loads((folder / "all_results.json").read_text())
+    assert together["num_processes"] == 2
+    assert together["teacher_accuracy"] == alone["teacher_accuracy"]
+
+
+def test_a_teacher_is_asked_once_about_rows_in_a_file(
+    student: Distill, bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = tmp_path / "rows.csv"
+    load_demo_news(num_train=200, num_test=8)["train"].to_csv(rows)
+    source = ["--train_file", str(rows), "--test_file", str(rows), "--use_cpu", "--max_steps", "3"]
+    source += ["--label_column_name", "label", "--num_noised_copies", "1", "--teacher_name_or_path"]
+    renamed = tmp_path / "bert"
+    model = AutoModelForSequenceClassification.from_pretrained(bert, id2label=dict(enumerate("0123")))
+    model.save_pretrained(renamed)
+    AutoTokenizer.from_pretrained(bert).save_pretrained(renamed)
+    asked: list[str] = []
+    predict_split = distill.predict_split
+    monkeypatch.setattr(distill, "predict_split", lambda *args: [asked.append(args[-1]), predict_split(*args)][1])
+    outcomes = []
+    for name in ("first", "again"):
+        AcceleratorState._reset_state(reset_partial_state=True)
+        outcomes.append(distill.main([*source, str(renamed), "--output_dir", str(tmp_path / name)]))
+        assert len(asked) == 3, "training rows, noised copy, test rows"
+    assert outcomes[0]["teacher_accuracy"] == outcomes[1]["teacher_accuracy"]
+    assert weights(tmp_path / "first") == weights(tmp_path / "again")
+    with torch.no_grad():
+        model.classifier.weight.add_(1)
+    model.save_pretrained(renamed)
+    AcceleratorState._reset_state(reset_partial_state=True)
+    distill.main([*source, str(renamed), "--output_dir", str(tmp_path / "other")])
+    assert len(asked) == 6, "other weights, other answers"
+
+
+def test_labels_without_names_are_taken_in_order_and_told(
+    student: Distill, bert: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    unnamed = tmp_path / "unnamed"
+    model = AutoModelForSequenceClassification.from_pretrained(
+        bert, id2label={index: f"LABEL_{index}" for index in range(4)}
+    )
+    model.save_pretrained(unnamed)
+    AutoTokenizer.from_pretrained(bert).save_pretrained(unnamed)
+    student("run", [unnamed])
+    assert "have no names and are taken in the order World, Sports, Business, Sci/Tech" in capsys.readouterr().out
+
+
+def test_the_recipe_does_not_trust_code_a_second_time(student: Distill, teachers: list[Path]) -> None:
+    _, folder = student("run", teachers[:1], "--trust_remote_code")
+    recipe = yaml.safe_load((folder / "recipe.yaml").read_text())
+    assert recipe["trust_remote_code"] is False
+    assert recipe["teacher_name_or_path"] == [str(teachers[0])]
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("nowhere", "nowhere"),
+        ("other labels", "must have the labels of the dataset (World, Sports, Business, Sci/Tech), got a, b, c, d."),
+        ("no classifier", "but it lacks classifier.bias, classifier.weight."),
+        ("pickle", "safetensors"),
+        ("several labels", "must give one class a text, got the problem multi_label_classification."),
+        ("other sizes", "do not fit its configuration"),
+        ("no numbers", "must be finite numbers, got NaN or infinity."),
+        ("too many words", "The tokenizer has the id"),
+        ("no tokenizer", "has no words. Save it beside the model."),
+    ],
+)
+def test_a_teacher_that_cannot_teach_is_one_line(
+    student: Distill, bert: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str, message: str
+) -> None:
+    folder = tmp_path / kind
+    if kind != "nowhere":
+        AutoTokenizer.from_pretrained(bert).save_pretrained(folder)
+        settings = {"other labels": {"id2label": dict(enumerate("abcd"))}}.get(
+            kind, {"id2label": dict(enumerate(LABELS))}
+        )
+        if kind == "several labels":
+            settings["problem_type"] = "multi_label_classification"  # type: ignore[assignment]
+        model_class = BertModel if kind == "no classifier" else BertForSequenceClassification
+        model_class(tiny_bert(200 if kind == "too many words" else 300, **settings)).save_pretrained(folder)
+    if kind == "other sizes":
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps(config | {"vocab_size": 10**9}))
+    if kind == "no numbers":
+        state = load_file(folder / "model.safetensors")
+        state["classifier.bias"][1] = torch.nan
+        save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    if kind == "no tokenizer":
+        for file in folder.glob("tokenizer*"):
+            file.unlink()
+    if kind == "pickle":
+        (folder / "model.safetensors").unlink()
+        (folder / "pytorch_model.bin").write_bytes(pickle.dumps({}))
+    capsys.readouterr()
+    with pytest.raises(SystemExit, match="2"):
+        student("run", [folder])
+    line = last_line(capsys.readouterr().err)
+    assert line.startswith("distill.py: error: ")
+    assert message in line
+    assert not (tmp_path / "run" / "model.safetensors").exists()
+
+
+def test_a_damaged_teacher_of_this_family_is_one_line(
+    student: Distill, teachers: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "damaged"
+    shutil.copytree(teachers[0], folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"hidden_size": 10**9}))
+    with pytest.raises(SystemExit, match="2"):
+        student("run", [folder])
+    assert "`hidden_size`" in last_line(capsys.readouterr().err)
+
+
+def test_numbers_have_no_teacher(student: Distill, teachers: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        student("run", teachers, "--problem_type", "regression")
+    assert "Teachers need a problem with one class a text, got regression." in last_line(capsys.readouterr().err)

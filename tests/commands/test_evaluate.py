@@ -1,0 +1,81 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rnn_hf.commands import evaluate
+
+Train = Callable[..., tuple[dict[str, Any], Path]]
+
+
+def test_the_table_and_the_file_hold_the_metrics(
+    train: Train, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, folder = train("model")
+    capsys.readouterr()
+    file = tmp_path / "metrics.json"
+    argv = ["--model_name_or_path", str(folder), "--dataset_name", "demo", "--output_file", str(file), "--use_cpu"]
+    metrics = evaluate.main(argv)
+    assert json.loads(file.read_text()) == metrics
+    table = capsys.readouterr().out
+    assert (
+        f"accuracy {100 * metrics['accuracy']:.2f} %, macro F1 {100 * metrics['macro_f1']:.2f} %, 1,000 rows" in table
+    )
+    for label, row in zip(metrics["per_class"], metrics["confusion_matrix"], strict=True):
+        figures = metrics["per_class"][label]
+        shares = [f"{100 * figures[name]:.2f}" for name in ("precision", "recall", "f1")]
+        lines = [line.removeprefix(label).split() for line in table.splitlines() if line.startswith(label)]
+        assert lines == [[*shares, str(figures["support"])], [str(count) for count in row]]
+
+
+def test_a_picture_of_the_confusion_matrix_is_written(train: Train, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="the extra [plots] is not installed")
+    _, folder = train("model")
+    argv = ["--model_name_or_path", str(folder), "--dataset_name", "demo", "--use_cpu"]
+    evaluate.main([*argv, "--figure_file", str(tmp_path / "matrix.svg")])
+    assert "</svg>" in (tmp_path / "matrix.svg").read_text()
+    assert not list(tmp_path.glob(".matrix*"))
+
+
+def test_names_of_labels_are_matched_whatever_their_order(train: Train, tmp_path: Path) -> None:
+    _, folder = train("model")
+    rows = tmp_path / "rows.csv"
+    rows.write_text("text,label\nsome news,Sci/Tech\nsome news,Sports\nsome news,World\nsome news,World\n")
+    metrics = evaluate.main(["--model_name_or_path", str(folder), "--test_file", str(rows), "--use_cpu"])
+    assert [figures["support"] for figures in metrics["per_class"].values()] == [2, 1, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--dataset_name", "demo", "--split", "dev"], "dev"),
+        (["--dataset_name", "./nowhere"], "./nowhere"),
+        (["--dataset_name", "demo", "--output_file", "nowhere/metrics.json"], "nowhere"),
+        (["--dataset_name", "demo", "--figure_file", "figure.jpg"], "must end in .png, .svg, .pdf"),
+        (["--dataset_name", "demo", "--per_device_eval_batch_size", "0"], "must be at least 1, got 0"),
+    ],
+)
+def test_a_mistake_of_the_user_is_one_line(
+    train: Train, capsys: pytest.CaptureFixture[str], argv: list[str], message: str
+) -> None:
+    _, folder = train("model")
+    capsys.readouterr()
+    with pytest.raises(SystemExit, match="2"):
+        evaluate.main(["--model_name_or_path", str(folder), *argv])
+    line = capsys.readouterr().err.strip().splitlines()[-1].split("\r")[-1]
+    assert line.startswith("evaluate.py: error: ")
+    assert message in line
+
+
+def test_a_label_that_the_model_does_not_know_is_one_line(
+    train: Train, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, folder = train("model")
+    rows = tmp_path / "rows.csv"
+    rows.write_text("text,label\nsome news,Weather\n")
+    with pytest.raises(SystemExit, match="2"):
+        evaluate.main(["--model_name_or_path", str(folder), "--test_file", str(rows)])
+    line = capsys.readouterr().err.strip().splitlines()[-1].split("\r")[-1]
+    assert "Weather" in line and "Sci/Tech" in line

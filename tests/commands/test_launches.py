@@ -1,0 +1,168 @@
+"""What launchers ask for, and what several processes and machines give."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file
+
+from rnn_hf.data.demo_news import load_demo_news
+from rnn_hf.training import preparation
+from tests.conftest import ROOT, TINY_RUN, TORCHRUN, free_port, run_script, weights
+
+Train = Callable[..., tuple[dict[str, Any], Path]]
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "argv", "message"),
+    [
+        (
+            "ACCELERATE_USE_FSDP",
+            "true",
+            [],
+            "asks for FSDP (`ACCELERATE_USE_FSDP`), but the scripts are data parallel",
+        ),
+        ("ACCELERATE_USE_DEEPSPEED", "true", [], "asks for DeepSpeed (`ACCELERATE_USE_DEEPSPEED`)"),
+        ("ACCELERATE_USE_MEGATRON_LM", "true", [], "asks for Megatron-LM"),
+        ("ACCELERATE_USE_PARALLELISM_CONFIG", "true", [], "asks for a parallelism configuration"),
+        ("ACCELERATE_MIXED_PRECISION", "fp16", ["--bf16"], "mixed precision in fp16, but the script computes in bf"),
+        ("ACCELERATE_MIXED_PRECISION", "bf16", [], "mixed precision in bf16, but the script computes in float32"),
+        ("ACCELERATE_MIXED_PRECISION", "fp8", [], "mixed precision in fp8"),
+        ("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4", [], "asks for 4 batches in a step, but the script takes 1"),
+        ("ACCELERATE_DYNAMO_BACKEND", "INDUCTOR", [], "asks for torch.compile (inductor)"),
+    ],
+)
+def test_what_a_launcher_asks_for_and_a_script_does_not_do_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    variable: str, value: str, argv: list[str], message: str,
+) -> None:  # fmt: skip
+    monkeypatch.setenv(variable, value)
+    folder = tmp_path / "run"
+    with pytest.raises(SystemExit, match="2"):
+        import_module("scripts.train").main([*TINY_RUN, "--output_dir", str(folder), *argv])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("train.py: error: The launcher asks for ")
+    assert message in line
+    assert not folder.exists()
+
+
+@pytest.mark.slow
+def test_a_sharded_launch_ends_in_one_line_and_status_2(tmp_path: Path) -> None:
+    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--use_fsdp", "--num_processes", "2"]
+    launcher += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+    launcher += ["--main_process_port", free_port()]
+    done = run_script(*TINY_RUN, "--output_dir", str(tmp_path / "run"), launcher=tuple(launcher))
+    assert done.returncode != 0
+    (line,) = (line for line in done.stderr.splitlines() if line.startswith("train.py: "))
+    assert "asks for FSDP (`ACCELERATE_USE_FSDP`), but the scripts are data parallel" in line
+    assert "exitcode  : 2 " in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("script", ["train_language_model", "distill", "evaluate"])
+def test_every_script_refuses_sharding(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], script: str
+) -> None:
+    argv = ["--dataset_name", "demo", "--use_cpu"]
+    argv += {
+        "train_language_model": ["--output_dir", str(tmp_path / "run")],
+        "distill": ["--output_dir", str(tmp_path / "run"), "--teacher_name_or_path", "teacher"],
+        "evaluate": ["--model_name_or_path", "model"],
+    }[script]
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(SystemExit, match="2"):
+        import_module(f"scripts.{script}").main(argv)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"{script}.py: error: The launcher asks for FSDP")
+    assert "Launch with `torchrun --nproc_per_node N`" in line
+
+
+def test_xla_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preparation, "is_torch_xla_available", lambda: True)
+    with pytest.raises(ValueError, match="Set `USE_TORCH_XLA=0`"):
+        preparation.check_launch()
+
+
+def test_what_launcher_and_flags_share_is_done(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected, alone = train("alone", "--bf16", "--gradient_accumulation_steps", "2")
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "2")
+    actual, launched = train("launched", "--bf16", "--gradient_accumulation_steps", "2")
+    assert (actual["step"], weights(launched)) == (expected["step"], weights(alone))
+
+
+@pytest.mark.parametrize("num_processes", [2, pytest.param(4, marks=pytest.mark.slow)])
+def test_processes_evaluate_each_row_once_and_in_order(train: Train, tmp_path: Path, num_processes: int) -> None:
+    """The last batch has to be filled up for some of them: 103 is a prime number."""
+    _, folder = train("model")
+    load_demo_news(num_train=1, num_test=103)["test"].to_parquet(tmp_path / "rows.parquet")
+
+    def evaluated(name: str, *launcher: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        files = {"output_file": tmp_path / f"{name}.json", "predictions_file": tmp_path / f"{name}.jsonl"}
+        done = subprocess.run(
+            [sys.executable, *launcher, str(ROOT / "scripts" / "evaluate.py"), "--model_name_or_path", str(folder),
+             "--test_file", str(tmp_path / "rows.parquet"), "--per_device_eval_batch_size", "10", "--use_cpu",
+             *(word for flag, file in files.items() for word in (f"--{flag}", str(file)))],
+            env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=300,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("103 rows") == 1
+        lines = files["predictions_file"].read_text().splitlines()
+        return json.loads(files["output_file"].read_text()), [json.loads(line) for line in lines]
+
+    expected, rows = evaluated("alone")
+    metrics, shared = evaluated("shared", "-m", *TORCHRUN[:-1], str(num_processes))
+    assert len(rows) == 103
+    assert len({row["probability"] for row in rows}) > 90  # or the order would not be seen
+    assert [row["label"] for row in shared] == [row["label"] for row in rows]
+    probabilities = [row["probability"] for row in rows]
+    assert [row["probability"] for row in shared] == pytest.approx(probabilities, abs=2e-6)
+    assert metrics["loss"] == pytest.approx(expected["loss"], rel=1e-6)
+    assert metrics["confusion_matrix"] == expected["confusion_matrix"]
+    assert metrics["per_class"] == expected["per_class"]
+
+
+def test_several_processes_of_prediction_are_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(SystemExit, match="2"):
+        import_module("scripts.predict").main(["--model_name_or_path", "model", "--text", "a"])
+    assert "The launcher must start one process" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_two_machines_train_as_two_processes_of_one(tmp_path: Path) -> None:
+    """Each agent has an address of its own in the loopback range; the first one holds the rendezvous."""
+    one = tmp_path / "one"
+    done = run_script(
+        *TINY_RUN, "--output_dir", str(one), launcher=(sys.executable, "-m", *TORCHRUN), OMP_NUM_THREADS="1"
+    )
+    assert done.returncode == 0, done.stderr
+    port, two = free_port(), tmp_path / "two"
+    agents = [
+        subprocess.Popen(
+            [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc_per_node", "1",
+             "--node_rank", str(rank), "--rdzv_backend", "c10d", "--rdzv_id", "demo",
+             "--rdzv_endpoint", f"127.0.0.1:{port}", "--local_addr", f"127.0.0.{rank + 1}",
+             str(ROOT / "scripts" / "train.py"), *TINY_RUN, "--output_dir", str(two)],
+            env=os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}, stderr=subprocess.PIPE, text=True,
+        )
+        for rank in range(2)
+    ]  # fmt: skip
+    try:
+        errors = [agent.communicate(timeout=300)[1] for agent in agents]
+    finally:
+        for agent in agents:
+            agent.kill()
+    assert [agent.returncode for agent in agents] == [0, 0], errors
+    results = json.loads((two / "all_results.json").read_text())
+    assert results["num_processes"] == 2
+    ours, theirs = (load_file(folder / "model.safetensors") for folder in (two, one))
+    assert all(ours[name].equal(weight) for name, weight in theirs.items())

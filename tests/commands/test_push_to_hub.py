@@ -1,0 +1,329 @@
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from huggingface_hub import HfApi, constants
+from huggingface_hub.errors import RepositoryNotFoundError
+from safetensors.torch import load_file, save_file
+
+from rnn_hf.commands import push_to_hub
+from rnn_hf.commands import train as train_script
+from rnn_hf.hub import OPTIONAL_FILES, REQUIRED_FILES
+from rnn_hf.training import preparation
+from rnn_hf.training.arguments import NOT_PART_OF_THE_RUN
+from tests import local_hub
+from tests.conftest import TINY_RUN
+from tests.local_hub import READ_TOKEN
+from tests.test_hub import make_classifier, save_folder
+
+Train = Callable[..., tuple[dict[str, Any], Path]]
+
+NAME = "owner/tiny"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A finished run, with its checkpoints and what else may lie in a folder."""
+    folder = save_folder(make_classifier(), tmp_path / "run")
+    more = ["recipe.yaml", "all_results.json", "figures/curves.png"]
+    private = [
+        "checkpoints/step-1/model.safetensors", "runs/events.tfevents", ".env", "notes.txt", "pytorch_model.bin",
+        "figures/raw.csv", ".git/config", "setup.py",
+    ]  # fmt: skip
+    for name in (*more, *private):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("content")
+    return folder
+
+
+def refusal(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
+    """Run the script, which must refuse in one line with status 2; return the line."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit, match="2"):
+        push_to_hub.main(argv)
+    said = capsys.readouterr().err.strip()
+    assert "Traceback" not in said
+    # before it, the Hub's client may have shown its progress
+    *_, line = re.split(r"[\r\n]+", said)
+    assert line.startswith("push_to_hub.py: error: ")
+    return line
+
+
+def is_on_hub(name: str) -> bool:
+    try:
+        HfApi().model_info(name)
+    except RepositoryNotFoundError:
+        return False
+    return True
+
+
+EXPECTED = {*REQUIRED_FILES, "recipe.yaml", "all_results.json", "figures/curves.png"}
+
+
+def test_what_belongs_goes_up_in_one_commit_and_nothing_else(
+    hub: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    address = push_to_hub.main([str(folder), NAME, "--commit_message", "First model"])
+    info = HfApi().model_info(NAME)
+    assert capsys.readouterr().out.strip() == address == f"{hub}/{NAME}/commit/{info.sha}"
+    assert not info.private
+    assert set(HfApi().list_repo_files(NAME)) - {".gitattributes"} == EXPECTED
+    for name in EXPECTED:
+        path = HfApi().hf_hub_download(NAME, name)
+        assert Path(path).read_bytes() == (folder / name).read_bytes()
+
+
+def test_pushing_the_same_again_makes_no_commit_and_a_change_makes_one(hub: str, folder: Path) -> None:
+    first = push_to_hub.main([str(folder), NAME])
+    assert push_to_hub.main([str(folder), NAME]) == first
+    (folder / "recipe.yaml").write_text("seed: 1\n")
+    assert push_to_hub.main([str(folder), NAME]) != first
+
+
+def test_private_makes_a_private_repository_and_never_pushes_to_a_public_one(
+    hub: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    push_to_hub.main([str(folder), NAME, "--private"])
+    assert HfApi().model_info(NAME).private
+    HfApi().create_repo("owner/open")
+    assert "is public" in refusal(capsys, str(folder), "owner/open", "--private")
+    assert HfApi().list_repo_files("owner/open") == [".gitattributes"]
+
+
+def test_revision_is_a_branch_made_where_it_is_missing(hub: str, folder: Path) -> None:
+    for _ in range(2):
+        push_to_hub.main([str(folder), NAME, "--revision", "next"])
+    assert set(HfApi().list_repo_files(NAME, revision="next")) - {".gitattributes"} == EXPECTED
+    assert HfApi().list_repo_files(NAME) == [".gitattributes"]
+
+
+def test_dry_run_lists_names_and_sizes_without_a_hub_or_a_token(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("socket.socket.connect", lambda *_: pytest.fail("it connects"))
+    monkeypatch.setattr("rnn_hf.hub.get_token", lambda: None)
+    assert push_to_hub.main([str(folder), NAME, "--dry_run"]) is None
+    *rows, total = [line.split() for line in capsys.readouterr().out.splitlines()]
+    sizes = {name: int(size.replace(",", "")) for name, size, _ in rows}
+    assert sizes == {name: (folder / name).stat().st_size for name in EXPECTED}
+    assert total == ["in", "all", f"{sum(sizes.values()):,}", "bytes"]
+
+
+def break_card(folder: Path, front_matter: str) -> None:
+    (folder / "README.md").write_text(f"{front_matter}\n# Tiny\n")
+
+
+def drop_a_weight(folder: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    del weights["classifier.bias"]
+    save_file(weights, folder / "model.safetensors")
+
+
+def widen_a_weight(folder: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    save_file(weights | {"classifier.bias": torch.zeros(7)}, folder / "model.safetensors")
+
+
+def set_config(folder: Path, **values: Any) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | values))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda folder: (folder / "model.safetensors").unlink(), "model.safetensors not found"),
+        (lambda folder: (folder / "modeling_rnn.py").unlink(), "modeling_rnn.py not found"),
+        (lambda folder: (folder / "tokenizer.json").unlink(), "tokenizer.json not found"),
+        (lambda folder: (folder / "model.safetensors").write_bytes(b"half"), "not a whole file of weights"),
+        (drop_a_weight, "classifier.bias must have the shape [2], got none"),
+        (widen_a_weight, "classifier.bias must have the shape [2], got [7]"),
+        (lambda folder: (folder / "config.json").write_text("{"), "is not JSON"),
+        (lambda folder: set_config(folder, model_type="bert"), "'bert' model, not one of this family"),
+        (lambda folder: set_config(folder, hidden_size=0), "`hidden_size` must be at least 1"),
+        (lambda folder: set_config(folder, architectures=["Other"]), "got 'Other'"),
+        (lambda folder: break_card(folder, ""), "must begin with front matter"),
+        (lambda folder: break_card(folder, "---\ntags: [a\n---"), "front matter of the card"),
+        (lambda folder: break_card(folder, "---\ntags: [a]\n---"), "no `pipeline_tag`"),
+        # only the Hub knows which licences there are
+        (
+            lambda folder: break_card(folder, "---\npipeline_tag: text-classification\nlicense: mine\n---"),
+            '"license" must be one of',
+        ),
+    ],
+)
+def test_a_folder_that_is_not_a_whole_model_is_refused_before_anything_is_made(
+    spoil: Callable[[Path], None], message: str, hub: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spoil(folder)
+    assert message in refusal(capsys, str(folder), NAME)
+    assert not is_on_hub(NAME)
+
+
+@pytest.mark.parametrize("inside", [False, True], ids=["out of the folder", "inside it"])
+@pytest.mark.parametrize("name", ["README.md", "model.safetensors", "recipe.yaml", "figures/curves.png", "figures"])
+def test_a_link_is_named_and_nothing_is_pushed(
+    name: str, inside: bool, hub: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = (folder / ".git" if inside else tmp_path) / "elsewhere"
+    (folder / name).rename(target)
+    (folder / name).symlink_to(target)
+    assert f"'{folder / name}' is a link, to '{target}'" in refusal(capsys, str(folder), NAME)
+    assert f"'{folder / name}' is a link" in refusal(capsys, str(folder), NAME, "--dry_run")
+    assert not is_on_hub(NAME)
+
+
+def test_a_link_to_the_model_folder_is_followed_and_links_that_stay_here_do_not_matter(
+    hub: str, folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "newest").symlink_to(folder)
+    (folder / "secret.yaml").symlink_to("/etc/passwd")
+    (folder / "checkpoints" / "step-2").symlink_to(tmp_path)
+    push_to_hub.main([str(tmp_path / "newest"), NAME])
+    assert set(HfApi().list_repo_files(NAME)) - {".gitattributes"} == EXPECTED
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("tiny", "must be named OWNER/NAME, got 'tiny'"),
+        ("a/b/c", "must be named OWNER/NAME, got 'a/b/c'"),
+        ("owner/ti..ny", "'owner/ti..ny' cannot be the name of a repository"),
+        ("others/tiny", "may not write to 'others/tiny'"),
+    ],
+)
+def test_a_wrong_name_is_one_line(
+    name: str, message: str, hub: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert message in refusal(capsys, str(folder), name)
+
+
+@pytest.mark.parametrize(
+    ("token", "message"),
+    [
+        (None, "No access token"),
+        ("hf_unknown", "does not accept the access token"),
+        (READ_TOKEN, "may not write to 'owner/tiny'"),
+    ],
+)
+def test_a_missing_wrong_or_weak_token_is_one_line(
+    token: str | None,
+    message: str,
+    hub: str,
+    folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("HF_TOKEN")
+    if token is not None:
+        monkeypatch.setenv("HF_TOKEN", token)
+    assert message in refusal(capsys, str(folder), NAME)
+
+
+def test_a_missing_folder_or_argument_is_one_line(hub: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "'nowhere' does not exist" in refusal(capsys, "nowhere", NAME)
+    assert "required: name" in refusal(capsys, "nowhere")
+    assert "--privat" in refusal(capsys, "nowhere", NAME, "--privat")
+
+
+def test_a_revision_that_cannot_be_a_branch_is_one_line(
+    hub: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = refusal(capsys, str(folder), NAME, "--revision", "refs/pr/5")
+    assert "The Hub refused to take 'owner/tiny': " in line
+    assert "Invalid reference for a branch: refs/pr/5" in line
+
+
+def test_a_hub_that_does_not_answer_is_one_line(
+    hub: str, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    assert "The Hub at http://127.0.0.1:9 does not answer" in refusal(capsys, str(folder), NAME)
+
+
+def test_weights_that_do_not_arrive_are_one_line_and_no_commit(
+    hub: str, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local_hub, "ROUTES", [route for route in local_hub.ROUTES if route[0] != "PUT"])
+    line = refusal(capsys, str(folder), NAME)
+    assert "The weights did not reach the Hub" in line
+    assert HfApi().list_repo_files(NAME) == [".gitattributes"]
+
+
+def test_training_pushes_the_finished_folder(hub: str, train: Train, capsys: pytest.CaptureFixture[str]) -> None:
+    _, folder = train(
+        "model", "--push_to_hub", "--hub_model_id", NAME, "--hub_private_repo", "--hub_revision", "trained",
+        "--save_strategy", "epoch",
+    )  # fmt: skip
+    info = HfApi().model_info(NAME, revision="trained")
+    assert capsys.readouterr().out.strip().endswith(f"Pushed:   {hub}/{NAME}/commit/{info.sha}")
+    assert info.private
+    assert (folder / "checkpoints").is_dir()
+    pushed = set(HfApi().list_repo_files(NAME, revision="trained")) - {".gitattributes"}
+    assert {*REQUIRED_FILES, "recipe.yaml", "all_results.json"} <= pushed
+    assert not any(name.startswith("checkpoints") for name in pushed)
+    assert f'model="{NAME}"' in (folder / "README.md").read_text()
+    # who repeats the run from its recipe does not push to the same place
+    assert yaml.safe_load((folder / "recipe.yaml").read_text())["push_to_hub"] is False
+
+
+def test_a_refused_push_leaves_the_trained_folder_whole(
+    hub: str, train: Train, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        train("model", "--push_to_hub", "--hub_model_id", "others/tiny")
+    line = capsys.readouterr().err.strip().splitlines()[-1].split("\r")[-1]
+    assert line.startswith("train.py: error: The model is whole in ")
+    assert "may not write to 'others/tiny'" in line
+    assert set(REQUIRED_FILES) <= {path.name for path in (tmp_path / "model").iterdir()}
+    assert push_to_hub.main([str(tmp_path / "model"), NAME]) is not None
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--push_to_hub"], "Pass `--hub_model_id OWNER/NAME`"),
+        (["--push_to_hub", "--hub_model_id", "tiny"], "must be named OWNER/NAME, got 'tiny'"),
+        (["--push_to_hub", "--hub_model_id", NAME], "No access token"),
+    ],
+)
+def test_training_does_not_begin_where_it_could_not_push(
+    argv: list[str],
+    message: str,
+    hub: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("HF_TOKEN")
+    monkeypatch.setattr(preparation, "load_data", lambda *_: pytest.fail("it reads the data"))
+    with pytest.raises(SystemExit, match="2"):
+        train_script.main([*TINY_RUN, "--output_dir", str(tmp_path / "run"), *argv])
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_where_a_run_is_pushed_does_not_keep_it_from_being_resumed() -> None:
+    assert {"push_to_hub", "hub_model_id", "hub_private_repo", "hub_revision"} <= NOT_PART_OF_THE_RUN
+
+
+def test_it_runs_as_a_program(hub: str, folder: Path) -> None:
+    script = Path(__file__).parents[2] / "scripts" / "push_to_hub.py"
+    done = subprocess.run(
+        [sys.executable, str(script), str(folder), NAME], capture_output=True, text=True, env=dict(os.environ)
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip().startswith(f"{hub}/{NAME}/commit/")
+
+
+def test_checkpoints_and_pickles_can_never_be_on_the_list() -> None:
+    assert not any("checkpoint" in name or name.endswith((".bin", ".pt", ".pkl")) for name in REQUIRED_FILES)
+    assert not any("checkpoint" in name or name.endswith((".bin", ".pt", ".pkl")) for name in OPTIONAL_FILES)

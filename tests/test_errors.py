@@ -1,0 +1,57 @@
+import base64
+import logging
+from pathlib import Path
+
+import pytest
+from huggingface_hub import constants
+
+from rnn_hf.commands.parser import user_errors
+from rnn_hf.errors import scrubbed, scrubbed_logs
+
+TOKEN = "hf_NobodyMaySeeThis"
+
+
+@pytest.mark.parametrize("place", ["environment", "file"])
+def test_the_token_is_taken_out_wherever_it_comes_from(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    monkeypatch.delenv("HUGGING_FACE_HUB_TOKEN", raising=False)
+    if place == "environment":
+        monkeypatch.setenv("HF_TOKEN", TOKEN)
+    else:
+        (tmp_path / "token").write_text(f"{TOKEN}\n")
+        monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
+    assert scrubbed(f"sent 'Bearer {TOKEN}' and {TOKEN}.") == "sent 'Bearer ***' and ***."
+
+
+def test_a_text_without_secrets_stays_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "")
+    text = "owner@example.org wrote https://example.org/a@b, at 3:4@5"
+    assert scrubbed(text) == text
+
+
+def test_users_and_passwords_are_taken_out_of_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "ENDPOINT", "http://user:pass%40word@127.0.0.1:9")
+    sent = base64.b64encode(b"user:pass@word").decode()
+    assert scrubbed(f"http://user:pass%40word@127.0.0.1:9/x: Basic {sent}") == "http://127.0.0.1:9/x: Basic ***"
+    assert scrubbed("ftp://me:p@ss@host/") == "ftp://host/"
+
+
+def test_neither_the_line_of_an_error_nor_a_log_has_a_secret(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    with pytest.raises(SystemExit, match="2"), user_errors("script.py"):
+        logging.getLogger("huggingface_hub.utils").warning("Retrying %s with %s", "http://me:pw@host", TOKEN)
+        raise FileNotFoundError(2, "No such file", f"/home/{TOKEN}")
+    assert capsys.readouterr().err == "script.py: error: No such file: '/home/***'.\n"
+    assert [record.getMessage() for record in caplog.records] == ["Retrying http://host with ***"]
+
+
+def test_a_message_that_does_not_fit_its_arguments_is_left_to_its_handler() -> None:
+    factory = logging.getLogRecordFactory()
+    with scrubbed_logs():
+        record = logging.getLogRecordFactory()("name", logging.INFO, "path", 1, "%d", ("x",), None)
+        assert (record.msg, record.args) == ("%d", ("x",))
+    assert logging.getLogRecordFactory() is factory
