@@ -1,39 +1,22 @@
 """Recurrent text classifiers, taggers and language models (RNN, LSTM, GRU) as first-class Hugging Face models."""
 
-from transformers import (
-    AutoConfig,
-    AutoModel,
-    AutoModelForCausalLM,
-    AutoModelForSequenceClassification,
-    AutoModelForTokenClassification,
-)
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from .configuration_rnn import RNNConfig
-from .modeling_rnn import (
-    RNNCache,
-    RNNForCausalLM,
-    RNNForSequenceClassification,
-    RNNForTokenClassification,
-    RNNModel,
-    RNNPreTrainedModel,
-)
-from .text_classifier import TextClassifier
-from .version import __version__
+# `rnn-hf --help` must answer without importing torch and transformers, which takes seconds. While Python looks for
+# `rnn_hf.__main__`, the name of the program is `-m`.
+_IS_COMMAND_LINE = Path(*sys.argv[:1]).name in ("-m", "rnn-hf", "rnn-hf.exe")
 
-AutoConfig.register(RNNConfig.model_type, RNNConfig)
-AutoModel.register(RNNConfig, RNNModel)
-AutoModelForCausalLM.register(RNNConfig, RNNForCausalLM)
-AutoModelForSequenceClassification.register(RNNConfig, RNNForSequenceClassification)
-AutoModelForTokenClassification.register(RNNConfig, RNNForTokenClassification)
+if TYPE_CHECKING or not _IS_COMMAND_LINE:
+    from .public import *  # noqa: F403  # its names are those of the package
+    from .public import __all__ as __all__
+    from .version import __version__ as __version__
+else:
 
-__all__ = [
-    "RNNCache",
-    "RNNConfig",
-    "RNNForCausalLM",
-    "RNNForSequenceClassification",
-    "RNNForTokenClassification",
-    "RNNModel",
-    "RNNPreTrainedModel",
-    "TextClassifier",
-    "__version__",
-]
+    def __getattr__(name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from . import public
+
+        return getattr(public, name)

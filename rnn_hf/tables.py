@@ -105,10 +105,10 @@ def parquet_files(folder: Path) -> tuple[list[Path], pa.Schema, int]:
         ValueError: If it has no Parquet file or no row, or its files differ in their columns.
     """
     if not folder.is_dir():
-        raise FileNotFoundError(f"The folder of `--input_dir` does not exist: {str(folder)!r}. Check the path.")
+        raise FileNotFoundError(f"The folder of `input_dir` does not exist: {str(folder)!r}. Check the path.")
     files = sorted(file for file in folder.glob("*.parquet") if not file.name.startswith((".", "_")))
     if not files:
-        raise ValueError(f"`--input_dir` must hold files that end in .parquet, got none in {str(folder)!r}.")
+        raise ValueError(f"`input_dir` must hold files that end in .parquet, got none in {str(folder)!r}.")
     num_rows, schema = 0, None
     for file in files:
         try:
@@ -121,7 +121,7 @@ def parquet_files(folder: Path) -> tuple[list[Path], pa.Schema, int]:
             raise ValueError(f"{str(file)!r} must have the columns of {str(files[0])!r}. Give it a folder of its own.")
         num_rows += metadata.num_rows
     if num_rows == 0:
-        raise ValueError(f"`--input_dir` must hold rows, got none in {str(folder)!r}.")
+        raise ValueError(f"`input_dir` must hold rows, got none in {str(folder)!r}.")
     return files, schema, num_rows
 
 
@@ -161,7 +161,7 @@ def ray_started(num_workers: int) -> Iterator[None]:
         ConnectionError: If there is no cluster at `RAY_ADDRESS`.
     """
     if find_spec("ray") is None:
-        raise ValueError('`--num_workers` needs Ray. Install it with `pip install -e ".[ray]"`.')
+        raise ValueError('`num_workers` needs Ray. Install it with `pip install -e ".[ray]"`.')
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     import ray  # an extra
 
@@ -172,7 +172,7 @@ def ray_started(num_workers: int) -> Iterator[None]:
         num_cpus = int(ray.cluster_resources().get("CPU", 0))
         if num_workers >= num_cpus:
             # the workers would hold all of them and wait for ever for rows to be read
-            raise ValueError(f"`--num_workers` must be below the {num_cpus} CPUs of the cluster, got {num_workers}.")
+            raise ValueError(f"`num_workers` must be below the {num_cpus} CPUs of the cluster, got {num_workers}.")
         yield
     finally:
         ray.shutdown()

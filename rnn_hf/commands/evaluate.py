@@ -1,41 +1,43 @@
 """Evaluate a saved model on a dataset: accuracy, F1, figures per class, confusion matrix; or errors of a regression.
 
-    python scripts/evaluate.py --model_name_or_path runs/ag-news [--dataset_name NAME] [--output_file results.json]
-    torchrun --nproc_per_node 2 scripts/evaluate.py --model_name_or_path runs/ag-news --use_cpu
+    rnn-hf evaluate --model_name_or_path runs/ag-news [--dataset_name NAME] [--output_file results.json]
+    torchrun --nproc_per_node 2 -m rnn_hf evaluate --model_name_or_path runs/ag-news --use_cpu
 
 Several processes share out the rows; their results are those of one.
 """
 
-import sys
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from accelerate import PartialState
 from torch.utils.data import DataLoader
 
-from rnn_hf.commands.parser import ScriptParser, check_folder_of, exit_statuses, user_errors
-from rnn_hf.commands.predict import json_lines
+from rnn_hf.argument_fields import CheckedArguments, flag
 from rnn_hf.data.batching import EncodedRows, PaddingCollator, SortedBatchSampler
 from rnn_hf.data.encoding import encode_dataset
 from rnn_hf.data.sources import load_text_dataset
 from rnn_hf.errors import plain
 from rnn_hf.files import atomic_file, write_json
 from rnn_hf.text_classifier import ACTIVATIONS, TextClassifier
-from rnn_hf.training.arguments import check_domains, flag
+from rnn_hf.training.launch import create_accelerator
 from rnn_hf.training.metrics import compute_metrics, predict_split
-from rnn_hf.training.preparation import create_accelerator
+
+from .entry import command, user_errors
+from .json_lines import json_lines
+from .parser import check_folder_of
 
 FIGURE_FORMATS = (".png", ".svg", ".pdf")
 
 
 @dataclass
-class EvaluateArguments:
+class EvaluateArguments(CheckedArguments):
     """What is evaluated, and on what."""
+
+    job: ClassVar[str] = "evaluate"
 
     model_name_or_path: str = field(metadata={"help": "Model folder or `owner/name` on the Hub."})
     dataset_name: str | None = flag(
@@ -60,16 +62,13 @@ class EvaluateArguments:
     figure_file: str | None = flag(None, "Picture of the confusion matrix (.png, .svg or .pdf); needs matplotlib.")
     use_cpu: bool = flag(False, "Whether to stay on the CPU.")
 
-    def __post_init__(self) -> None:
-        check_domains(self)
-
 
 def check_figure_file(path: Path) -> None:
     """Refuse a picture that could not be drawn at the end."""
     if path.suffix not in FIGURE_FORMATS:
-        raise ValueError(f"`--figure_file` must end in {', '.join(FIGURE_FORMATS)}, got {str(path)!r}.")
+        raise ValueError(f"`figure_file` must end in {', '.join(FIGURE_FORMATS)}, got {str(path)!r}.")
     if find_spec("matplotlib") is None:
-        raise ValueError('`--figure_file` needs matplotlib. Install it with `pip install -e ".[plots]"`.')
+        raise ValueError('`figure_file` needs matplotlib. Install it with `pip install -e ".[plots]"`.')
 
 
 def as_table(metrics: dict[str, Any]) -> str:
@@ -109,12 +108,10 @@ def as_table(metrics: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-@exit_statuses("evaluate.py")
-def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
+@command(EvaluateArguments, __doc__)
+def main(args: EvaluateArguments) -> dict[str, Any]:
     """Evaluate a model; return its metrics."""
-    with user_errors("evaluate.py"):
-        parser = ScriptParser([EvaluateArguments], description=__doc__)
-        (args,), _ = parser.parse(sys.argv[1:] if argv is None else argv)
+    with user_errors():
         for name in ("output_file", "predictions_file", "figure_file"):
             check_folder_of(name, getattr(args, name))
         if args.figure_file is not None:
@@ -122,7 +119,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         accelerator = create_accelerator(args.use_cpu)
         classifier = TextClassifier.from_pretrained(args.model_name_or_path)
         if args.figure_file is not None and classifier.problem_type != "single_label_classification":
-            raise ValueError("`--figure_file` needs a model that gives one class a text. Leave it out.")
+            raise ValueError("`figure_file` needs a model that gives one class a text. Leave it out.")
         with PartialState().main_process_first():  # the others read what it has cached
             dataset = load_text_dataset(
                 args.dataset_name,
@@ -166,7 +163,3 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
             print(f"Written: {args.figure_file}")
     accelerator.end_training()
     return metrics
-
-
-if __name__ == "__main__":
-    main()

@@ -1,60 +1,50 @@
-"""One way for every command to read its arguments, to show an error, and to exit."""
+"""Command lines and recipes become dataclasses."""
 
 import copy
 import difflib
-import functools
-import math
-import os
-import signal
-import sys
+import re
 from argparse import ArgumentParser
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import Field, fields
+from collections.abc import Collection, Sequence
+from dataclasses import Field
 from datetime import date
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NoReturn, ParamSpec, TypeVar
+from typing import Any, NoReturn
 
 import yaml
-from huggingface_hub.errors import StrictDataclassError
-from safetensors import SafetensorError
 from transformers import HfArgumentParser
 
-from rnn_hf.errors import SIGNAL_STATUS, USER_ERROR_STATUS, exit_status_of, one_line, scrubbed_logs
-
-Parameters = ParamSpec("Parameters")
-Result = TypeVar("Result")
+from rnn_hf.argument_fields import check_values
 
 
 class MappingLoader(yaml.SafeLoader):
     """Reads YAML as far as a recipe has a use for it.
 
-    An alias is refused, because a few lines of them can stand for more values than memory holds; a key that stands
-    twice is, because YAML would take the last one without a word.
+    Aliases are rejected, because a few lines of them can stand for more values than memory holds, and duplicate keys,
+    because YAML would silently take the last one.
     """
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        """Return the next value, which must stand where it is used."""
+        """Return the next value, which must not be an alias."""
         if self.check_event(yaml.AliasEvent):
             raise yaml.YAMLError("it has an alias (`*`). Write the value out where it is used")
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """Return a mapping none of whose keys stands twice."""
+        """Return a mapping without duplicate keys."""
         names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
         twice = [name for name, count in Counter(names).items() if count > 1]
         if twice:
-            raise yaml.YAMLError(f"`{twice[0]}` stands in it more than once")
+            raise yaml.YAMLError(f"`{twice[0]}` is in it more than once")
         return super().construct_mapping(node, deep)
 
 
-class ScriptParser(HfArgumentParser):
-    """Turns command lines and recipes into dataclasses; a mistake in either ends in one line and exit status 2.
+class CommandParser(HfArgumentParser):
+    """Turns command lines and recipes into dataclasses.
 
-    A recipe is a YAML file of flag names and values, given before every flag. Its entries are read as if they had been
-    typed at the front of the command line, so that both go through the same types and the command line wins.
+    A recipe is a YAML file of flag names and values, given before all flags. Its entries are read as if they had been
+    typed at the start of the command line, so that both are checked alike and the command line overrides the recipe.
 
     Args:
         dataclass_types: The dataclasses whose fields are the flags.
@@ -63,16 +53,18 @@ class ScriptParser(HfArgumentParser):
 
     def __init__(self, dataclass_types: Sequence[type], **kwargs: Any) -> None:
         super().__init__(dataclass_types, allow_abbrev=False, **kwargs)  # type: ignore[arg-type]  # typed as one class
+        for action in self._actions:
+            action.help = action.help and with_dashes(action.help, self.flags())
 
     @staticmethod
     def _parse_dataclass_field(parser: ArgumentParser, field: Field[Any]) -> None:
-        # argparse would refuse the domain of a value, which is checked by the dataclass
+        # argparse does not know the domain of a value, which the dataclass checks
         field = copy.copy(field)
         field.metadata = MappingProxyType({key: value for key, value in field.metadata.items() if key != "domain"})
         HfArgumentParser._parse_dataclass_field(parser, field)
 
     def error(self, message: str) -> NoReturn:
-        """Print one line, without the usage of a hundred flags, and exit."""
+        """Raise an error, where argparse would print the usage of a hundred flags and exit."""
         raise ValueError(message)
 
     def flags(self) -> list[str]:
@@ -83,7 +75,7 @@ class ScriptParser(HfArgumentParser):
         """Read a command line.
 
         Args:
-            argv: The words after the script's name; the first one may be the path of a recipe.
+            argv: The words after the command's name; the first one may be the path of a recipe.
 
         Returns:
             The dataclasses in the order of their types, and the names of the flags that were given.
@@ -104,9 +96,10 @@ class ScriptParser(HfArgumentParser):
         )
         if unknown:
             raise ValueError(self._unknown(unknown[0], "argument"))
+        given = {word[2:].split("=")[0] for word in words if word.startswith("--")}
         for arguments in values:
             check_values(arguments)
-        given = {word[2:].split("=")[0] for word in words if word.startswith("--")}
+            arguments.given = frozenset(given)
         return tuple(values), given
 
     def _unknown(self, name: str, kind: str) -> str:
@@ -138,12 +131,12 @@ class ScriptParser(HfArgumentParser):
 
 
 def read_mapping(path: Path, what: str, of: str) -> dict[Any, Any]:
-    """Return what a YAML file maps to what.
+    """Return the mapping in a YAML file.
 
     Args:
         path: The file.
         what: What it is called in the message of an error.
-        of: What it must hold.
+        of: What it must map, likewise.
 
     Raises:
         OSError: If it cannot be read.
@@ -161,110 +154,39 @@ def read_mapping(path: Path, what: str, of: str) -> dict[Any, Any]:
     return content
 
 
-@contextmanager
-def user_errors(script: str) -> Iterator[None]:
-    """Show an error of the user as one line, without a traceback, and exit with status 2.
+def with_dashes(message: str, flags: Collection[str]) -> str:
+    """Return a message in which the arguments that it names in backticks are spelled as flags.
 
-    It stands around the reading of arguments, data and models, where an error is the user's to mend. What goes wrong
-    afterwards is a defect and keeps its traceback. No secret of the Hub comes into the line, or into what is logged
-    until then.
+    The library names arguments as Python does; only the command line knows of dashes.
 
     Args:
-        script: Name of the script, which the line begins with.
-    """
-    try:
-        with scrubbed_logs():
-            yield
-    except (ValueError, OSError, StrictDataclassError, SafetensorError) as error:
-        leave(script, one_line(error), USER_ERROR_STATUS)
+        message: The message.
+        flags: Names of the flags, without dashes.
 
-
-def leave(script: str, message: str, status: int) -> NoReturn:
-    """Exit with one line, which the first of several processes prints.
-
-    Args:
-        script: Name of the script, which the line begins with.
-        message: What happened, and what to do.
-        status: One of the exit statuses listed above.
-    """
-    if int(os.environ.get("RANK", "0")) == 0:
-        print(f"{script}: {'error: ' if status < SIGNAL_STATUS else ''}{message}", file=sys.stderr)
-    sys.exit(status)
-
-
-def exit_statuses(script: str) -> Callable[[Callable[Parameters, Result]], Callable[Parameters, Result]]:
-    """Let a script's `main` end with one line and the exit status for it, wherever it is interrupted or runs dry.
-
-    An exception that carries an `exit_status` of its own, as those of a stopped run do, ends with that.
-
-    Args:
-        script: Name of the script, which the line begins with.
+    Example:
+        >>> with_dashes("Pass `seed=3` or another `output_dir`, not `x`.", {"seed", "output_dir"})
+        'Pass `--seed 3` or another `--output_dir`, not `x`.'
     """
 
-    def decorate(main: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
-        @functools.wraps(main)
-        def wrapped(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
-            try:
-                return main(*args, **kwargs)
-            except KeyboardInterrupt:
-                leave(script, "Stopped by SIGINT.", SIGNAL_STATUS + signal.SIGINT)
-            except Exception as error:
-                status = exit_status_of(error)
-                if status is None:
-                    raise
-                leave(script, one_line(error), status)
+    def spelled(match: re.Match[str]) -> str:
+        name, value = match.groups()
+        return f"`--{name}{f' {value}' if value else ''}`" if name in flags else match[0]
 
-        return wrapped
-
-    return decorate
-
-
-def check_values(arguments: Any) -> None:
-    """Refuse what no flag can mean: an empty name, and a number that is not finite.
-
-    Args:
-        arguments: A dataclass of flags.
-
-    Raises:
-        ValueError: If a flag has such a value.
-    """
-    for entry in fields(arguments):
-        value = getattr(arguments, entry.name)
-        if value == "":
-            raise ValueError(f"`--{entry.name}` must not be empty. Leave it out, or give it a value.")
-        for number in value if isinstance(value, list) else [value]:
-            if isinstance(number, float) and not math.isfinite(number):
-                raise ValueError(f"`--{entry.name}` must be a finite number, got {number}.")
+    return re.sub(r"`(\w+)(?:=([^`]*))?`", spelled, message)
 
 
 def check_folder_of(name: str, file: str | None) -> None:
-    """Check that a file could be written before hours are spent on what goes into it.
+    """Check that a file could be written, before hours are spent on its content.
 
     Args:
-        name: The flag that names the file, without its dashes.
+        name: The argument that names the file.
         file: The file, if there is to be one.
 
     Raises:
-        FileNotFoundError: If the folder it would lie in does not exist.
+        FileNotFoundError: If its folder does not exist.
         ValueError: If it is a folder itself.
     """
     if file is not None and Path(file).is_dir():
-        raise ValueError(f"`--{name}` must be a file, got the folder {file!r}. Pass a file in it.")
+        raise ValueError(f"`{name}` must be a file, got the folder {file!r}. Pass a file in it.")
     if file is not None and not Path(file).parent.is_dir():
-        raise FileNotFoundError(f"The folder of `--{name}` does not exist: '{Path(file).parent}'. Make it.")
-
-
-def check_output_folder(folder: Path) -> None:
-    """Check that a folder is there or could be made, before hours are spent on what goes into it.
-
-    Args:
-        folder: The value of `--output_dir`.
-
-    Raises:
-        ValueError: If it, or what it would lie in, is a file.
-    """
-    for place in (folder, *folder.parents):
-        if place.exists() and not place.is_dir():
-            raise ValueError(
-                f"`--output_dir` must be a folder, got {str(folder)!r}, but {str(place)!r} is a file. Pass another."
-            )
+        raise FileNotFoundError(f"The folder of `{name}` does not exist: '{Path(file).parent}'. Create it.")

@@ -1,75 +1,69 @@
 """Classify texts: from arguments, a file or standard input, one text a line; JSON Lines come out, in order.
 
-    python scripts/predict.py --model_name_or_path runs/ag-news --text "Stocks fall as oil prices surge"
-    python scripts/predict.py --model_name_or_path runs/ag-news --input_file headlines.txt --output_file labels.jsonl
-    tail -f headlines.txt | python scripts/predict.py --model_name_or_path runs/ag-news
+    rnn-hf predict --model_name_or_path runs/ag-news --text "Stocks fall as oil prices surge"
+    rnn-hf predict --model_name_or_path runs/ag-news --input_file headlines.txt --output_file labels.jsonl
+    tail -f headlines.txt | rnn-hf predict --model_name_or_path runs/ag-news
 
 Or a folder of Parquet files, which come out with columns for the answers, by one process or by workers of Ray Data on
 this machine or, where `RAY_ADDRESS` names one, on a cluster:
 
-    python scripts/predict.py --model_name_or_path runs/ag-news --input_dir news --output_dir out [--num_workers 2]
+    rnn-hf predict --model_name_or_path runs/ag-news --input_dir news --output_dir out [--num_workers 2]
 """
 
-import json
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, ClassVar
 
-import numpy as np
-from accelerate.utils import tqdm
-
-from rnn_hf.commands.parser import ScriptParser, check_folder_of, exit_statuses, user_errors
+from rnn_hf.argument_fields import CheckedArguments, flag
 from rnn_hf.files import atomic_file
+from rnn_hf.progress import progress_bar
 from rnn_hf.text_classifier import TextClassifier
+
+from .entry import command, user_errors
+from .json_lines import json_lines
+from .parser import check_folder_of
 
 
 @dataclass
-class PredictArguments:
+class PredictArguments(CheckedArguments):
     """What is classified, with what, and where the answers go."""
+
+    job: ClassVar[str] = "predict"
 
     model_name_or_path: str = field(metadata={"help": "Model folder or `owner/name` on the Hub."})
     text: list[str] | None = field(default=None, metadata={"help": "One or more texts."})
-    input_file: str | None = field(default=None, metadata={"help": "File of one text a line. Default: stdin."})
-    output_file: str | None = field(default=None, metadata={"help": "JSON Lines file. Default: stdout."})
-    input_dir: str | None = field(default=None, metadata={"help": "Folder of .parquet files, read by their names."})
-    output_dir: str | None = field(
-        default=None, metadata={"help": "Folder for these files, with columns for the answers; new or empty."}
-    )
+    input_file: str | None = flag(None, "File of one text a line. Default: stdin.")
+    output_file: str | None = flag(None, "JSON Lines file. Default: stdout.")
+    input_dir: str | None = flag(None, "Folder of .parquet files, read in the order of their names.")
+    output_dir: str | None = flag(None, "New or empty folder for these files, with columns for the answers.")
     text_column_names: list[str] | None = field(
         default=None, metadata={"help": "Columns of the text, joined by a blank. Default: `text`, or the only one."}
     )
-    num_workers: int = field(
-        default=0, metadata={"help": "Workers of Ray Data that answer `--input_dir`. Default: this process alone."}
+    num_workers: int = flag(0, "Workers of Ray Data for `input_dir`. Default: this process alone.", at_least=0)
+    all_probabilities: bool = flag(False, "Whether to write the probability of every class.")
+    threshold: float = flag(
+        0.5, "Probability above which a label is written, if a text may have several.", at_least=0, at_most=1
     )
-    all_probabilities: bool = field(default=False, metadata={"help": "Whether to write every class's probability."})
-    threshold: float = field(
-        default=0.5, metadata={"help": "Probability from which a label is written, where a text may have several."}
-    )
-    batch_size: int = field(default=256, metadata={"help": "Texts that go through the model together."})
+    batch_size: int = flag(256, "Texts per batch.", at_least=1)
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1:
-            raise ValueError(f"`--batch_size` must be at least 1, got {self.batch_size}.")
-        if not 0 <= self.threshold <= 1:
-            raise ValueError(f"`--threshold` must be at least 0 and at most 1, got {self.threshold}.")
+        super().__post_init__()
         if self.text is not None and self.input_file is not None:
-            raise ValueError("`--text` cannot stand beside `--input_file`. Drop one of them.")
-        if self.num_workers < 0:
-            raise ValueError(f"`--num_workers` must be at least 0, got {self.num_workers}.")
+            raise ValueError("`text` and `input_file` exclude each other. Drop one of them.")
         if (self.input_dir is None) != (self.output_dir is None):
             missing = "output_dir" if self.output_dir is None else "input_dir"
-            raise ValueError(f"`--input_dir` and `--output_dir` go together. Pass `--{missing}`.")
+            raise ValueError(f"`input_dir` and `output_dir` go together. Pass `{missing}`.")
         of_lines = [name for name in ("text", "input_file", "output_file") if getattr(self, name) is not None]
         if self.input_dir is not None and of_lines:
-            raise ValueError(f"`--{of_lines[0]}` cannot stand beside `--input_dir`. Drop one of them.")
+            raise ValueError(f"`{of_lines[0]}` and `input_dir` exclude each other. Drop one of them.")
         of_folders = [name for name in ("text_column_names", "num_workers") if getattr(self, name)]
         if self.input_dir is None and of_folders:
-            raise ValueError(f"`--{of_folders[0]}` needs `--input_dir`. Pass it, or drop the other.")
+            raise ValueError(f"`{of_folders[0]}` needs `input_dir`. Pass it, or drop the other.")
 
 
 def lines_of(stream: IO[bytes]) -> Iterator[str]:
@@ -78,52 +72,18 @@ def lines_of(stream: IO[bytes]) -> Iterator[str]:
         yield line.decode("utf-8", errors="replace").rstrip("\r\n")
 
 
-def by_name(names: Sequence[str], row: Sequence[float]) -> str:
-    """Return a JSON object of numbers."""
-    return f"{{{', '.join(f'{name}: {number:.6f}' for name, number in zip(names, row, strict=True))}}}"
-
-
-def json_lines(
-    classifier: TextClassifier, probabilities: np.ndarray, all_probabilities: bool = False, threshold: float = 0.5
-) -> Iterator[str]:
-    """Yield one line of JSON for each text.
-
-    Args:
-        classifier: What answered.
-        probabilities: Its answers. Shape `(num_texts, num_labels)`.
-        all_probabilities: Whether to write every class's probability.
-        threshold: Probability from which a label is written, where a text may have several.
-    """
-    # a label that would steer the terminal, or has no UTF-8 form, is written in escapes
-    names = [json.dumps(label, ensure_ascii=not label.isprintable()) for label in classifier.labels]
-    problem_type = classifier.problem_type
-    best = probabilities.argmax(axis=1).tolist()
-    for label, row in zip(best, probabilities.tolist(), strict=True):
-        if problem_type == "regression":
-            yield f'{{"value": {row[0]:.6f}}}\n' if len(row) == 1 else f'{{"values": {by_name(names, row)}}}\n'
-            continue
-        if problem_type == "multi_label_classification":
-            labels = ", ".join(name for name, probability in zip(names, row, strict=True) if probability >= threshold)
-            line = f'{{"labels": [{labels}]'
-        else:
-            line = f'{{"label": {names[label]}, "probability": {row[label]:.6f}'
-        if all_probabilities:
-            line += f', "probabilities": {by_name(names, row)}'
-        yield line + "}\n"
-
-
 def check_output_dir(folder: Path) -> None:
     """Refuse a folder that cannot be written as a whole, or that holds something."""
     if not folder.resolve().parent.is_dir():
-        raise FileNotFoundError(f"The folder of `--output_dir` does not exist: '{folder.parent}'. Make it.")
+        raise FileNotFoundError(f"The folder of `output_dir` does not exist: '{folder.parent}'. Make it.")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ValueError(f"`--output_dir` must be a new or an empty folder, got {str(folder)!r}. Pass another one.")
+        raise ValueError(f"`output_dir` must be a new or an empty folder, got {str(folder)!r}. Pass another one.")
 
 
 def classify_folder(args: PredictArguments) -> int:
     """Classify a folder of Parquet files; return the number of texts."""
     with ExitStack() as stack:
-        with user_errors("predict.py"):
+        with user_errors():
             # lines need none of this, which takes seconds
             from rnn_hf import tables as parquet
 
@@ -150,7 +110,7 @@ def classify_folder(args: PredictArguments) -> int:
 def classify_lines(args: PredictArguments) -> int:
     """Classify lines and write one JSON object for each; return their number."""
     with ExitStack() as stack:
-        with user_errors("predict.py"):
+        with user_errors():
             texts: Iterator[str]
             if args.text is not None:
                 texts = iter(args.text)
@@ -167,7 +127,7 @@ def classify_lines(args: PredictArguments) -> int:
         # a terminal that shows the answers needs no bar between them
         is_quiet = args.output_file is None and sys.stdout.isatty()
         count = 0
-        with tqdm(unit="text", delay=2, disable=is_quiet) as bar:
+        with progress_bar(unit="text", delay=2, disable=is_quiet) as bar:
             for probabilities in classifier.iter_proba(texts, args.batch_size):
                 output.writelines(json_lines(classifier, probabilities, args.all_probabilities, args.threshold))
                 output.flush()
@@ -176,22 +136,16 @@ def classify_lines(args: PredictArguments) -> int:
     return count
 
 
-@exit_statuses("predict.py")
-def main(argv: Sequence[str] | None = None) -> None:
+@command(PredictArguments, __doc__)
+def main(args: PredictArguments) -> None:
     """Classify texts and write an answer to each."""
     started = time.perf_counter()
-    with user_errors("predict.py"):
-        parser = ScriptParser([PredictArguments], description=__doc__)
-        (args,), _ = parser.parse(sys.argv[1:] if argv is None else argv)
+    with user_errors():
         check_folder_of("output_file", args.output_file)
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-            # each would answer all texts, and write over the others
-            raise ValueError("The launcher must start one process. Drop it: `--num_workers` shares out `--input_dir`.")
+            # each would answer all texts, and overwrite the files of the others
+            raise ValueError("The launcher must start one process. Drop it: `num_workers` shares out `input_dir`.")
     count = classify_lines(args) if args.input_dir is None else classify_folder(args)
     output = args.output_file or args.output_dir
     if output is not None:
         print(f"{count:,} texts in {time.perf_counter() - started:.1f} s, written to {output}", file=sys.stderr)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,46 +1,26 @@
-"""What the training scripts end with: a finished folder, a summary, and a push to the Hub."""
+"""How a run finishes: the files in its folder, the summary that a person reads, and the push to the Hub."""
 
 import json
-import platform
-import time
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 import yaml
 from transformers import PreTrainedTokenizerBase
 
-import rnn_hf
-from rnn_hf import RNNPreTrainedModel
-from rnn_hf.commands.parser import user_errors
-from rnn_hf.data.tokenizer_training import save_tokenizer
-from rnn_hf.errors import one_line
+from rnn_hf.errors import ExitStatusError, one_line
 from rnn_hf.files import atomic_folder, publish
 from rnn_hf.hub import push_folder
-from rnn_hf.reporting.model_card import write_model_card
+from rnn_hf.modeling_rnn import RNNPreTrainedModel
+from rnn_hf.progress import say
+from rnn_hf.safe_loading import WEIGHTS
 from rnn_hf.training.arguments import TrainArguments
 from rnn_hf.training.loop import Run
+from rnn_hf.training.output_folder import save_model
 
-
-@torch.no_grad()
-def round_weights(model: torch.nn.Module, dtype: torch.dtype) -> None:
-    """Round weights to a type they will be saved in, so that what is tested is what is saved."""
-    for weight in model.state_dict().values():
-        weight.copy_(weight.to(dtype))
-
-
-def size_and_versions(model: torch.nn.Module) -> dict[str, Any]:
-    """Return what `all_results.json` tells of a model and of what it was trained with."""
-    return {
-        "num_parameters": sum(weight.numel() for weight in model.parameters()),
-        "python_version": platform.python_version(),
-        "torch_version": torch.__version__,
-        "transformers_version": transformers.__version__,
-        "rnn_hf_version": rnn_hf.__version__,
-    }
+from .model_card import write_model_card
 
 
 def write_results(
@@ -48,31 +28,35 @@ def write_results(
     tokenizer: PreTrainedTokenizerBase,
     results: dict[str, Any],
     recipe: dict[str, Any],
+    folder: Path,
 ) -> None:
-    """Write the finished model and its papers; a file that stood there is replaced only by a whole one."""
-    folder = Path(recipe["output_dir"])
-    with atomic_folder(folder / "finished") as beside:
-        # the configuration keeps float32, so that whoever loads the model computes in it
-        dtype = getattr(torch, recipe["save_dtype"])
-        # a weight that is tied to another is saved with it
-        weights = {
-            name: weight.to(dtype)
-            for name, weight in model.state_dict().items()
-            if name not in model.all_tied_weights_keys
-        }
-        model.save_pretrained(beside, state_dict=weights)
-        save_tokenizer(tokenizer, beside)
-        results["model_bytes"] = (beside / "model.safetensors").stat().st_size
-        (beside / "recipe.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True))
-        (beside / "all_results.json").write_text(json.dumps(results, indent=2) + "\n")
-        write_model_card(beside, name=recipe["hub_model_id"] or folder.resolve().name, recipe=recipe)
+    """Write a finished model with its recipe, results and card; each file there is replaced by a complete one only.
+
+    Args:
+        model: The model.
+        tokenizer: Its tokenizer.
+        results: Content of `all_results.json`; gets the size of the weights.
+        recipe: Every argument of the run.
+        folder: Where the files go; other files there stay.
+    """
+    with atomic_folder(folder / "finished") as finished:
+        results["model_bytes"] = save_model(model, tokenizer, finished, getattr(torch, recipe["save_dtype"]))
+        (finished / "recipe.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True))
+        (finished / "all_results.json").write_text(json.dumps(results, indent=2) + "\n")
+        write_model_card(finished, name=recipe["hub_model_id"] or folder.resolve().name, recipe=recipe)
         if find_spec("matplotlib") is None:
-            print('No figures were drawn: matplotlib is not installed (`pip install -e ".[plots]"`).')
+            say('No figures were drawn: matplotlib is not installed (`pip install "rnn-hf[plots]"`).')
     publish(folder / "finished", folder)
 
 
-def print_summary(results: dict[str, Any], folder: str, seconds: float) -> None:
-    """Print what came out, where it lies and how to load it."""
+def classifier_summary(results: dict[str, Any], folder: Path, seconds: float) -> str:
+    """Return the results of a classifier in a few lines: what it reached, where it is, and how to load it.
+
+    Args:
+        results: Content of `all_results.json`.
+        folder: Where the model is.
+        seconds: Duration of everything.
+    """
     test = "no test split"
     if results["num_test_examples"] and results["problem_type"] == "regression":
         test = f"R2 {results['test_r2']:.3f}, mean absolute error {results['test_mae']:.3f}"
@@ -85,58 +69,80 @@ def print_summary(results: dict[str, Any], folder: str, seconds: float) -> None:
         accuracy, agreement = (100 * results[name] for name in ("teacher_accuracy", "teacher_agreement"))
         teacher = f"\nTeacher:  {accuracy:.2f} % accuracy; teacher and student agree on {agreement:.2f} % of the rows"
     num_rows = results["num_train_examples"] + results.get("num_noised_examples", 0)
-    size = (Path(folder) / "model.safetensors").stat().st_size / 1e6
-    print(
-        f"""
+    size = (folder / WEIGHTS).stat().st_size / 1e6
+    return f"""
 Test:     {test}{teacher}
 Training: {results["train_runtime"]:.1f} s, {results["train_samples_per_second"]:,.0f} texts a second, \
 {results["epoch"]:g} epochs of {num_rows:,} rows
 Written:  {folder} ({size:.1f} MB of weights), {seconds:.1f} s in all
 
 Load it with
-    import rnn_hf
-    from transformers import pipeline
-    classify = pipeline("text-classification", model="{folder}")"""
-    )
+    from rnn_hf import TextClassifier
+    classifier = TextClassifier.from_pretrained("{folder}")"""
+
+
+def language_model_summary(results: dict[str, Any], folder: Path, seconds: float) -> str:
+    """Return the results of a language model in a few lines; arguments are those of `classifier_summary`."""
+    perplexity = results["validation_perplexity"]
+    validation = "no validation split"
+    if perplexity is not None:
+        validation = f"perplexity {perplexity:.2f} on {results['num_validation_tokens']:,} tokens"
+    samples = "\n".join(f"    {text}" for text in results["generated_texts"])
+    size = (folder / WEIGHTS).stat().st_size / 1e6
+    start = f"--model_name_or_path {folder}"
+    if results["reads_backward"]:
+        start = f"--model_name_or_path FORWARD --backward_model_name_or_path {folder}"
+    return f"""
+Validation: {validation}
+Training:   {results["train_runtime"]:.1f} s, {results["train_tokens_per_second"]:,.0f} tokens a second, \
+{results["epoch"]:g} epochs of {results["num_train_tokens"]:,} tokens
+Written:    {folder} ({size:.1f} MB of weights), {seconds:.1f} s in all
+Generated:
+{samples}
+
+Fine-tune it with
+    rnn-hf train {start} --output_dir {folder}-classifier"""
 
 
 def push_results(args: TrainArguments) -> None:
-    """Push the finished folder to the Hub; a refusal leaves it as it is."""
+    """Push the finished folder of a run to the Hub.
+
+    Raises:
+        ExitStatusError: If the Hub refuses; the folder stays as it is.
+    """
     name = str(args.hub_model_id)
     try:
-        address = push_folder(args.output_dir, name, private=args.hub_private_repo, revision=args.hub_revision)
+        address = push_folder(str(args.output_dir), name, private=args.hub_private_repo, revision=args.hub_revision)
     except (ValueError, OSError) as error:
-        raise ValueError(
-            f"The model is whole in {args.output_dir!r}, but it was not pushed: {one_line(error)} "
-            f"`python scripts/push_to_hub.py {args.output_dir} {name}` tries again."
+        raise ExitStatusError(
+            f"The model is complete in {args.output_dir!r}, but it was not pushed: {one_line(error)} "
+            f"`rnn-hf push {args.output_dir} {name}` tries again."
         ) from error
-    print(f"Pushed:   {address}")
+    say(f"Pushed:   {address}")
 
 
-def finish(
+def finish_run(
     run: Run,
     tokenizer: PreTrainedTokenizerBase,
     results: dict[str, Any],
-    started: float,
-    script: str,
-    print_summary: Callable[[dict[str, Any], str, float], None] = print_summary,
+    seconds: Callable[[], float],
+    summary: Callable[[dict[str, Any], Path, float], str] = classifier_summary,
 ) -> None:
-    """Write and show what came out, let go of the other processes, and push the folder if that was asked for.
+    """Write and show the results of a run, release the other processes, and push the folder if that was asked for.
 
     Args:
-        run: The run, at its end.
+        run: The run, after its last step.
         tokenizer: The model's tokenizer.
-        results: What `all_results.json` will hold.
-        started: When the script began, by `time.perf_counter`.
-        script: Its name, which a line about an error begins with.
-        print_summary: Prints the results, given the folder and the seconds it all took.
+        results: Content of `all_results.json`.
+        seconds: Returns the duration of everything so far.
+        summary: Returns the results as text, given the folder and the seconds.
     """
     is_main_process = run.accelerator.is_main_process
-    if is_main_process:
-        model: RNNPreTrainedModel = run.bare_model  # type: ignore[assignment]  # whatever it was wrapped in
-        write_results(model, tokenizer, results, run.recipe)
-        print_summary(results, run.args.output_dir, time.perf_counter() - started)
     run.end()
-    if run.args.push_to_hub and is_main_process:
-        with user_errors(script):
-            push_results(run.args)
+    if not is_main_process or run.folder is None:
+        return
+    model: RNNPreTrainedModel = run.bare_model  # type: ignore[assignment]  # whatever it was wrapped in
+    write_results(model, tokenizer, results, run.recipe, run.folder)
+    say(summary(results, run.folder, seconds()))
+    if run.args.push_to_hub:
+        push_results(run.args)

@@ -1,17 +1,17 @@
-"""The arguments of the training script: every field is a flag and a key of a recipe.
+"""The arguments of training: every field is a flag, a key of a recipe and a keyword of `TextClassifier.train`.
 
 The names are those of `transformers.TrainingArguments` and of `RNNConfig` wherever these have one.
 """
 
 import math
-import operator
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-from rnn_hf.configuration_rnn import CellType, ClassifierPooling, ProblemType, RecurrentInitializer
+from rnn_hf.argument_fields import CheckedArguments, flag, names_of
+from rnn_hf.configuration_rnn import CellType, ClassifierPooling, ProblemType, RecurrentInitializer, RNNConfig
+from rnn_hf.data.tokenizer_training import TokenizerType
 
 OptimizerName = Literal[
     "adam", "adamw_torch", "adamw_torch_fused", "lazy_adam", "lazy_adamw", "adagrad", "rmsprop", "sgd"
@@ -21,33 +21,6 @@ IntervalStrategy = Literal["no", "steps", "epoch"]
 SaveDtype = Literal["float32", "float16", "bfloat16"]
 SamplingStrategy = Literal["group_by_length", "random"]
 DistillationLossName = Literal["kl", "mse"]
-TokenizerType = Literal["word", "bpe", "wordpiece", "unigram"]  # as `data.tokenizer_training` has them
-
-COMPARISONS: dict[str, tuple[Callable[[float, float], bool], str]] = {
-    "at_least": (operator.ge, "at least"),
-    "at_most": (operator.le, "at most"),
-    "above": (operator.gt, "above"),
-    "below": (operator.lt, "below"),
-}
-
-
-def flag(default: Any, text: str, **domain: float) -> Any:
-    """Return a dataclass field with its help text and its domain (`at_least`, `at_most`, `above`, `below`)."""
-    return field(default=default, metadata={"help": text, "domain": domain})
-
-
-def check_domains(arguments: Any) -> None:
-    """Check every number of a dataclass against the domain that `flag` gave it.
-
-    Raises:
-        ValueError: If a value lies out of range.
-    """
-    for entry in fields(arguments):
-        value = getattr(arguments, entry.name)
-        domain = entry.metadata.get("domain", {})
-        if value is not None and not all(COMPARISONS[key][0](value, bound) for key, bound in domain.items()):
-            expected = " and ".join(f"{COMPARISONS[key][1]} {bound}" for key, bound in domain.items())
-            raise ValueError(f"`--{entry.name}` must be {expected}, got {value}.")
 
 
 def is_positive_number(word: str) -> bool:
@@ -58,8 +31,8 @@ def is_positive_number(word: str) -> bool:
         return False
 
 
-@dataclass
-class ModelArguments:
+@dataclass(kw_only=True)
+class ModelArguments(CheckedArguments):
     """The fields of `RNNConfig`, with its defaults; the configuration checks their ranges."""
 
     vocab_size: int = flag(30_000, "Most words the vocabulary may have, [PAD] and [UNK] among them.")
@@ -80,8 +53,8 @@ class ModelArguments:
     recurrent_initializer: RecurrentInitializer = flag("orthogonal", "How the recurrent weights are drawn.")
 
 
-@dataclass
-class RowArguments:
+@dataclass(kw_only=True)
+class RowArguments(CheckedArguments):
     """Where the rows of the splits come from."""
 
     dataset_name: str | None = flag(
@@ -100,7 +73,7 @@ class RowArguments:
     )
 
 
-@dataclass
+@dataclass(kw_only=True)
 class DataArguments(RowArguments):
     """Where texts and labels come from, and how a text becomes tokens."""
 
@@ -115,7 +88,7 @@ class DataArguments(RowArguments):
     streaming: bool = flag(
         False,
         "Whether the training rows are read, from the Hub or files, while they are needed, in memory that does not "
-        "grow with their number. Needs `--max_steps`.",
+        "grow with their number. Needs `max_steps`.",
     )
     shuffle_buffer_size: int = flag(
         50_000, "Rows of a stream that are in memory, shuffled and grouped by length at a time.", at_least=1
@@ -136,30 +109,30 @@ class DataArguments(RowArguments):
         return any((self.train_file, self.validation_file, self.test_file))
 
     def __post_init__(self) -> None:
-        check_domains(self)
+        super().__post_init__()
         if self.dataset_name is not None and self.has_files:
-            raise ValueError("`--dataset_name` cannot stand beside `--train_file` and its like. Drop one of them.")
+            raise ValueError("`dataset_name` cannot stand beside `train_file` and its like. Drop one of them.")
         if self.tokenizer_name_or_path is not None and self.tokenizer_type != "word":
-            raise ValueError("`--tokenizer_type` cannot stand beside `--tokenizer_name_or_path`. Drop one of them.")
+            raise ValueError("`tokenizer_type` cannot stand beside `tokenizer_name_or_path`. Drop one of them.")
 
 
-@dataclass
-class TrainArguments:
+@dataclass(kw_only=True)
+class TrainArguments(CheckedArguments):
     """How the model is trained."""
 
-    output_dir: str = field(metadata={"help": "Folder for the model, its results and its checkpoints."})
+    output_dir: str | None = flag(None, "Folder for the model, its results and its checkpoints.")
     overwrite_output_dir: bool = flag(False, "Whether to replace another run in that folder.")
     model_name_or_path: str | None = flag(None, "Checkpoint of this family to go on from. Default: new weights.")
     backward_model_name_or_path: str | None = flag(
         None,
-        "Language model that reads texts backwards, with the word vectors of the one that `--model_name_or_path` "
+        "Language model that reads texts backwards, with the word vectors of the one that `model_name_or_path` "
         "names: the two become a bidirectional encoder (Howard and Ruder, 2018, train a classifier on each).",
     )
     per_device_train_batch_size: int = flag(128, "Texts per training batch and process.", at_least=1)
     per_device_eval_batch_size: int = flag(256, "Texts per evaluation batch and process.", at_least=1)
     learning_rate: float = flag(4e-3, "Highest learning rate.", above=0)
     num_train_epochs: float = flag(3.0, "How often the training rows are read.", above=0)
-    max_steps: int = flag(-1, "Number of optimizer steps; -1: as `--num_train_epochs` says.", at_least=-1)
+    max_steps: int = flag(-1, "Number of optimizer steps; -1: as `num_train_epochs` says.", at_least=-1)
     warmup_steps: float = flag(0.1, "Steps of rising learning rate; below 1, a share of all steps.", at_least=0)
     lr_scheduler_type: SchedulerName = flag("linear", "How the learning rate falls.")
     optim: OptimizerName = flag(
@@ -191,16 +164,16 @@ class TrainArguments:
     train_sampling_strategy: SamplingStrategy = flag(
         "group_by_length", "Batches of texts of like length, or drawn without regard to it."
     )
-    seed: int = flag(42, "Seed of weights, batches, dropout and the validation split.", at_least=0)
+    seed: int = flag(42, "Seed of weights, batches, dropout and the validation split.", at_least=0, at_most=2**32 - 1)
     bf16: bool = flag(False, "Whether to compute in bfloat16 where it is safe.")
     use_cpu: bool = flag(False, "Whether to stay on the CPU. Several processes on a CPU need it.")
     eval_strategy: IntervalStrategy = flag("epoch", "When the validation split is evaluated.")
-    eval_steps: int = flag(500, 'Steps between two evaluations with `--eval_strategy "steps"`.', at_least=1)
+    eval_steps: int = flag(500, 'Steps between two evaluations with `eval_strategy="steps"`.', at_least=1)
     early_stopping_patience: int | None = flag(
         None, "Stop after this many evaluations without a better validation score.", at_least=1
     )
     save_strategy: IntervalStrategy = flag("no", "When the state of the run is saved.")
-    save_steps: int = flag(500, 'Steps between two checkpoints with `--save_strategy "steps"`.', at_least=1)
+    save_steps: int = flag(500, 'Steps between two checkpoints with `save_strategy="steps"`.', at_least=1)
     temperature_scaling: bool = flag(
         False, "Whether the finished logits are divided by a temperature fitted on the validation split."
     )
@@ -216,25 +189,25 @@ class TrainArguments:
     hub_revision: str | None = flag(None, "Branch to push to. Default: main.")
 
     def __post_init__(self) -> None:
-        check_domains(self)
+        super().__post_init__()
         if self.push_to_hub and self.hub_model_id is None:
-            raise ValueError("`--push_to_hub` needs a repository. Pass `--hub_model_id OWNER/NAME`.")
+            raise ValueError("`push_to_hub` needs a repository. Pass `hub_model_id=OWNER/NAME`.")
         if self.early_stopping_patience is not None and self.eval_strategy == "no":
-            raise ValueError("`--early_stopping_patience` needs evaluations. Set `--eval_strategy epoch` or `steps`.")
+            raise ValueError("`early_stopping_patience` needs evaluations. Set `eval_strategy=epoch` or `steps`.")
         if self.class_weights is not None and self.class_weights != ["balanced"]:
             for weight in self.class_weights:
                 if not is_positive_number(weight):
-                    raise ValueError(f"`--class_weights` must be `balanced` or numbers above 0, got {weight!r}.")
+                    raise ValueError(f"`class_weights` must be `balanced` or numbers above 0, got {weight!r}.")
         if self.backward_model_name_or_path is not None and self.model_name_or_path is None:
             raise ValueError(
-                "`--backward_model_name_or_path` stands beside a language model that reads forwards. "
-                "Pass `--model_name_or_path`."
+                "`backward_model_name_or_path` stands beside a language model that reads forwards. "
+                "Pass `model_name_or_path`."
             )
         if self.max_steps == 0:
-            raise ValueError("`--max_steps` must be -1 or at least 1, got 0.")
+            raise ValueError("`max_steps` must be -1 or at least 1, got 0.")
 
 
-@dataclass
+@dataclass(kw_only=True)
 class LanguageModelArguments(ModelArguments):
     """The fields of `RNNConfig` that shape a language model, with other defaults where it needs more."""
 
@@ -249,7 +222,7 @@ class LanguageModelArguments(ModelArguments):
     reads_backward: bool = flag(False, "Whether each text is read from its last token to its first.")
 
 
-@dataclass
+@dataclass(kw_only=True)
 class LanguageModelTrainArguments(TrainArguments):
     """How a language model is trained."""
 
@@ -268,8 +241,8 @@ class LanguageModelTrainArguments(TrainArguments):
         super().__post_init__()
         if self.optim.startswith("lazy_"):
             raise ValueError(
-                f"`--optim {self.optim}` spares word vectors that a language model's output layer needs. "
-                "Pass `--optim adamw_torch_fused`."
+                f"`optim={self.optim}` spares word vectors that a language model's output layer needs. "
+                "Pass `optim=adamw_torch_fused`."
             )
         for name, default in (
             ("backward_model_name_or_path", None),
@@ -281,11 +254,11 @@ class LanguageModelTrainArguments(TrainArguments):
             ("dataloader_num_workers", 0),
         ):
             if getattr(self, name) != default:
-                raise ValueError(f"`--{name}` is a classifier's. Leave it out.")
+                raise ValueError(f"`{name}` is only for classifiers. Leave it out.")
 
 
-@dataclass
-class DistillationArguments:
+@dataclass(kw_only=True)
+class DistillationArguments(CheckedArguments):
     """Who teaches the model, and how."""
 
     teacher_name_or_path: list[str] = field(
@@ -293,7 +266,7 @@ class DistillationArguments:
     )
     distillation_loss: DistillationLossName = flag(
         "kl",
-        "What is learned of the teacher: its probabilities at `--temperature` (Hinton et al., 2015), or its logits by "
+        "What is learned of the teacher: its probabilities at `temperature` (Hinton et al., 2015), or its logits by "
         "mean squared error (Tang et al., 2019).",
     )
     temperature: float = flag(2.0, "Divisor of the logits of teacher and student; `mse` has none.", above=0)
@@ -310,30 +283,43 @@ class DistillationArguments:
     per_device_teacher_batch_size: int = flag(32, "Texts per batch and process that a teacher reads.", at_least=1)
     trust_remote_code: bool = flag(False, "Whether to run the code that lies beside a teacher's weights.")
 
-    def __post_init__(self) -> None:
-        check_domains(self)
+
+@dataclass(kw_only=True)
+class ClassifierRunArguments(TrainArguments, DataArguments, ModelArguments):
+    """Everything that shapes a run of `rnn-hf train`."""
+
+    job: ClassVar[str] = "train"
 
 
-def argument_types(recipe: Path) -> tuple[type, ...]:
-    """Return the dataclasses that a recipe is read with.
+@dataclass(kw_only=True)
+class DistillationRunArguments(DistillationArguments, ClassifierRunArguments):
+    """Everything that shapes a run of `rnn-hf distill`."""
 
-    One that has `bptt` is a language model's, one that has `teacher_name_or_path` that of a distilled model.
+    job: ClassVar[str] = "distill"
+
+
+@dataclass(kw_only=True)
+class LanguageModelRunArguments(LanguageModelTrainArguments, DataArguments, LanguageModelArguments):
+    """Everything that shapes a run of `rnn-hf train-language-model`."""
+
+    job: ClassVar[str] = "train-language-model"
+
+
+RunArguments = ClassifierRunArguments | DistillationRunArguments | LanguageModelRunArguments
+
+
+def arguments_of_recipe(recipe: Path) -> type[RunArguments]:
+    """Return the dataclass that a recipe is read with.
+
+    A recipe with `bptt` is a language model's, one with `teacher_name_or_path` that of a distilled model.
 
     Args:
         recipe: Path of a YAML file.
     """
     names = set(re.findall(r"^(\w+)\s*:", recipe.read_text(encoding="utf-8", errors="replace"), re.MULTILINE))
     if "bptt" in names:
-        return LanguageModelArguments, DataArguments, LanguageModelTrainArguments
-    teachers = (DistillationArguments,) if "teacher_name_or_path" in names else ()
-    return ModelArguments, DataArguments, TrainArguments, *teachers
-
-
-def training_script(types: Sequence[type]) -> str:
-    """Return the name of the script that reads the dataclasses of `argument_types`."""
-    if LanguageModelArguments in types:
-        return "train_language_model.py"
-    return "distill.py" if DistillationArguments in types else "train.py"
+        return LanguageModelRunArguments
+    return DistillationRunArguments if "teacher_name_or_path" in names else ClassifierRunArguments
 
 
 # What may differ between a run and the one that resumes it: where and how it reports and saves, not what it computes
@@ -344,12 +330,23 @@ NOT_PART_OF_THE_RUN = {
 }  # fmt: skip
 
 
-def as_recipe(*arguments: Any) -> dict[str, Any]:
+def as_recipe(args: RunArguments, config: RNNConfig | None = None) -> dict[str, Any]:
     """Return all arguments of a run as one mapping, which can be read again as a recipe.
 
-    Whoever repeats a run does not overwrite, resume or push because the first one did.
+    Repeating a run does not overwrite, resume, push or run remote code because the first one did.
+
+    Args:
+        args: The arguments.
+        config: Configuration of the model, whose sizes may be a checkpoint's or those of the vocabulary that was
+            found. Defaults to what the arguments say.
     """
-    recipe: dict[str, Any] = {}
-    for group in arguments:
-        recipe |= asdict(group)
-    return recipe | {"overwrite_output_dir": False, "resume_from_checkpoint": None, "push_to_hub": False}
+    recipe = asdict(args) | {"overwrite_output_dir": False, "resume_from_checkpoint": None, "push_to_hub": False}
+    if "trust_remote_code" in recipe:
+        recipe["trust_remote_code"] = False
+    return recipe if config is None else recipe | {name: getattr(config, name) for name in model_settings(args)}
+
+
+def model_settings(args: ModelArguments) -> dict[str, Any]:
+    """Return the arguments that are fields of `RNNConfig`."""
+    known = LanguageModelArguments if isinstance(args, LanguageModelArguments) else ModelArguments
+    return {name: getattr(args, name) for name in names_of(known)}

@@ -103,7 +103,7 @@ def save_checkpoint(
     Later ones are left from a run that was taken up again at an earlier step; they are damaged, or no longer wanted.
 
     Args:
-        run_folder: The run's `--output_dir`.
+        run_folder: The run's `output_dir`.
         state: Where the run stands.
         model: The bare model, not wrapped for several processes.
         optimizer: Its optimizer.
@@ -224,7 +224,7 @@ def open_checkpoint(run_folder: Path, name: str, warn: Callable[[str], None]) ->
     """Return a checkpoint whose files are all there and unchanged.
 
     Args:
-        run_folder: The run's `--output_dir`.
+        run_folder: The run's `output_dir`.
         name: Path of a checkpoint, or `"latest"`: the newest whole one of the run.
         warn: Called with one line for each damaged checkpoint that is passed over.
 
@@ -237,7 +237,7 @@ def open_checkpoint(run_folder: Path, name: str, warn: Callable[[str], None]) ->
     checkpoint = _newest(run_folder, warn)
     if checkpoint is None:
         raise FileNotFoundError(
-            f"No whole checkpoint is in '{run_folder / CHECKPOINTS}'. Start anew without `--resume_from_checkpoint`."
+            f"No whole checkpoint is in '{run_folder / CHECKPOINTS}'. Start anew without `resume_from_checkpoint`."
         )
     return checkpoint
 

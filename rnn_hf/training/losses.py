@@ -38,19 +38,19 @@ def create_loss(
         return partial(F.cross_entropy, weight=class_weights, label_smoothing=label_smoothing)
     if label_smoothing:
         raise ValueError(
-            f"`--label_smoothing_factor` must be 0 for a problem of the type {problem_type}, got {label_smoothing}."
+            f"`label_smoothing_factor` must be 0 for a problem of the type {problem_type}, got {label_smoothing}."
         )
     if problem_type == "multi_label_classification":
         return partial(F.binary_cross_entropy_with_logits, pos_weight=class_weights)
     if class_weights is not None:
-        raise ValueError("`--class_weights` needs classes, but the problem is a regression. Leave it out.")
+        raise ValueError("`class_weights` needs classes, but the problem is a regression. Leave it out.")
     return _mean_squared_error
 
 
 def class_weights_of(
     given: Sequence[str] | None, labels: np.ndarray, label_names: Sequence[str], problem_type: ProblemType
 ) -> Tensor | None:
-    """Return the weight of each class as `--class_weights` names it.
+    """Return the weight of each class as `class_weights` names it.
 
     `"balanced"` gives each class the same say: one class a text, the number of rows over that of the classes and that
     of the class's rows; several, the number of the class's negative rows over that of its positive ones.
@@ -76,7 +76,7 @@ def class_weights_of(
     if list(given) != [BALANCED]:
         if len(given) != len(label_names):
             raise ValueError(
-                f"`--class_weights` must be {BALANCED} or a number for each of the {len(label_names)} classes "
+                f"`class_weights` must be {BALANCED} or a number for each of the {len(label_names)} classes "
                 f"({', '.join(label_names[:20])}), got {len(given)} values."
             )
         return torch.tensor([float(weight) for weight in given])

@@ -1,0 +1,65 @@
+"""The command line: `rnn-hf JOB`, `python -m rnn_hf JOB`, `torchrun -m rnn_hf JOB`."""
+
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from .version import __version__
+
+# Name of each job, its module in `rnn_hf.commands`, and what it does
+JOBS = {
+    "train": ("train", "train a classifier on texts and labels"),
+    "train-language-model": ("train_language_model", "train a language model, from which a classifier can start"),
+    "distill": ("distill", "train a small classifier on the answers of larger ones"),
+    "evaluate": ("evaluate", "measure a classifier on labelled texts"),
+    "predict": ("predict", "classify texts, lines of a file, or a folder of Parquet files"),
+    "push": ("push_to_hub", "push a model folder to the Hub"),
+}
+
+# Packages of the extra `train`
+OF_THE_EXTRA = {"accelerate", "datasets", "pyarrow", "scipy", "sklearn", "yaml"}
+
+
+def usage() -> str:
+    """Return what `--help` prints."""
+    width = max(map(len, JOBS))
+    jobs = "\n".join(f"  {name:<{width}}  {text}" for name, (_, text) in JOBS.items())
+    return f"usage: rnn-hf JOB [flags]\n\nRecurrent text classifiers, version {__version__}.\n\njobs:\n{jobs}\n\n\
+`rnn-hf JOB --help` lists the flags of a job."
+
+
+def main(argv: Sequence[str] | None = None) -> Any:
+    """Run the job that the command line names."""
+    words = sys.argv[1:] if argv is None else list(argv)
+    if not words or words[0] in ("-h", "--help"):
+        print(usage())
+        return None
+    if words[0] == "--version":
+        print(__version__)
+        return None
+    if words[0] not in JOBS:
+        print(f"rnn-hf: error: Unknown job {words[0]!r}. Choose from {', '.join(JOBS)}.", file=sys.stderr)
+        sys.exit(2)
+    import rnn_hf.public  # noqa: F401  # registers the models with transformers, which takes seconds
+
+    try:
+        job = importlib.import_module(f"rnn_hf.commands.{JOBS[words[0]][0]}")
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] not in OF_THE_EXTRA:
+            raise
+        print(
+            f'rnn-hf: error: `rnn-hf {words[0]}` needs the package {error.name}. Run `pip install "rnn-hf[train]"`.',
+            file=sys.stderr,
+        )
+        sys.exit(2)
+    return job.main(words[1:])
+
+
+def run() -> None:
+    """Run the job, and exit: the entry point of the console command."""
+    main()
+
+
+if __name__ == "__main__":
+    run()

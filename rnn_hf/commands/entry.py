@@ -1,0 +1,111 @@
+"""How every command starts and exits: parsed arguments, and one line and an exit status for an error of the user."""
+
+import functools
+import signal
+import sys
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NoReturn, ParamSpec, Protocol, TypeVar
+
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
+
+from rnn_hf.errors import SIGNAL_STATUS, ExitStatusError, exit_status_of, one_line, scrubbed_logs
+from rnn_hf.progress import is_first_process
+
+from .parser import CommandParser, with_dashes
+
+Parameters = ParamSpec("Parameters")
+Arguments = TypeVar("Arguments")
+Result = TypeVar("Result")
+Answer = TypeVar("Answer", covariant=True)
+
+
+class Command(Protocol[Answer]):
+    """A job of the command line."""
+
+    def __call__(self, argv: Sequence[str] | None = None) -> Answer:
+        """Run it with the words after its name; by default those of this process."""
+        ...
+
+
+@contextmanager
+def user_errors() -> Iterator[None]:
+    """Turn the errors of the user inside the block into one that exits with status 2, without a traceback.
+
+    It surrounds the reading of arguments, data and models, where an error is one that the user can fix. What fails
+    afterwards is a bug and keeps its traceback. Secrets of the Hub are removed from the message, and from what is
+    logged inside the block.
+    """
+    try:
+        with scrubbed_logs():
+            yield
+    except ExitStatusError:
+        raise
+    except (ValueError, OSError, StrictDataclassError, SafetensorError) as error:
+        raise ExitStatusError(one_line(error)) from error
+
+
+def exit_with(name: str, message: str, status: int) -> NoReturn:
+    """Exit after one line, which the first of several processes prints.
+
+    Args:
+        name: What the line starts with: the name of the program.
+        message: What happened, and what to do.
+        status: One of the exit statuses in `rnn_hf.errors`.
+    """
+    if is_first_process():
+        print(f"{name}: {'error: ' if status < SIGNAL_STATUS else ''}{message}", file=sys.stderr)
+    sys.exit(status)
+
+
+def exit_statuses(
+    name: str, flags: Collection[str] = ()
+) -> Callable[[Callable[Parameters, Result]], Callable[Parameters, Result]]:
+    """Decorate the `main` of a program: errors that are not bugs exit with one line and their status.
+
+    Args:
+        name: Name of the program, which the line starts with.
+        flags: Names of its flags, which get their dashes in the line.
+    """
+
+    def decorate(main: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+        @functools.wraps(main)
+        def wrapped(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
+            try:
+                return main(*args, **kwargs)
+            except KeyboardInterrupt:
+                exit_with(name, "Stopped by SIGINT.", SIGNAL_STATUS + signal.SIGINT)
+            except Exception as error:
+                status = exit_status_of(error)
+                if status is None:
+                    raise
+                exit_with(name, with_dashes(one_line(error), flags), status)
+
+        return wrapped
+
+    return decorate
+
+
+def command(
+    arguments: type[Arguments], description: str | None
+) -> Callable[[Callable[[Arguments], Result]], Command[Result]]:
+    """Decorate the `main` of a command, which is called with its arguments and becomes a function of a command line.
+
+    Args:
+        arguments: The dataclass of its arguments; `arguments.job` is its name.
+        description: What `--help` shows first: the docstring of its module.
+    """
+    parser = CommandParser([arguments], prog=f"rnn-hf {arguments.job}", description=description)  # type: ignore[attr-defined]
+
+    def decorate(run: Callable[[Arguments], Result]) -> Command[Result]:
+        @exit_statuses(parser.prog, parser.flags())
+        @functools.wraps(run)
+        def main(argv: Sequence[str] | None = None) -> Any:
+            with user_errors():
+                (args,), _ = parser.parse(sys.argv[1:] if argv is None else argv)
+            return run(args)
+
+        return main
+
+    return decorate

@@ -1,0 +1,41 @@
+"""The public names of the package; importing them registers the models with transformers' Auto classes."""
+
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+)
+
+from .configuration_rnn import RNNConfig
+from .data.tokenizer_training import train_tokenizer
+from .modeling_rnn import (
+    RNNCache,
+    RNNForCausalLM,
+    RNNForSequenceClassification,
+    RNNForTokenClassification,
+    RNNModel,
+    RNNPreTrainedModel,
+)
+from .text_classifier import TextClassifier
+from .version import __version__
+
+AutoConfig.register(RNNConfig.model_type, RNNConfig)
+AutoModel.register(RNNConfig, RNNModel)
+AutoModelForCausalLM.register(RNNConfig, RNNForCausalLM)
+AutoModelForSequenceClassification.register(RNNConfig, RNNForSequenceClassification)
+AutoModelForTokenClassification.register(RNNConfig, RNNForTokenClassification)
+
+__all__ = [
+    "RNNCache",
+    "RNNConfig",
+    "RNNForCausalLM",
+    "RNNForSequenceClassification",
+    "RNNForTokenClassification",
+    "RNNModel",
+    "RNNPreTrainedModel",
+    "TextClassifier",
+    "__version__",
+    "train_tokenizer",
+]

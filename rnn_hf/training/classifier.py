@@ -1,0 +1,245 @@
+"""A classifier in training: its batches, its loss, its evaluation and its results."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from datasets import Dataset
+from torch.utils.data import DataLoader
+from transformers import PreTrainedTokenizerBase
+
+from rnn_hf.configuration_rnn import ProblemType
+from rnn_hf.data.batching import (
+    BatchSampler,
+    EncodedRows,
+    LengthGroupedBatchSampler,
+    PaddingCollator,
+    RandomBatchSampler,
+    SortedBatchSampler,
+    padding_share,
+)
+from rnn_hf.data.streaming import PoolSampler, StreamedRows
+from rnn_hf.progress import say
+
+from .arguments import TrainArguments
+from .calibration import effect_of_temperature, fit_temperature, fold_temperature
+from .loop import Run
+from .losses import Loss, class_weights_of, create_loss
+from .metrics import MAIN_METRICS, compute_metrics, num_correct, predict_split
+from .output_folder import round_weights, size_and_versions
+from .splits import TextSplits
+
+# From logits and the batch they answer to the mean loss
+BatchLoss = Callable[[torch.Tensor, Mapping[str, torch.Tensor]], torch.Tensor]
+
+
+def create_loader(
+    rows: EncodedRows | StreamedRows,
+    sampler: BatchSampler,
+    pad_token_id: int,
+    num_workers: int,
+    accelerator: Accelerator,
+) -> DataLoader[Any]:
+    """Return the prepared batches of one split.
+
+    Args:
+        rows: The split.
+        sampler: Which rows make a batch.
+        pad_token_id: Id that fills a batch up to its longest text.
+        num_workers: Processes that prepare batches; 0: the training process.
+        accelerator: The accelerator of this process.
+    """
+    loader = DataLoader(
+        rows,
+        batch_sampler=sampler,
+        collate_fn=PaddingCollator(pad_token_id),  # type: ignore[arg-type]  # of a batch, not of a list
+        num_workers=num_workers,
+        # making an iterator draws from a generator; the global one belongs to dropout
+        generator=torch.Generator(),
+    )
+    # batches are on the CPU already
+    prepared: DataLoader[Any] = accelerator.prepare(loader, device_placement=[accelerator.device.type != "cpu"])
+    return prepared
+
+
+def create_loaders(
+    splits: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase, args: TrainArguments, accelerator: Accelerator
+) -> tuple[dict[str, DataLoader[Any]], BatchSampler]:
+    """Return the prepared batches of every split, and the sampler of the training batches.
+
+    Args:
+        splits: The encoded rows of each split.
+        tokenizer: The tokenizer of the model.
+        args: Batch sizes, sampling strategy and seed.
+        accelerator: The accelerator of this process.
+    """
+    processes, pad_token_id = accelerator.num_processes, tokenizer.pad_token_id
+    batch_size = args.per_device_train_batch_size * processes
+    sampler_types = {"group_by_length": LengthGroupedBatchSampler, "random": RandomBatchSampler}
+    sampler_type = sampler_types[args.train_sampling_strategy]
+    rows: EncodedRows | StreamedRows
+    if isinstance(splits["train"], StreamedRows):
+        rows = splits["train"]
+        sampler: BatchSampler = PoolSampler(rows, sampler_type, batch_size, args.seed)
+        say(f"A stream of training texts, {rows.pool_size:,} at a time, {len(tokenizer):,} words")
+    else:
+        rows = EncodedRows(splits["train"])
+        sampler = sampler_type(rows.lengths, batch_size, args.seed)
+        say(
+            f"{len(rows):,} training texts in {len(sampler):,} batches, {len(tokenizer):,} words; "
+            f"{100 * padding_share(rows.lengths, sampler):.1f} % of the positions are padding"
+        )
+    sampler.fill_last_batch = processes > 1  # every process needs its part
+    loaders = {"train": create_loader(rows, sampler, pad_token_id, args.dataloader_num_workers, accelerator)}
+    for split in (name for name in splits if name != "train"):
+        rows = EncodedRows(splits[split])
+        in_order = SortedBatchSampler(rows.lengths, args.per_device_eval_batch_size * processes)
+        loaders[split] = create_loader(rows, in_order, pad_token_id, args.dataloader_num_workers, accelerator)
+    return loaders, sampler
+
+
+def create_label_loss(
+    rows: Dataset | StreamedRows, splits: TextSplits, args: TrainArguments, device: torch.device
+) -> Loss:
+    """Return the loss between logits and labels, smoothed and weighted as the arguments say.
+
+    Args:
+        rows: The encoded training rows, whose labels `class_weights="balanced"` counts.
+        splits: Type of the problem, and names of the classes.
+        args: `label_smoothing_factor` and `class_weights`.
+        device: Where the model is trained.
+    """
+    labels = np.empty(0)
+    if args.class_weights and isinstance(rows, Dataset):
+        labels = np.asarray(rows.with_format("numpy")["labels"][:])
+    weights = class_weights_of(args.class_weights, labels, splits.label_names, splits.problem_type)
+    return create_loss(
+        splits.problem_type,
+        label_smoothing=args.label_smoothing_factor,
+        class_weights=None if weights is None else weights.to(device),
+    )
+
+
+@dataclass(kw_only=True)
+class ClassifierRun(Run):
+    """A classifier in training.
+
+    Args:
+        label_names: Names of the classes or targets in the order of their ids.
+        problem_type: What the labels ask for.
+        loss: From logits and the batch they answer to the mean loss.
+    """
+
+    label_names: list[str]
+    problem_type: ProblemType
+    loss: BatchLoss
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.main_metric = MAIN_METRICS[self.problem_type]
+        self.temperature: float | None = None
+        self.test_logits: np.ndarray | None = None
+        # logits and labels since the last count; counting waits for the device
+        self.uncounted: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    def loss_of(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Return the mean loss of a training batch, and keep its logits for `read_counts`."""
+        logits = self.model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits.float()
+        loss = self.loss(logits, batch)
+        self.note_loss(loss, len(logits))
+        self.uncounted.append((logits.detach(), batch["labels"]))
+        return loss
+
+    def read_counts(self) -> None:
+        """Add what was counted on all devices to the state, and show it."""
+        state = self.state
+        self.read_losses()
+        if self.uncounted:
+            logits, labels = zip(*self.uncounted, strict=True)
+            self.uncounted.clear()
+            correct = num_correct(torch.cat(logits), torch.cat(labels), self.problem_type)
+            state.correct += round(self.accelerator.reduce(correct, reduction="sum").item())
+        if state.seen:
+            self.progress.set_postfix_str(
+                f"loss {state.loss_sum / state.seen:.3f}, {self.running_accuracy(', ')}"
+                f"{state.num_texts / max(state.train_runtime, 1e-9):,.0f} texts/s",
+                refresh=False,
+            )
+
+    def running_accuracy(self, end: str = "") -> str:
+        """Return the accuracy of the epoch so far in words; a regression has none."""
+        return "" if self.problem_type == "regression" else f"accuracy {self.state.correct / self.state.seen:.3f}{end}"
+
+    def log_running_figures(self) -> None:
+        """Print and record the loss and the accuracy of the epoch so far, as the lesson does."""
+        self.read_counts()
+        state, num_batches = self.state, self.sampler.num_batches
+        of_all = "" if num_batches is None else f"/{num_batches}"
+        loss, accuracy = state.loss_sum / state.seen, state.correct / state.seen
+        self.record({"loss": loss, "train_accuracy": accuracy, "learning_rate": float(self.schedule.get_last_lr()[0])})
+        say(
+            f"epoch {state.epoch + 1} | {state.batch:>5}{of_all} batches | loss {loss:.3f} | {self.running_accuracy()}"
+        )
+
+    def evaluate(self) -> None:
+        """Measure the validation split, and keep the weights if they are the best so far."""
+        if not self.evaluates:
+            return
+        self.read_counts()
+        state = self.state
+        logits, labels = predict_split(self.model, self.loaders["validation"], self.accelerator)
+        self.model.train()
+        metrics = compute_metrics(logits, labels, self.label_names, self.problem_type)
+        metric = metrics[self.main_metric]
+        self.record({f"validation_{self.main_metric}": metric, "validation_loss": metrics["loss"]})
+        say(f"step {state.step} | validation {self.main_metric} {metric:.4f}")
+        self.keep_if_best(metric, metrics["loss"])
+
+    def finish_weights(self) -> None:
+        """Calibrate the finished model if that was asked for, and round the weights to the type they are saved in."""
+        if self.args.temperature_scaling:
+            logits, labels = predict_split(self.model, self.loaders["validation"], self.accelerator, "Calibrating")
+            self.temperature = fit_temperature(logits, labels)
+            fold_temperature(self.bare_model, self.temperature)
+        round_weights(self.bare_model, getattr(torch, self.args.save_dtype))
+
+    def results(self) -> dict[str, Any]:
+        """Evaluate the test split, and return the content of `all_results.json`."""
+        state, rows = self.state, self.loaders["train"].dataset
+        # if a stream was not read to its end, the only known rows are those that were trained on
+        num_train_examples = rows.num_rows or state.num_texts if isinstance(rows, StreamedRows) else len(rows)  # type: ignore[arg-type]  # sized
+        validation = self.loaders.get("validation")
+        num_validation_examples = 0 if validation is None else len(validation.dataset)  # type: ignore[arg-type]  # sized
+        results: dict[str, Any] = {
+            "problem_type": self.problem_type,
+            "test_accuracy": None,
+            "test_macro_f1": None,
+            "validation_accuracy": None,
+            f"validation_{self.main_metric}": state.best_metric,
+            "train_accuracy": None if self.problem_type == "regression" else state.correct / max(state.seen, 1),
+            "epoch": state.num_texts / num_train_examples,
+            "step": state.step,
+            "best_step": state.best_step if state.best_metric is not None else state.step,
+            "train_runtime": state.train_runtime,
+            "train_samples_per_second": state.num_texts / max(state.train_runtime, 1e-9),
+            "num_train_examples": num_train_examples,
+            "num_validation_examples": num_validation_examples,
+            "num_test_examples": 0,
+            "num_processes": self.accelerator.num_processes,
+            "seed": self.args.seed,
+            "device": self.accelerator.device.type,
+            "num_threads": self.num_threads,
+            **size_and_versions(self.bare_model),
+        }
+        if "test" in self.loaders:
+            logits, labels = predict_split(self.model, self.loaders["test"], self.accelerator, "Testing")
+            self.test_logits = logits
+            metrics = compute_metrics(logits, labels, self.label_names, self.problem_type)
+            results |= {f"test_{name}": value for name, value in metrics.items()}
+            results["num_test_examples"] = results.pop("test_num_examples")
+            if self.temperature is not None:
+                results |= effect_of_temperature(self.temperature, logits, labels)
+        return results | {"log": state.log}

@@ -1,0 +1,114 @@
+"""The accelerator of a process, and what a launcher must not ask for."""
+
+import os
+from typing import Any
+
+from accelerate import Accelerator, DataLoaderConfiguration
+from accelerate.utils import is_torch_xla_available, set_seed
+
+from .arguments import TrainArguments
+
+# Settings of `accelerate launch` that would be ignored, change the results, or write half a model
+UNSUPPORTED_LAUNCHES = {
+    "ACCELERATE_USE_FSDP": "FSDP",
+    "ACCELERATE_USE_DEEPSPEED": "DeepSpeed",
+    "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM",
+    "ACCELERATE_USE_PARALLELISM_CONFIG": "a parallelism configuration",
+}
+
+
+def check_launch(bf16: bool = False, gradient_accumulation_steps: int = 1) -> None:
+    """Check that `accelerate launch` and its configuration file ask for what the arguments of a run say.
+
+    Args:
+        bf16: Whether the run computes in bfloat16.
+        gradient_accumulation_steps: Batches per optimizer step.
+
+    Raises:
+        ValueError: If the environment asks for something else.
+    """
+    for variable, name in UNSUPPORTED_LAUNCHES.items():
+        if os.environ.get(variable, "false").lower() == "true":
+            raise ValueError(
+                f"The launcher asks for {name} (`{variable}`), but training is data parallel: models of a few "
+                "megabytes need no sharding. Launch with `torchrun --nproc_per_node N`."
+            )
+    if is_torch_xla_available():
+        raise ValueError("Accelerate would train on XLA, which is not supported. Set `USE_TORCH_XLA=0`.")
+    precision = os.environ.get("ACCELERATE_MIXED_PRECISION", "no").lower()
+    if precision not in ("no", "bf16" if bf16 else "no"):
+        raise ValueError(
+            f"The launcher asks for mixed precision in {precision}, but the run computes in "
+            f"{'bfloat16' if bf16 else 'float32'}. Launch with `--mixed_precision no`, and train with `bf16=true`."
+        )
+    steps = os.environ.get("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "1")
+    if steps not in ("1", str(gradient_accumulation_steps)):
+        raise ValueError(
+            f"The launcher asks for {steps} batches per step, but the run takes {gradient_accumulation_steps}. Pass "
+            f"`gradient_accumulation_steps={steps}` to the run, not to the launcher."
+        )
+    backend = os.environ.get("ACCELERATE_DYNAMO_BACKEND", "no").lower()
+    if backend != "no":
+        raise ValueError(
+            f"The launcher asks for torch.compile ({backend}), which would compile again for every batch length. "
+            "Launch with `--dynamo_backend no`."
+        )
+
+
+def create_accelerator(
+    use_cpu: bool, bf16: bool = False, gradient_accumulation_steps: int = 1, **settings: Any
+) -> Accelerator:
+    """Return the accelerator of this process.
+
+    Args:
+        use_cpu: Whether to stay on the CPU.
+        bf16: Whether to compute in bfloat16.
+        gradient_accumulation_steps: Batches per optimizer step.
+        settings: Passed on to `Accelerator`.
+
+    Raises:
+        ValueError: If the launcher asks for something else than the arguments, or started more processes than
+            Accelerate sees.
+    """
+    check_launch(bf16, gradient_accumulation_steps)
+    # the variable would override the argument
+    os.environ.pop("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", None)
+    accelerator = Accelerator(
+        cpu=use_cpu,
+        mixed_precision="bf16" if bf16 else "no",
+        gradient_accumulation_steps=gradient_accumulation_steps,
+        **settings,
+    )
+    launched = int(os.environ.get("WORLD_SIZE", "1"))
+    if launched != accelerator.num_processes:
+        raise ValueError(
+            f"The launcher started {launched} processes, but Accelerate sees {accelerator.num_processes}: they would "
+            "train separate models. Pass `use_cpu=true` if there are fewer GPUs."
+        )
+    return accelerator
+
+
+def start_accelerator(args: TrainArguments) -> Accelerator:
+    """Return the accelerator of a training run, with all random generators seeded.
+
+    Args:
+        args: Device, precision, gradient accumulation, seed and experiment tracker of the run.
+
+    Raises:
+        ValueError: If the launcher asks for something else, or the experiment tracker is not installed.
+    """
+    accelerator = create_accelerator(
+        args.use_cpu,
+        args.bf16,
+        args.gradient_accumulation_steps,
+        log_with=None if args.report_to == "none" else args.report_to,
+        project_dir=args.output_dir,
+        # every batch of similar lengths is split, so that no process waits for another's longer texts
+        dataloader_config=DataLoaderConfiguration(split_batches=True),
+    )
+    if args.report_to != "none" and not accelerator.log_with:
+        raise ValueError(
+            f"`report_to={args.report_to}` needs the package {args.report_to}. Install it, or leave `report_to` out."
+        )
+    set_seed(args.seed)
+    return accelerator

@@ -1,0 +1,88 @@
+"""The folder of a run: checked before it, and the finished model in it."""
+
+import platform
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from transformers import PreTrainedTokenizerBase
+
+from rnn_hf.data.tokenizer_training import save_tokenizer
+from rnn_hf.modeling_rnn import RNNPreTrainedModel
+from rnn_hf.safe_loading import WEIGHTS
+from rnn_hf.version import __version__
+
+from .arguments import TrainArguments
+
+
+def check_folder_can_be_made(folder: Path) -> None:
+    """Check that a folder exists or could be created, before hours are spent on its content.
+
+    Args:
+        folder: The value of `output_dir`.
+
+    Raises:
+        ValueError: If it, or one of its parents, is a file.
+    """
+    for place in (folder, *folder.parents):
+        if place.exists() and not place.is_dir():
+            raise ValueError(
+                f"`output_dir` must be a folder, got {str(folder)!r}, but {str(place)!r} is a file. Pass another one."
+            )
+
+
+def check_output_folder(args: TrainArguments) -> Path:
+    """Return the folder of a run, which must be new, empty, the run that is resumed, or one that may be overwritten.
+
+    Args:
+        args: `output_dir`, `overwrite_output_dir` and `resume_from_checkpoint`.
+
+    Raises:
+        ValueError: If there is no such folder, or it holds another run.
+    """
+    if args.output_dir is None:
+        raise ValueError("`output_dir` must be given, got none. Pass the folder for the model.")
+    folder = Path(args.output_dir)
+    check_folder_can_be_made(folder)
+    may_have_files = args.overwrite_output_dir or args.resume_from_checkpoint is not None
+    if not may_have_files and folder.is_dir() and any(folder.iterdir()):
+        raise ValueError(
+            f"The folder {str(folder)!r} is not empty. Pass `overwrite_output_dir=true`, "
+            "`resume_from_checkpoint=latest`, or another `output_dir`."
+        )
+    return folder
+
+
+@torch.no_grad()
+def round_weights(model: torch.nn.Module, dtype: torch.dtype) -> None:
+    """Round weights to the type they will be saved in, so that the tested model is the saved one."""
+    for weight in model.state_dict().values():
+        weight.copy_(weight.to(dtype))
+
+
+def size_and_versions(model: torch.nn.Module) -> dict[str, Any]:
+    """Return the entries of `all_results.json` about the size of a model and the versions it was trained with."""
+    return {
+        "num_parameters": sum(weight.numel() for weight in model.parameters()),
+        "python_version": platform.python_version(),
+        "torch_version": torch.__version__,
+        "transformers_version": transformers.__version__,
+        "rnn_hf_version": __version__,
+    }
+
+
+def save_model(model: RNNPreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, dtype: torch.dtype) -> int:
+    """Save a model with its tokenizer; return the size of the weights in bytes.
+
+    Args:
+        model: The model.
+        tokenizer: Its tokenizer.
+        folder: Where the files go.
+        dtype: Type of the saved weights. The configuration keeps float32, so that loading computes in it.
+    """
+    tied = model.all_tied_weights_keys
+    weights = {name: weight.to(dtype) for name, weight in model.state_dict().items() if name not in tied}
+    model.save_pretrained(folder, state_dict=weights)
+    save_tokenizer(tokenizer, folder)
+    return (folder / WEIGHTS).stat().st_size

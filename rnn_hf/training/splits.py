@@ -1,0 +1,132 @@
+"""The texts and labels that a run trains, validates and tests on."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from datasets import Dataset, DatasetDict
+from transformers import PreTrainedTokenizerBase
+
+from rnn_hf.configuration_rnn import ProblemType, RNNConfig
+from rnn_hf.data.encoding import encode_dataset
+from rnn_hf.data.labels import label_names_of, problem_type_of
+from rnn_hf.data.memory import iterate_texts
+from rnn_hf.data.sources import DEFAULT_DATASET, load_text_dataset
+from rnn_hf.data.streaming import StreamedRows, TextStream, load_text_stream
+from rnn_hf.progress import say
+
+from .arguments import DataArguments, RunArguments, TrainArguments
+
+
+@dataclass
+class TextSplits:
+    """The splits of a dataset as texts and labels.
+
+    Args:
+        train: Training rows with the columns `text` and `label`, in files or as a stream.
+        others: The validation and the test split, if there are any.
+    """
+
+    train: Dataset | TextStream
+    others: DatasetDict
+
+    @property
+    def label_names(self) -> list[str]:
+        """Names of the classes or targets in the order of their ids."""
+        return label_names_of(self.train)
+
+    @property
+    def problem_type(self) -> ProblemType:
+        """What the labels ask for."""
+        return problem_type_of(self.train)
+
+    def iterate_texts(self) -> Iterator[str]:
+        """Yield the training texts, in memory that does not grow with their number."""
+        return self.train.iterate_texts() if isinstance(self.train, TextStream) else iterate_texts(self.train)
+
+    def encode(self, tokenizer: PreTrainedTokenizerBase, args: DataArguments) -> dict[str, Any]:
+        """Return every split as rows of tokens: `Dataset`, and `StreamedRows` for a stream.
+
+        Args:
+            tokenizer: The tokenizer of the model.
+            args: `max_length`, and `shuffle_buffer_size` for a stream.
+        """
+        if isinstance(self.train, TextStream):
+            rows = StreamedRows(self.train, tokenizer, args.max_length, args.shuffle_buffer_size)
+            return {"train": rows, **encode_dataset(self.others, tokenizer, args.max_length)}
+        return dict(encode_dataset(DatasetDict(train=self.train, **self.others), tokenizer, args.max_length))
+
+
+def load_splits(args: RunArguments, config: RNNConfig | None = None, *, can_stream: bool = False) -> TextSplits:
+    """Return the splits of the dataset that the arguments name, with the classes of a checkpoint if they are the same.
+
+    Args:
+        args: The arguments of the run.
+        config: Configuration of the checkpoint that training starts from, if there is one.
+        can_stream: Whether the training rows may be a stream.
+
+    Raises:
+        ValueError: If there are no training rows, or an argument needs what the dataset does not have.
+    """
+    if args.dataset_name is None and not args.has_files:
+        args.dataset_name = DEFAULT_DATASET
+    if args.streaming and not can_stream:
+        raise ValueError("`streaming` is only for `rnn-hf train`. Leave it out.")
+    load = _open_stream if args.streaming else _read_splits
+    known = None if config is None else list((config.id2label or {}).values())
+    splits = load(args, None)
+    if known is not None and splits.label_names != known and sorted(splits.label_names) == sorted(known):
+        splits = load(args, known)
+    check_splits(splits, args)
+    return splits
+
+
+def _source(args: DataArguments) -> dict[str, Any]:
+    """Return the arguments that `load_text_dataset` and `load_text_stream` share."""
+    names = (
+        "dataset_name", "dataset_config_name", "train_file", "validation_file", "test_file", "text_column_names",
+        "label_column_name", "problem_type", "clean_text", "max_train_samples",
+    )  # fmt: skip
+    return {name: getattr(args, name) for name in names}
+
+
+def _read_splits(args: RunArguments, label_names: Sequence[str] | None) -> TextSplits:
+    splits = load_text_dataset(
+        **_source(args), label_names=label_names, validation_size=args.validation_size, seed=args.seed
+    )
+    if "train" not in splits:
+        raise ValueError(f"The dataset has no training split (splits: {', '.join(splits)}). Pass `train_file`.")
+    return TextSplits(splits.pop("train"), splits)
+
+
+def _open_stream(args: RunArguments, label_names: Sequence[str] | None) -> TextSplits:
+    if args.max_steps < 0:
+        raise ValueError("`streaming` needs `max_steps`: the number of rows is not known before they are read.")
+    if args.class_weights == ["balanced"]:
+        raise ValueError("`class_weights=balanced` cannot count the labels of a stream. Pass a number for each class.")
+    if args.dataloader_num_workers:
+        raise ValueError("`dataloader_num_workers` cannot split a stream. Leave it out with `streaming`.")
+    stream, others = load_text_stream(**_source(args), label_names=label_names)
+    return TextSplits(stream, others)
+
+
+def check_splits(splits: TextSplits, args: TrainArguments) -> None:
+    """Check that the splits have what the arguments need.
+
+    Args:
+        splits: The splits.
+        args: Early stopping, calibration and evaluation of the run.
+
+    Raises:
+        ValueError: If there is no validation split for an argument that needs one, or the problem is of another type.
+    """
+    has_validation, is_stream = "validation" in splits.others, isinstance(splits.train, TextStream)
+    remedy = "`validation_file`" if is_stream else "`validation_size=0.05`"
+    if args.early_stopping_patience is not None and not has_validation:
+        raise ValueError(f"`early_stopping_patience` needs a validation split. Pass {remedy}.")
+    if args.temperature_scaling and splits.problem_type != "single_label_classification":
+        raise ValueError("`temperature_scaling` needs one class per text. Leave it out.")
+    if args.temperature_scaling and not has_validation:
+        raise ValueError(f"`temperature_scaling` needs a validation split. Pass {remedy}.")
+    if is_stream and not has_validation and args.eval_strategy != "no":
+        say("The stream has no validation split, so nothing is evaluated before the end.")
