@@ -27,6 +27,13 @@ HOMES = {
 }
 
 
+def program_of(script: str) -> str:
+    """Return how a script names itself."""
+    if script in HOMES:
+        return f"{script}.py"
+    return "rnn-hf " + {"push_to_hub": "push"}.get(script, script.replace("_", "-"))
+
+
 def contents(folder: Path) -> dict[str, bytes | None]:
     """Return everything that lies in a folder: the bytes of files, `None` for folders."""
     return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
@@ -59,7 +66,7 @@ def assert_refused(
     said = capsys.readouterr().err
     assert exit_.value.code == 2, said
     assert said.count("\n") == 1 and said.endswith("\n"), f"not one line: {said}"
-    assert said.startswith(f"{script}.py: error: "), said
+    assert said.startswith(f"{program_of(script)}: error: "), said
     assert "Traceback" not in said
     assert says in said
     assert contents(folder) == before

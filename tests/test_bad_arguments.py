@@ -162,7 +162,7 @@ RECIPES = [
     (b"dataset_name: ''\n", "`--dataset_name` must not be empty"),
     (b"cell_type: transformer\n", "invalid choice: 'transformer'"),
     (b"help: true\n", "Unknown key in the recipe"),
-    (b"seed: 1\nseed: 2\n", "`seed` stands in it more than once"),
+    (b"seed: 1\nseed: 2\n", "`seed` is in it more than once"),
 ]
 
 

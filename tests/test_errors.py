@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
-from rnn_hf.commands.parser import user_errors
+from rnn_hf.commands.entry import exit_statuses, user_errors
 from rnn_hf.errors import scrubbed, scrubbed_logs
 
 TOKEN = "hf_NobodyMaySeeThis"
@@ -41,10 +41,15 @@ def test_users_and_passwords_are_taken_out_of_addresses(monkeypatch: pytest.Monk
 def test_neither_the_line_of_an_error_nor_a_log_has_a_secret(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
+    @exit_statuses("script.py")
+    def program() -> None:
+        with user_errors():
+            logging.getLogger("huggingface_hub.utils").warning("Retrying %s with %s", "http://me:pw@host", TOKEN)
+            raise FileNotFoundError(2, "No such file", f"/home/{TOKEN}")
+
     monkeypatch.setenv("HF_TOKEN", TOKEN)
-    with pytest.raises(SystemExit, match="2"), user_errors("script.py"):
-        logging.getLogger("huggingface_hub.utils").warning("Retrying %s with %s", "http://me:pw@host", TOKEN)
-        raise FileNotFoundError(2, "No such file", f"/home/{TOKEN}")
+    with pytest.raises(SystemExit, match="2"):
+        program()
     assert capsys.readouterr().err == "script.py: error: No such file: '/home/***'.\n"
     assert [record.getMessage() for record in caplog.records] == ["Retrying http://host with ***"]
 

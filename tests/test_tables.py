@@ -200,7 +200,7 @@ def test_a_folder_that_cannot_be_answered_is_one_line(
     with pytest.raises(SystemExit, match="2"):
         predict.main(arguments(model, folder, output))
     line = capsys.readouterr().err.splitlines()[-1].split("\r")[-1]
-    assert line.startswith("predict.py: error: ")
+    assert line.startswith("rnn-hf predict: error: ")
     assert message.format(folder) in line
     assert sorted(path.name for path in tmp_path.glob("output/*")) == ["precious"] * (damage == "full output")
 
@@ -212,7 +212,7 @@ def test_without_ray_its_installation_is_named(
     with pytest.raises(SystemExit, match="2"):
         predict.main(arguments(model, shards, tmp_path / "output", "--num_workers", "2"))
     line = capsys.readouterr().err.splitlines()[-1].split("\r")[-1]
-    assert line == 'predict.py: error: `--num_workers` needs Ray. Install it with `pip install -e ".[ray]"`.'
+    assert line == 'rnn-hf predict: error: `--num_workers` needs Ray. Install it with `pip install -e ".[ray]"`.'
     assert not (tmp_path / "output").exists()
 
 
@@ -284,7 +284,7 @@ def test_a_cluster_is_joined_where_it_has_room(model: str, shards: Path, tmp_pat
 
         status, error = joined("refused", "2")
         assert status == 2
-        assert "predict.py: error: `--num_workers` must be below the 2 CPUs of the cluster, got 2." in error
+        assert "rnn-hf predict: error: `--num_workers` must be below the 2 CPUs of the cluster, got 2." in error
         assert not (tmp_path / "refused").exists()
         status, error = joined("output", "1")
         assert status == 0, error

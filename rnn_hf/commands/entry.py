@@ -88,15 +88,17 @@ def exit_statuses(
 
 
 def command(
-    arguments: type[Arguments], description: str | None
+    arguments: type[Arguments], description: str | None, name: str | None = None
 ) -> Callable[[Callable[[Arguments], Result]], Command[Result]]:
     """Decorate the `main` of a command, which is called with its arguments and becomes a function of a command line.
 
     Args:
-        arguments: The dataclass of its arguments; `arguments.job` is its name.
+        arguments: The dataclass of its arguments.
         description: What `--help` shows first: the docstring of its module.
+        name: Its name. Default: `rnn-hf` and the name of the job of these arguments.
     """
-    parser = CommandParser([arguments], prog=f"rnn-hf {arguments.job}", description=description)  # type: ignore[attr-defined]
+    name = name or f"rnn-hf {arguments.job}"  # type: ignore[attr-defined]  # every dataclass of a job has one
+    parser = CommandParser([arguments], prog=name, description=description)
 
     def decorate(run: Callable[[Arguments], Result]) -> Command[Result]:
         @exit_statuses(parser.prog, parser.flags())

@@ -29,7 +29,7 @@ from .calibration import effect_of_temperature, fit_temperature, fold_temperatur
 from .loop import Run
 from .losses import Loss, class_weights_of, create_loss
 from .metrics import MAIN_METRICS, compute_metrics, num_correct, predict_split
-from .output_folder import round_weights, size_and_versions
+from .output_folder import round_weights
 from .splits import TextSplits
 
 # From logits and the batch they answer to the mean loss
@@ -213,12 +213,7 @@ class ClassifierRun(Run):
         num_train_examples = rows.num_rows or state.num_texts if isinstance(rows, StreamedRows) else len(rows)  # type: ignore[arg-type]  # sized
         validation = self.loaders.get("validation")
         num_validation_examples = 0 if validation is None else len(validation.dataset)  # type: ignore[arg-type]  # sized
-        results: dict[str, Any] = {
-            "problem_type": self.problem_type,
-            "test_accuracy": None,
-            "test_macro_f1": None,
-            "validation_accuracy": None,
-            f"validation_{self.main_metric}": state.best_metric,
+        facts = {
             "train_accuracy": None if self.problem_type == "regression" else state.correct / max(state.seen, 1),
             "epoch": state.num_texts / num_train_examples,
             "step": state.step,
@@ -227,19 +222,49 @@ class ClassifierRun(Run):
             "train_samples_per_second": state.num_texts / max(state.train_runtime, 1e-9),
             "num_train_examples": num_train_examples,
             "num_validation_examples": num_validation_examples,
-            "num_test_examples": 0,
-            "num_processes": self.accelerator.num_processes,
-            "seed": self.args.seed,
-            "device": self.accelerator.device.type,
-            "num_threads": self.num_threads,
-            **size_and_versions(self.bare_model),
+            **self.facts(),
         }
+        test = None
         if "test" in self.loaders:
-            logits, labels = predict_split(self.model, self.loaders["test"], self.accelerator, "Testing")
-            self.test_logits = logits
-            metrics = compute_metrics(logits, labels, self.label_names, self.problem_type)
-            results |= {f"test_{name}": value for name, value in metrics.items()}
-            results["num_test_examples"] = results.pop("test_num_examples")
-            if self.temperature is not None:
-                results |= effect_of_temperature(self.temperature, logits, labels)
+            test = predict_split(self.model, self.loaders["test"], self.accelerator, "Testing")
+            self.test_logits = test[0]
+        results = classifier_results(
+            self.label_names, self.problem_type, state.best_metric, facts, test, self.temperature
+        )
         return results | {"log": state.log}
+
+
+def classifier_results(
+    label_names: list[str],
+    problem_type: ProblemType,
+    best_metric: float | None,
+    facts: Mapping[str, Any],
+    test: tuple[np.ndarray, np.ndarray] | None,
+    temperature: float | None = None,
+) -> dict[str, Any]:
+    """Return the content of `all_results.json` from the parts that a run has measured.
+
+    Args:
+        label_names: Names of the classes or targets in the order of their ids.
+        problem_type: What the labels ask for.
+        best_metric: The validation metric of the weights that were kept, if there was one.
+        facts: Steps, times, sizes and versions.
+        test: Logits and labels of the test split, if there is one.
+        temperature: The divisor of the logits, if they were calibrated.
+    """
+    results = {
+        "problem_type": problem_type,
+        "test_accuracy": None,
+        "test_macro_f1": None,
+        "validation_accuracy": None,
+        f"validation_{MAIN_METRICS[problem_type]}": best_metric,
+        "num_test_examples": 0,
+        **facts,
+    }
+    if test is not None:
+        metrics = compute_metrics(*test, label_names, problem_type)
+        results |= {f"test_{name}": value for name, value in metrics.items()}
+        results["num_test_examples"] = results.pop("test_num_examples")
+        if temperature is not None:
+            results |= effect_of_temperature(temperature, *test)
+    return results

@@ -18,7 +18,6 @@ from rnn_hf.progress import say
 from .arguments import LanguageModelTrainArguments
 from .checkpoints import Checkpoint
 from .loop import Run
-from .output_folder import size_and_versions
 
 # Tokens of a generated text
 GENERATED_LENGTH = 40
@@ -184,11 +183,7 @@ class LanguageModelRun(Run):
             "num_validation_tokens": num_tokens.get("validation", 0),
             "num_test_examples": 0,
             "reads_backward": self.recipe["reads_backward"],
-            "num_processes": self.accelerator.num_processes,
-            "seed": self.args.seed,
-            "device": self.accelerator.device.type,
-            "num_threads": self.num_threads,
-            **size_and_versions(self.bare_model),
+            **self.facts(),
             "log": state.log,
         }
 

@@ -31,6 +31,7 @@ from .checkpoints import (
 from .lazy_adam import LazyAdam
 from .loss_log import LossLog
 from .optimization import clip_grad_norm, drop_frozen_gradients
+from .output_folder import run_facts
 from .signals import InterruptedRunError, StopSignals
 
 # Up to this batch size, sharing a step among threads costs more time than it saves on a CPU
@@ -311,6 +312,11 @@ class Run:
             )
         self.saved_at = self.state.epoch, self.state.batch
         self.accelerator.wait_for_everyone()
+
+    def facts(self) -> dict[str, Any]:
+        """Return the entries of `all_results.json` about what the model was trained with, and its size."""
+        accelerator = self.accelerator
+        return run_facts(self.bare_model, self.args, accelerator.device, accelerator.num_processes, self.num_threads)
 
     def start(self) -> None:
         """Restore the checkpoint to resume from, or remove those of the run that is overwritten; start the tracker."""

@@ -61,9 +61,23 @@ def round_weights(model: torch.nn.Module, dtype: torch.dtype) -> None:
         weight.copy_(weight.to(dtype))
 
 
-def size_and_versions(model: torch.nn.Module) -> dict[str, Any]:
-    """Return the entries of `all_results.json` about the size of a model and the versions it was trained with."""
+def run_facts(
+    model: torch.nn.Module, args: TrainArguments, device: torch.device, num_processes: int, num_threads: int
+) -> dict[str, Any]:
+    """Return the entries of `all_results.json` about what a model was trained with, and its size.
+
+    Args:
+        model: The model.
+        args: The seed of the run.
+        device: Where it was trained.
+        num_processes: On how many processes.
+        num_threads: On how many threads of each.
+    """
     return {
+        "num_processes": num_processes,
+        "seed": args.seed,
+        "device": device.type,
+        "num_threads": num_threads,
         "num_parameters": sum(weight.numel() for weight in model.parameters()),
         "python_version": platform.python_version(),
         "torch_version": torch.__version__,

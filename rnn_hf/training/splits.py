@@ -1,6 +1,6 @@
 """The texts and labels that a run trains, validates and tests on."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,9 @@ from rnn_hf.data.streaming import StreamedRows, TextStream, load_text_stream
 from rnn_hf.progress import say
 
 from .arguments import DataArguments, RunArguments, TrainArguments
+
+# From arguments, and the classes in the order of their ids if these are known, to the splits
+LoadSplits = Callable[[RunArguments, Sequence[str] | None], "TextSplits"]
 
 
 @dataclass
@@ -57,22 +60,26 @@ class TextSplits:
         return dict(encode_dataset(DatasetDict(train=self.train, **self.others), tokenizer, args.max_length))
 
 
-def load_splits(args: RunArguments, config: RNNConfig | None = None, *, can_stream: bool = False) -> TextSplits:
+def load_splits(
+    args: RunArguments, config: RNNConfig | None = None, load: LoadSplits | None = None, *, can_stream: bool = False
+) -> TextSplits:
     """Return the splits of the dataset that the arguments name, with the classes of a checkpoint if they are the same.
 
     Args:
         args: The arguments of the run.
         config: Configuration of the checkpoint that training starts from, if there is one.
+        load: Returns the splits with the classes in a given order. Default: it reads the dataset that `args` name.
         can_stream: Whether the training rows may be a stream.
 
     Raises:
         ValueError: If there are no training rows, or an argument needs what the dataset does not have.
     """
-    if args.dataset_name is None and not args.has_files:
-        args.dataset_name = DEFAULT_DATASET
-    if args.streaming and not can_stream:
-        raise ValueError("`streaming` is only for `rnn-hf train`. Leave it out.")
-    load = _open_stream if args.streaming else _read_splits
+    if load is None:
+        if args.dataset_name is None and not args.has_files:
+            args.dataset_name = DEFAULT_DATASET
+        if args.streaming and not can_stream:
+            raise ValueError("`streaming` is only for `rnn-hf train`. Leave it out.")
+        load = _open_stream if args.streaming else _read_splits
     known = None if config is None else list((config.id2label or {}).values())
     splits = load(args, None)
     if known is not None and splits.label_names != known and sorted(splits.label_names) == sorted(known):

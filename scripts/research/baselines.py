@@ -19,6 +19,7 @@ from typing import Any
 
 from accelerate.utils import tqdm
 from datasets import Dataset, DatasetDict
+from rnn_hf.training.preparation import load_data
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.metrics import accuracy_score, f1_score
 from sklearn.svm import LinearSVC
@@ -28,7 +29,6 @@ from rnn_hf.data.labels import problem_type_of
 from rnn_hf.files import write_json
 from rnn_hf.reporting.seeds import percent
 from rnn_hf.training.arguments import DataArguments, ModelArguments, TrainArguments
-from rnn_hf.training.preparation import load_data
 from scripts.research.run_recipe import SeedArguments, refuse_single_seed
 
 # Names of the baselines, and how a reader sees them

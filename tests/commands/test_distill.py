@@ -324,7 +324,7 @@ def test_a_teacher_that_cannot_teach_is_one_line(
     with pytest.raises(SystemExit, match="2"):
         student("run", [folder])
     line = last_line(capsys.readouterr().err)
-    assert line.startswith("distill.py: error: ")
+    assert line.startswith("rnn-hf distill: error: ")
     assert message in line
     assert not (tmp_path / "run" / "model.safetensors").exists()
 

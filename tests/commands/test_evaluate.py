@@ -65,7 +65,7 @@ def test_a_mistake_of_the_user_is_one_line(
     with pytest.raises(SystemExit, match="2"):
         evaluate.main(["--model_name_or_path", str(folder), *argv])
     line = capsys.readouterr().err.strip().splitlines()[-1].split("\r")[-1]
-    assert line.startswith("evaluate.py: error: ")
+    assert line.startswith("rnn-hf evaluate: error: ")
     assert message in line
 
 

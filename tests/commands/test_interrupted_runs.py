@@ -104,13 +104,13 @@ def test_a_stopped_and_resumed_run_ends_like_an_undisturbed_one(
     else:
         assert process.returncode == 128 + number
         line = last_line(errors)
-        assert line.startswith(f"train.py: Stopped by {number.name} after step {position(last)['step']} of ")
+        assert line.startswith(f"rnn-hf train: Stopped by {number.name} after step {position(last)['step']} of ")
         assert f"'{last}'" in line and "--resume_from_checkpoint latest" in line
         assert "Traceback" not in errors
 
     done = run_script(*TINY_RUN, "--output_dir", str(folder), *LONG_RUN, "--resume_from_checkpoint", "latest")
     assert done.returncode == 0, done.stderr
-    assert f"Going on from {last}" in done.stdout
+    assert f"Resuming from {last}" in done.stdout
     assert weights(folder) == weights(whole)
     resumed = json.loads((folder / "all_results.json").read_text())
     for name in SAME:
@@ -149,7 +149,7 @@ def test_a_language_model_is_stopped_and_goes_on(tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
-    assert last_line(errors).startswith("train_language_model.py: Stopped by SIGINT")
+    assert last_line(errors).startswith("rnn-hf train-language-model: Stopped by SIGINT")
     subprocess.run(command("stopped", "--resume_from_checkpoint", "latest"), check=True, capture_output=True)
     assert weights(tmp_path / "stopped") == weights(tmp_path / "whole")
 
@@ -187,7 +187,7 @@ def test_an_interrupt_before_training_is_one_line(
     with pytest.raises(SystemExit) as ended:
         train("run")
     assert ended.value.code == 130
-    assert capsys.readouterr().err == "train.py: Stopped by SIGINT.\n"
+    assert capsys.readouterr().err == "rnn-hf train: Stopped by SIGINT.\n"
 
 
 @pytest.mark.slow
@@ -201,7 +201,7 @@ def test_a_recipes_run_passes_a_signal_on_to_the_seed_in_training(tmp_path: Path
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert last_line(errors).startswith("train.py: Stopped by SIGINT")
+    assert last_line(errors).startswith("rnn-hf train: Stopped by SIGINT")
     assert not (folder / "seed_2").exists()
 
 
@@ -217,7 +217,7 @@ def test_two_processes_stop_together_and_go_on_as_one_or_four(tmp_path: Path, at
     os.kill(process.pid if at_once else workers[1], signal.SIGTERM)
     _, errors = process.communicate(timeout=60)
     assert process.returncode != 0
-    assert f"train.py: Stopped by SIGTERM after step {position(newest(folder))['step']} of " in errors
+    assert f"rnn-hf train: Stopped by SIGTERM after step {position(newest(folder))['step']} of " in errors
     settings += ["--resume_from_checkpoint", "latest"]
     done = run_script(*settings)
     assert done.returncode == 2
@@ -252,7 +252,7 @@ def test_a_loss_that_is_no_number_ends_the_run_and_leaves_what_was_good(
         train("run", *DIVERGES, "--save_strategy", save, "--overwrite_output_dir")
     assert ended.value.code == 3
     line = last_line(capsys.readouterr().err)
-    assert line.startswith("train.py: error: ")
+    assert line.startswith("rnn-hf train: error: ")
     assert "at step" in line and "at a learning rate of" in line and "--skip_nonfinite_steps" in line
     if save == "no":
         assert "There is no checkpoint" in line
@@ -356,7 +356,7 @@ def test_a_full_disk_leaves_the_last_checkpoint_and_the_last_model(train: Train,
     )
     assert done.returncode == 2, done.stderr
     line = last_line(done.stderr)
-    assert line.startswith("train.py: error: ") and "File too large" in line
+    assert line.startswith("rnn-hf train: error: ") and "File too large" in line
     assert "Traceback" not in done.stderr
     assert weights(folder) == model
     TextClassifier.from_pretrained(folder)
@@ -379,7 +379,7 @@ def test_a_folder_that_cannot_be_written_is_one_line(
         train("run", "--save_strategy", "epoch", "--num_train_epochs", "2", "--resume_from_checkpoint",
               str(folder / "checkpoints" / "step-00000007"))  # fmt: skip
     assert ended.value.code == 2
-    assert last_line(capsys.readouterr().err) == "train.py: error: Read-only file system: 'model.safetensors'."
+    assert last_line(capsys.readouterr().err) == "rnn-hf train: error: Read-only file system: 'model.safetensors'."
     assert open_checkpoint(folder, "latest", pytest.fail).folder == before
 
 

@@ -13,7 +13,7 @@ import pytest
 from safetensors.torch import load_file
 
 from rnn_hf.data.demo_news import load_demo_news
-from rnn_hf.training import preparation
+from rnn_hf.training import launch
 from tests.conftest import ROOT, TINY_RUN, TORCHRUN, free_port, run_script, weights
 
 Train = Callable[..., tuple[dict[str, Any], Path]]
@@ -26,15 +26,15 @@ Train = Callable[..., tuple[dict[str, Any], Path]]
             "ACCELERATE_USE_FSDP",
             "true",
             [],
-            "asks for FSDP (`ACCELERATE_USE_FSDP`), but the scripts are data parallel",
+            "asks for FSDP (`ACCELERATE_USE_FSDP`), but training is data parallel",
         ),
         ("ACCELERATE_USE_DEEPSPEED", "true", [], "asks for DeepSpeed (`ACCELERATE_USE_DEEPSPEED`)"),
         ("ACCELERATE_USE_MEGATRON_LM", "true", [], "asks for Megatron-LM"),
         ("ACCELERATE_USE_PARALLELISM_CONFIG", "true", [], "asks for a parallelism configuration"),
-        ("ACCELERATE_MIXED_PRECISION", "fp16", ["--bf16"], "mixed precision in fp16, but the script computes in bf"),
-        ("ACCELERATE_MIXED_PRECISION", "bf16", [], "mixed precision in bf16, but the script computes in float32"),
+        ("ACCELERATE_MIXED_PRECISION", "fp16", ["--bf16"], "mixed precision in fp16, but the run computes in bf"),
+        ("ACCELERATE_MIXED_PRECISION", "bf16", [], "mixed precision in bf16, but the run computes in float32"),
         ("ACCELERATE_MIXED_PRECISION", "fp8", [], "mixed precision in fp8"),
-        ("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4", [], "asks for 4 batches in a step, but the script takes 1"),
+        ("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4", [], "asks for 4 batches per step, but the run takes 1"),
         ("ACCELERATE_DYNAMO_BACKEND", "INDUCTOR", [], "asks for torch.compile (inductor)"),
     ],
 )
@@ -47,7 +47,7 @@ def test_what_a_launcher_asks_for_and_a_script_does_not_do_is_refused(
     with pytest.raises(SystemExit, match="2"):
         import_module("scripts.train").main([*TINY_RUN, "--output_dir", str(folder), *argv])
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("train.py: error: The launcher asks for ")
+    assert line.startswith("rnn-hf train: error: The launcher asks for ")
     assert message in line
     assert not folder.exists()
 
@@ -59,8 +59,8 @@ def test_a_sharded_launch_ends_in_one_line_and_status_2(tmp_path: Path) -> None:
     launcher += ["--main_process_port", free_port()]
     done = run_script(*TINY_RUN, "--output_dir", str(tmp_path / "run"), launcher=tuple(launcher))
     assert done.returncode != 0
-    (line,) = (line for line in done.stderr.splitlines() if line.startswith("train.py: "))
-    assert "asks for FSDP (`ACCELERATE_USE_FSDP`), but the scripts are data parallel" in line
+    (line,) = (line for line in done.stderr.splitlines() if line.startswith("rnn-hf train: "))
+    assert "asks for FSDP (`ACCELERATE_USE_FSDP`), but training is data parallel" in line
     assert "exitcode  : 2 " in done.stderr
     assert not (tmp_path / "run").exists()
 
@@ -84,9 +84,9 @@ def test_every_script_refuses_sharding(
 
 
 def test_xla_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(preparation, "is_torch_xla_available", lambda: True)
+    monkeypatch.setattr(launch, "is_torch_xla_available", lambda: True)
     with pytest.raises(ValueError, match="Set `USE_TORCH_XLA=0`"):
-        preparation.check_launch()
+        launch.check_launch()
 
 
 def test_what_launcher_and_flags_share_is_done(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:

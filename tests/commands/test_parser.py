@@ -5,7 +5,8 @@ import pytest
 from huggingface_hub.errors import StrictDataclassError
 
 from rnn_hf import RNNConfig
-from rnn_hf.commands.parser import ScriptParser, user_errors
+from rnn_hf.commands.entry import exit_statuses, user_errors
+from rnn_hf.commands.parser import CommandParser
 from rnn_hf.errors import one_line
 from rnn_hf.files import atomic_file, write_json
 
@@ -17,26 +18,33 @@ class Flags:
     is_loud: bool = False
 
 
+@exit_statuses("script.py", ["size"])
+def program(error: Exception) -> None:
+    with user_errors():
+        raise error
+
+
 def test_flags_are_read_and_those_given_are_told() -> None:
-    (flags,), given = ScriptParser([Flags]).parse(["--names", "a", "b", "--is_loud", "--size=4"])
+    (flags,), given = CommandParser([Flags]).parse(["--names", "a", "b", "--is_loud", "--size=4"])
     assert flags == Flags(["a", "b"], 4, True)
     assert given == {"names", "is_loud", "size"}
 
 
 def test_flags_are_not_guessed_from_their_beginning() -> None:
     with pytest.raises(ValueError, match=r"Unknown argument '--siz'. Did you mean `--size`\?"):
-        ScriptParser([Flags]).parse(["--siz", "4"])
+        CommandParser([Flags]).parse(["--siz", "4"])
 
 
 def test_a_flag_like_no_other_is_refused_with_the_way_to_the_list() -> None:
     with pytest.raises(ValueError, match="`--help` lists the flags"):
-        ScriptParser([Flags]).parse(["--zzzzzz"])
+        CommandParser([Flags]).parse(["--zzzzzz"])
 
 
 @pytest.mark.parametrize(
     ("error", "line"),
     [
-        (ValueError("`size` must be\n at least 1, got 0."), "`size` must be at least 1, got 0."),
+        (ValueError("`size` must be\n at least 1, got 0."), "`--size` must be at least 1, got 0."),
+        (ValueError("Pass `size=4`, not `colour`."), "Pass `--size 4`, not `colour`."),
         (FileNotFoundError("No such folder: 'x'."), "No such folder: 'x'."),
         (FileNotFoundError(2, "No such file or directory", "x.yaml"), "No such file or directory: 'x.yaml'."),
         (ValueError(), "ValueError"),
@@ -46,8 +54,8 @@ def test_a_flag_like_no_other_is_refused_with_the_way_to_the_list() -> None:
 def test_a_mistake_ends_in_one_line_and_status_2(
     error: Exception, line: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(SystemExit, match="2"), user_errors("script.py"):
-        raise error
+    with pytest.raises(SystemExit, match="2"):
+        program(error)
     assert capsys.readouterr().err == f"script.py: error: {line}\n"
 
 
@@ -58,14 +66,14 @@ def test_a_configurations_error_is_its_own_message() -> None:
 
 
 def test_a_defect_keeps_its_traceback() -> None:
-    with pytest.raises(ZeroDivisionError), user_errors("script.py"):
-        1 / 0  # noqa: B018  # the error is the point
+    with pytest.raises(ZeroDivisionError):
+        program(ZeroDivisionError())
 
 
 def test_only_the_first_process_prints(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("RANK", "1")
-    with pytest.raises(SystemExit, match="2"), user_errors("script.py"):
-        raise ValueError("seen once")
+    with pytest.raises(SystemExit, match="2"):
+        program(ValueError("seen once"))
     assert capsys.readouterr().err == ""
 
 

@@ -75,5 +75,5 @@ def test_a_mistake_of_the_user_is_one_line(capsys: pytest.CaptureFixture[str], a
     with pytest.raises(SystemExit, match="2"):
         predict.main(argv)
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("predict.py: error: ")
+    assert line.startswith("rnn-hf predict: error: ")
     assert message in line

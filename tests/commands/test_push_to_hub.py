@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from rnn_hf.commands import push_to_hub
 from rnn_hf.commands import train as train_script
 from rnn_hf.hub import OPTIONAL_FILES, REQUIRED_FILES
-from rnn_hf.training import preparation
+from rnn_hf.training import launch
 from rnn_hf.training.arguments import NOT_PART_OF_THE_RUN
 from tests import local_hub
 from tests.conftest import TINY_RUN
@@ -53,7 +53,7 @@ def refusal(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
     assert "Traceback" not in said
     # before it, the Hub's client may have shown its progress
     *_, line = re.split(r"[\r\n]+", said)
-    assert line.startswith("push_to_hub.py: error: ")
+    assert line.startswith("rnn-hf push: error: ")
     return line
 
 
@@ -281,7 +281,7 @@ def test_a_refused_push_leaves_the_trained_folder_whole(
     with pytest.raises(SystemExit, match="2"):
         train("model", "--push_to_hub", "--hub_model_id", "others/tiny")
     line = capsys.readouterr().err.strip().splitlines()[-1].split("\r")[-1]
-    assert line.startswith("train.py: error: The model is whole in ")
+    assert line.startswith("rnn-hf train: error: The model is whole in ")
     assert "may not write to 'others/tiny'" in line
     assert set(REQUIRED_FILES) <= {path.name for path in (tmp_path / "model").iterdir()}
     assert push_to_hub.main([str(tmp_path / "model"), NAME]) is not None
@@ -304,7 +304,7 @@ def test_training_does_not_begin_where_it_could_not_push(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delenv("HF_TOKEN")
-    monkeypatch.setattr(preparation, "load_data", lambda *_: pytest.fail("it reads the data"))
+    monkeypatch.setattr(launch, "load_data", lambda *_: pytest.fail("it reads the data"))
     with pytest.raises(SystemExit, match="2"):
         train_script.main([*TINY_RUN, "--output_dir", str(tmp_path / "run"), *argv])
     assert message in capsys.readouterr().err

@@ -289,7 +289,7 @@ def test_a_hub_out_of_reach_is_one_line_with_the_ways_out(tmp_path: Path, env: d
     done = run_script(*argv, "--output_dir", str(tmp_path / "run"), **env, **own_home(tmp_path))
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
-    assert last_line(done.stderr).startswith("train.py: error: ")
+    assert last_line(done.stderr).startswith("rnn-hf train: error: ")
     assert "`--dataset_name demo`" in last_line(done.stderr)
 
 
@@ -323,7 +323,7 @@ def test_a_mistake_of_the_user_is_one_line(
     with pytest.raises(SystemExit, match="2"):
         train("run", *argv)
     line = last_line(capsys.readouterr().err)
-    assert line.startswith("train.py: error: ")
+    assert line.startswith("rnn-hf train: error: ")
     assert message in line
 
 
@@ -347,7 +347,7 @@ def test_a_wrong_test_file_is_one_line(
             ["--train_file", str(train_rows), "--test_file", str(test_rows), "--output_dir", str(tmp_path / "run")]
         )
     line = last_line(capsys.readouterr().err)
-    assert line.startswith("train.py: error: ")
+    assert line.startswith("rnn-hf train: error: ")
     assert message in line
     assert not (tmp_path / "run").exists()
 
@@ -453,7 +453,7 @@ def test_a_folder_that_holds_a_run_is_kept_unless_told_otherwise(
     for argv in (["--seed", "1"], ["--seed", "1", "--overwrite_output_dir", "--dataset_name", "./nowhere"]):
         with pytest.raises(SystemExit, match="2"):
             train("run", *argv)
-        assert "train.py: error: " in capsys.readouterr().err
+        assert "rnn-hf train: error: " in capsys.readouterr().err
         assert weights(folder) == before
         assert list(folder.glob("checkpoints/step-*"))
     train("run", "--seed", "1", "--overwrite_output_dir")

@@ -283,7 +283,7 @@ def test_mistakes_are_told_in_one_line(
     with pytest.raises(SystemExit, match="2"):
         run("run", *argv)
     [line] = capsys.readouterr().err.strip().splitlines()[-1:]
-    assert line.startswith("train_language_model.py: error: ")
+    assert line.startswith("rnn-hf train-language-model: error: ")
     assert message in line
 
 

@@ -183,5 +183,5 @@ def test_a_seed_that_fails_stops_the_others_with_its_status(tmp_path: Path, capf
     argv = ["--dataset_name", "./nowhere", "--use_cpu", "--output_dir", str(tmp_path / "runs"), "--seeds", "1", "2"]
     with pytest.raises(SystemExit, match="2"):
         script.main(argv)
-    assert "train.py: error: " in capfd.readouterr().err
+    assert "rnn-hf train: error: " in capfd.readouterr().err
     assert not (tmp_path / "runs" / "seed_2").exists()

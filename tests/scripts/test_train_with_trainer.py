@@ -61,25 +61,6 @@ def test_a_resumed_run_ends_with_the_weights_of_an_undisturbed_one(run: Train) -
     assert all(torch.equal(weight, got[name]) for name, weight in expected.items())
 
 
-def test_frozen_word_vectors_stay_and_thawed_ones_learn(run: Train) -> None:
-    argv = ["--num_train_epochs", "2", "--save_strategy", "epoch", "--eval_strategy", "no", "--weight_decay", "0.1"]
-    _, folder = run("run", *argv, "--freeze_embeddings_epochs", "1")
-    _, untrained = run("untrained", "--learning_rate", "1e-30", "--max_steps", "1")
-    name = "model.embed_tokens.weight"
-    before, first = weights(untrained)[name], weights(folder / "checkpoints" / "checkpoint-7")[name]
-    assert torch.equal(first, before)
-    assert (weights(folder)[name] != before).any(dim=1).sum() > 100
-    _, resumed = run(
-        "resumed",
-        *argv,
-        "--freeze_embeddings_epochs",
-        "1",
-        "--resume_from_checkpoint",
-        str(folder / "checkpoints" / "checkpoint-7"),
-    )
-    assert torch.equal(weights(resumed)[name], weights(folder)[name])
-
-
 def test_training_stops_where_nothing_is_gained(run: Train) -> None:
     argv = ["--num_train_epochs", "9", "--learning_rate", "1e-12", "--early_stopping_patience", "2"]
     assert run("run", *argv)[0]["epoch"] == 3
@@ -93,14 +74,13 @@ def test_a_checkpoint_that_is_none_is_one_line(run: Train, capsys: pytest.Captur
     assert line.startswith("train_with_trainer.py: error: `--resume_from_checkpoint` must be a checkpoint of Trainer")
 
 
-def test_a_temperature_is_fitted_on_the_validation_split(run: Train) -> None:
-    argv = ["--num_train_epochs", "3", "--save_dtype", "float32"]
-    (plain, before), (scaled, after) = run("plain", *argv), run("scaled", *argv, "--temperature_scaling")
-    assert abs(scaled["temperature"] - 1) > 0.01
-    assert scaled["test_confusion_matrix"] == plain["test_confusion_matrix"]
-    ratio = weights(before)["classifier.weight"] / weights(after)["classifier.weight"]
-    torch.testing.assert_close(ratio, torch.full_like(ratio, scaled["temperature"]))
-    assert json.loads((after / "config.json").read_text())["calibration_temperature"] == scaled["temperature"]
-    assert scaled["test_ece_before_scaling"] == pytest.approx(
-        plain["test_calibration"]["expected_calibration_error"], abs=1e-3
-    )
+@pytest.mark.parametrize(
+    "flags", [["--freeze_embeddings_epochs", "1"], ["--temperature_scaling"], ["--gradual_unfreezing"]]
+)
+def test_what_trainer_has_nothing_for_is_one_line(
+    run: Train, capsys: pytest.CaptureFixture[str], flags: list[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        run("run", *flags)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == f"train_with_trainer.py: error: `{flags[0]}` is only for `rnn-hf train`. Leave it out."

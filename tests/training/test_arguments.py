@@ -7,15 +7,14 @@ import yaml
 from transformers import TrainingArguments
 
 from rnn_hf import RNNConfig
-from rnn_hf.commands.parser import ScriptParser
+from rnn_hf.commands.parser import CommandParser
 from rnn_hf.training.arguments import (
-    DataArguments,
-    DistillationArguments,
-    LanguageModelArguments,
-    LanguageModelTrainArguments,
+    ClassifierRunArguments,
+    DistillationRunArguments,
+    LanguageModelRunArguments,
     ModelArguments,
     TrainArguments,
-    argument_types,
+    arguments_of_recipe,
     as_recipe,
 )
 
@@ -27,7 +26,6 @@ LESSON = {
     "recurrent_initializer": "uniform", "embedding_initializer_range": 1,
     "embedding_dropout": 0, "word_dropout": 0, "classifier_dropout": 0, "hidden_dropout_prob": 0,
 }  # fmt: skip
-CLASSIFIER = (ModelArguments, DataArguments, TrainArguments)
 # What `TrainingArguments` has no name for
 OURS = {
     "model_name_or_path", "backward_model_name_or_path", "class_weights", "early_stopping_patience",
@@ -38,9 +36,9 @@ OURS = {
 
 
 def parse(*argv: str) -> dict[str, object]:
-    types = argument_types(Path(argv[0])) if argv[0].endswith(".yaml") else CLASSIFIER
-    groups, _ = ScriptParser(types).parse(argv)
-    return as_recipe(*groups)
+    arguments = arguments_of_recipe(Path(argv[0])) if argv[0].endswith(".yaml") else ClassifierRunArguments
+    (args,), _ = CommandParser([arguments]).parse(argv)
+    return as_recipe(args)
 
 
 def test_model_flags_have_the_names_and_defaults_of_the_configuration() -> None:
@@ -62,12 +60,12 @@ def test_training_flags_have_the_names_of_training_arguments() -> None:
 def test_a_recipe_tells_what_it_trains(tmp_path: Path) -> None:
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text("hidden_size: 8\nbptt: 35\n")
-    assert argument_types(recipe) == (LanguageModelArguments, DataArguments, LanguageModelTrainArguments)
+    assert arguments_of_recipe(recipe) is LanguageModelRunArguments
     assert parse(str(recipe), "--output_dir", "x")["bptt"] == 35
     recipe.write_text("hidden_size: 8\n")
-    assert argument_types(recipe) == CLASSIFIER
+    assert arguments_of_recipe(recipe) is ClassifierRunArguments
     recipe.write_text("hidden_size: 8\nteacher_name_or_path: [a, b]\n")
-    assert argument_types(recipe) == (*CLASSIFIER, DistillationArguments)
+    assert arguments_of_recipe(recipe) is DistillationRunArguments
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.parent.name)
@@ -111,9 +109,9 @@ def test_a_number_that_yaml_reads_as_text_is_a_number(tmp_path: Path) -> None:
         ("hidden_size: [1, 2]", "2"),
         ("bidirectional: maybe", "Truthy value expected"),
         ("cell_type: transformer", "invalid choice: 'transformer'"),
-        ("num_train_epochs: -1", "`--num_train_epochs` must be above 0, got -1"),
-        ("validation_size: 1", "`--validation_size` must be at least 0 and below 1, got 1"),
-        ("max_steps: 0", "`--max_steps` must be -1 or at least 1"),
+        ("num_train_epochs: -1", "`num_train_epochs` must be above 0, got -1"),
+        ("validation_size: 1", "`validation_size` must be at least 0 and below 1, got 1"),
+        ("max_steps: 0", "`max_steps` must be -1 or at least 1"),
         ("- a list", "must be a mapping"),
         ("a: [", "is not YAML"),
         ("[" * 5000, "is not YAML.*recursion"),
@@ -124,7 +122,7 @@ def test_a_number_that_yaml_reads_as_text_is_a_number(tmp_path: Path) -> None:
         ("dataset_name: \0", "is not YAML"),
         ("text_column_names: &names [a]\nclass_weights: *names", r"is not YAML.*an alias \(`\*`\)"),
         ("a: &a {}\n<<: *a", "an alias"),
-        ("seed: 1\nseed: 2", "`seed` stands in it more than once"),
+        ("seed: 1\nseed: 2", "`seed` is in it more than once"),
         ("--- 1\n--- 2", "expected a single document"),
         ("seed: !!set {1}", "`seed` in the recipe .* must be one value or a list, got {1}"),
         ("train_file: !!binary aGVsbG8=", "must be one value or a list, got b'hello'"),
@@ -136,8 +134,8 @@ def test_a_number_that_yaml_reads_as_text_is_a_number(tmp_path: Path) -> None:
         ("? [a, b]\n: 1", "unhashable key"),
         ("2026-01-01: 1", "Unknown key .* '2026-01-01'"),
         ("on: 1", "Unknown key .* 'True'"),
-        ("{eval_strategy: 'no', early_stopping_patience: 2}", "`--early_stopping_patience` needs evaluations"),
-        ("{dataset_name: demo, train_file: x.csv}", "`--dataset_name` cannot stand beside"),
+        ("{eval_strategy: 'no', early_stopping_patience: 2}", "`early_stopping_patience` needs evaluations"),
+        ("{dataset_name: demo, train_file: x.csv}", "`dataset_name` cannot stand beside"),
     ],
 )
 def test_a_wrong_recipe_is_refused(tmp_path: Path, text: str, message: str) -> None:

@@ -19,7 +19,7 @@ def batch(rows: list[int]) -> dict[str, torch.Tensor]:
 
 
 def student_loss(teachers: np.ndarray, num_labelled: int = 6, **arguments: float | str) -> DistillationLoss:
-    args = DistillationArguments(["teacher"], **arguments)  # type: ignore[arg-type]  # of several types
+    args = DistillationArguments(teacher_name_or_path=["teacher"], **arguments)  # type: ignore[arg-type]  # of several types
     return DistillationLoss(args, teachers, F.cross_entropy, num_labelled, torch.device("cpu"))
 
 

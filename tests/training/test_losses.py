@@ -48,5 +48,5 @@ def test_weights_are_those_that_were_given() -> None:
 
 
 def test_a_regression_has_no_class_weights() -> None:
-    with pytest.raises(ValueError, match="`--class_weights` needs classes"):
+    with pytest.raises(ValueError, match="`class_weights` needs classes"):
         create_loss("regression", class_weights=torch.ones(1))

@@ -7,8 +7,14 @@ from torch import Tensor, nn
 
 from rnn_hf import RNNConfig, RNNForCausalLM, RNNForSequenceClassification, RNNPreTrainedModel
 from rnn_hf.training.arguments import OptimizerName, SchedulerName, TrainArguments
-from rnn_hf.training.optimization import clip_grad_norm, create_optimizer, create_schedule, drop_frozen_gradients, layers_from_the_top
 from rnn_hf.training.lazy_adam import LazyAdam
+from rnn_hf.training.optimization import (
+    clip_grad_norm,
+    create_optimizer,
+    create_schedule,
+    drop_frozen_gradients,
+    layers_from_the_top,
+)
 
 
 def make(**settings: object) -> TrainArguments:

@@ -1,0 +1,119 @@
+"""From texts and labels in memory to a dataset: lists, arrays, columns of data frames and of datasets."""
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from datasets import Dataset, DatasetInfo, Features
+
+from .tokenizing import encodable
+
+# How numpy and pandas, polars, and pyarrow name the conversion to a list
+TO_LIST = ("tolist", "to_list", "to_pylist")
+
+
+def dataset_of_lists(texts: Iterable[str], labels: Iterable[Any], name: str = "") -> Dataset:
+    """Return texts and their labels as a dataset with the columns `text` and `label`.
+
+    Args:
+        texts: Strings: a list, an array, or a column of a data frame or a dataset.
+        labels: As many strings, whole numbers or booleans (one class a text), lists of strings or of whole numbers
+            (any number of classes), or floating-point numbers or lists of them (regression).
+        name: What stands before `texts` and `labels` in the message of an error.
+
+    Raises:
+        TypeError: If a text is not a string, or the labels are not of one of these types.
+        ValueError: If there are no texts, there are more or fewer labels, or a value is missing.
+
+    Example:
+        >>> dataset_of_lists(["a dog", "a cat"], [1, 0])["label"][:]
+        [1, 0]
+    """
+    found, answers = as_list(texts, f"{name}texts"), as_list(labels, f"{name}labels")
+    if len(found) != len(answers):
+        raise ValueError(
+            f"`{name}texts` and `{name}labels` must have the same length, got {len(found)} and {len(answers)}."
+        )
+    if not found:
+        raise ValueError(f"`{name}texts` must have at least one text, got none.")
+    for position, text in enumerate(found):
+        if not isinstance(text, str):
+            raise TypeError(f"`{name}texts` must be strings, got {text!r:.80} at position {position}.")
+    table = pa.table(
+        {
+            "text": pa.array([encodable(text) for text in found], pa.string()),
+            "label": pa.array(_checked_labels(answers, f"{name}labels")),
+        }
+    )
+    # what is held in memory is cached nowhere, so any fingerprint will do
+    info = DatasetInfo(features=Features.from_arrow_schema(table.schema))
+    return Dataset(table, info=info, fingerprint=f"{name}lists")
+
+
+def as_list(values: Any, name: str) -> list[Any]:
+    """Return values as a list of Python objects.
+
+    Args:
+        values: A list, a tuple, a generator, an array of numpy or pyarrow, a tensor, or a column of a data frame or
+            a dataset.
+        name: Name of the argument, for the message of an error.
+
+    Raises:
+        TypeError: If they are one string, a mapping, or no sequence at all.
+
+    Example:
+        >>> as_list(np.array([1, 2]), "labels"), as_list(("a", np.str_("b")), "texts")
+        ([1, 2], ['a', 'b'])
+    """
+    if isinstance(values, str | bytes | dict) or not isinstance(values, Iterable):
+        raise TypeError(f"`{name}` must be a list, got {type(values).__name__}. Pass one value for each text.")
+    if getattr(values, "ndim", 1) == 2 and not hasattr(values, "tolist"):
+        raise TypeError(f"`{name}` must be one column, got a table. Select the column.")
+    convert = next((getattr(values, method) for method in TO_LIST if hasattr(values, method)), None)
+    items = list(values) if convert is None else convert()
+    return [item.tolist() if isinstance(item, np.generic | np.ndarray) else item for item in items]
+
+
+def _checked_labels(labels: Sequence[Any], name: str) -> list[Any]:
+    """Return labels of one type, of which none is missing."""
+    kinds: dict[str, int] = {}
+    checked = [sorted(label) if isinstance(label, set | frozenset) else label for label in labels]
+    for position, label in enumerate(checked):
+        is_list = isinstance(label, list | tuple)
+        for item in label if is_list else [label]:
+            kind = _kind_of(item)
+            if kind is None:
+                raise ValueError(f"`{name}` must have no missing value, got {item!r:.80} at position {position}.")
+            kinds.setdefault(f"lists of {kind}" if is_list else kind, position)
+        if is_list and not label:
+            kinds.setdefault("lists", position)
+    lists = [kind for kind in kinds if kind.startswith("lists")]
+    if len(lists) == len(kinds) and len(set(lists) - {"lists"}) <= 1:
+        if set(lists) == {"lists"}:
+            raise ValueError(f"`{name}` must name at least one class, got only empty lists.")
+        return [list(label) for label in checked]
+    if len(kinds) > 1:
+        (first, _), (second, position), *_ = kinds.items()
+        raise TypeError(f"`{name}` must be of one type, got {first} and, at position {position}, {second}.")
+    return checked
+
+
+def _kind_of(label: Any) -> str | None:
+    """Return the type of a label, or `None` if it is missing.
+
+    Raises:
+        TypeError: If it is of no type that a label can have.
+    """
+    if isinstance(label, str):
+        return "strings"
+    if isinstance(label, bool):
+        return "booleans"
+    if isinstance(label, int):
+        return "whole numbers"
+    if isinstance(label, float):
+        return "numbers" if math.isfinite(label) else None
+    if label is None or type(label).__name__ in ("NAType", "NaTType"):  # of pandas
+        return None
+    raise TypeError(f"A label must be a string, a number or a list of them, got {label!r:.80}.")
