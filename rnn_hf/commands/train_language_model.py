@@ -27,8 +27,7 @@ from rnn_hf import RNNCache, RNNConfig, RNNForCausalLM
 from rnn_hf.commands.parser import ScriptParser, exit_statuses, user_errors
 from rnn_hf.data.bptt import StreamSampler, TokenStreams
 from rnn_hf.data.encoding import encode_dataset
-from rnn_hf.data.memory import iterate_texts
-from rnn_hf.data.sources import DEFAULT_DATASET
+from rnn_hf.data.sources import DEFAULT_DATASET, iterate_texts
 from rnn_hf.reporting.results import finish, round_weights, size_and_versions
 from rnn_hf.safe_loading import check_model
 from rnn_hf.training.arguments import (

@@ -34,8 +34,7 @@ from rnn_hf.data.batching import (
 )
 from rnn_hf.data.encoding import encode_dataset
 from rnn_hf.data.labels import label_names_of, problem_type_of
-from rnn_hf.data.memory import iterate_texts
-from rnn_hf.data.sources import DEFAULT_DATASET, load_text_dataset
+from rnn_hf.data.sources import DEFAULT_DATASET, iterate_texts, load_text_dataset
 from rnn_hf.data.streaming import PoolSampler, StreamedRows, TextStream, load_text_stream
 from rnn_hf.data.tokenizer_training import train_tokenizer
 from rnn_hf.data.tokenizing import set_training_length

@@ -15,8 +15,7 @@ from accelerate.utils import tqdm
 from rnn_hf import RNNConfig, RNNModel
 from rnn_hf.data.batching import EncodedRows, LengthGroupedBatchSampler
 from rnn_hf.data.encoding import encode_dataset
-from rnn_hf.data.memory import iterate_texts
-from rnn_hf.data.sources import load_text_dataset
+from rnn_hf.data.sources import iterate_texts, load_text_dataset
 from rnn_hf.data.tokenizer_training import train_tokenizer
 from rnn_hf.training.arguments import check_domains, flag
 from scripts.benchmark.report import Benchmark, Promise, Report, take_turns
