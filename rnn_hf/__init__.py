@@ -9,6 +9,7 @@ from transformers import (
 )
 
 from .configuration_rnn import RNNConfig
+from .data import train_tokenizer
 from .modeling_rnn import (
     RNNCache,
     RNNForCausalLM,
@@ -36,4 +37,5 @@ __all__ = [
     "RNNPreTrainedModel",
     "TextClassifier",
     "__version__",
+    "train_tokenizer",
 ]
