@@ -55,8 +55,8 @@ def comma_list(names: Iterable[str]) -> str:
 
 
 def column_of(dataset: Dataset, name: str) -> pa.ChunkedArray:
-    """Return a column as it is stored, without copying it."""
-    return dataset.select_columns([name]).with_format("arrow")[:][name]
+    """Return a column as an Arrow array."""
+    return dataset.with_format("arrow")[name]
 
 
 def recognize_problem_type(reference: Mapping[str, Dataset], column: str) -> ProblemType:

@@ -24,6 +24,10 @@ from .demo_news import DEMO_DATASET, load_demo_news
 from .labels import column_of, comma_list
 
 DEFAULT_DATASET = "fancyzhx/ag_news"
+# Help text of `dataset_name`
+DATASET_HELP = (
+    f"Dataset on the Hub, folder in its layout, or `{DEMO_DATASET}` (generated). Default: {DEFAULT_DATASET}."
+)
 SPLITS = ("train", "validation", "test")
 
 _VALIDATION_ALIASES = ("validation", "valid", "val", "dev")
@@ -102,7 +106,7 @@ def load_text_dataset(
     """
     for split in splits or ():
         if split not in SPLITS:
-            raise ValueError(f'`splits` must be of {comma_list(SPLITS)}, got "{split}".')
+            raise ValueError(f'`splits` must contain only {comma_list(SPLITS)}, got "{split}".')
     if not 0 <= validation_size < 1:
         raise ValueError(f"`validation_size` must be at least 0 and below 1, got {validation_size}.")
     if max_train_samples is not None and max_train_samples < 1:
@@ -164,7 +168,7 @@ def find_splits(
     names = {split: _VALIDATION_ALIASES if split == "validation" else (split,) for split in SPLITS}
     found = {split: loaded[name] for split in SPLITS for name in reversed(names[split]) if name in loaded}
     if not found:
-        raise ValueError(f"The dataset must have a split of {comma_list(SPLITS)}, got {comma_list(loaded)}.")
+        raise ValueError(f"The dataset must have one of the splits {comma_list(SPLITS)}, got {comma_list(loaded)}.")
     return found
 
 

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from transformers.utils.hub import cached_file
 
-from rnn_hf.data.sources import load_text_dataset
+from rnn_hf.data.sources import DATASET_HELP, load_text_dataset
 from rnn_hf.text_classifier import TextClassifier
 from rnn_hf.training.arguments import check_domains, flag
 from scripts.benchmark.report import Benchmark, Promise, Report, Spread, sample_of, take_turns
@@ -129,9 +129,7 @@ class LoadBenchmark(Benchmark):
 class MemoryArguments:
     """Peak memory on some rows and on many times as many."""
 
-    dataset_name: str | None = flag(
-        None, "Dataset on the Hub, folder in its layout, or `demo` (generated). Default: fancyzhx/ag_news."
-    )
+    dataset_name: str | None = flag(None, DATASET_HELP)
     max_samples: int | None = flag(None, "Training rows that are taken. Default: all.", at_least=1)
     copies: int = flag(10, "How many times as many rows the second run has.", at_least=2)
     rounds: int = flag(1, "How often each run has its turn.", at_least=1)

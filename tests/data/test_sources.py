@@ -194,7 +194,7 @@ def test_a_missing_split_names_those_present(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "a.csv", ["x", "y"])
     with pytest.raises(ValueError, match=r'no "validation" split\. Choose from test'):
         load_text_dataset(test_file=path, splits=["validation"])
-    with pytest.raises(ValueError, match='`splits` must be of train, validation, test, got "dev"'):
+    with pytest.raises(ValueError, match='`splits` must contain only train, validation, test, got "dev"'):
         load_text_dataset(test_file=path, splits=["dev"])
 
 
