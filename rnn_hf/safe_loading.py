@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
+from huggingface_hub.errors import HFValidationError, StrictDataclassError
+from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # re-exported without `__all__`
 from safetensors import SafetensorError, safe_open
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils.hub import cached_file, has_file
@@ -36,23 +37,37 @@ SIZES = ("vocab_size", "embedding_size", "hidden_size", "num_labels")
 Shape = list[int]
 
 
+def is_hub_id(name: str) -> bool:
+    """Return whether a name has the form of a repository id on the Hub: `name` or `owner/name`.
+
+    Example:
+        >>> is_hub_id("fancyzhx/ag_news"), is_hub_id("ag_news"), is_hub_id("./ag_news"), is_hub_id("data/ag/news")
+        (True, True, False, False)
+    """
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return False
+    return True
+
+
 def folder_or_id(name: str | Path) -> str:
-    """Return the path of a folder that exists, or what may be an id on the Hub.
+    """Return the path of an existing folder, or a name that may be an id on the Hub.
 
     Args:
         name: Folder, or `owner/name`.
 
     Raises:
-        FileNotFoundError: If it can only be a folder, and there is none.
+        FileNotFoundError: If the name can only be that of a folder, and there is none.
     """
     name = str(name)
-    is_path = name.startswith((".", "/", "~")) or name.count("/") != 1 or Path(name.split("/")[0]).is_dir()
-    if not is_path:
-        return name
     folder = Path(name).expanduser()
-    if not folder.is_dir():
-        raise FileNotFoundError(f"The model folder {name!r} does not exist. Pass a folder, or `owner/name`.")
-    return str(folder)
+    if folder.is_dir():
+        return str(folder)
+    # where the first part is a folder, the whole is a misspelt path
+    if "/" in name and is_hub_id(name) and not folder.parent.is_dir():
+        return name
+    raise FileNotFoundError(f"The model folder {name!r} does not exist. Pass a folder, or `owner/name`.")
 
 
 def check_model(

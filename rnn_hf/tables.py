@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Dataset
 
-from .data.sources import joined_texts, text_columns_of
+from .data.columns import joined_texts, text_columns_of
 from .files import atomic_folder
 from .text_classifier import CHUNK_SIZE, TextClassifier
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from tests.conftest import ROOT, TINY_RUN, in_new_process, weights
@@ -61,9 +62,9 @@ def test_killed_at_any_moment_a_run_ends_like_an_undisturbed_one(train: Train, t
 
 READER = """
 import json, random, sys, time
+import psutil
 from rnn_hf import TextClassifier
 from rnn_hf.data.demo_news import load_demo_news
-from scripts.benchmark.peak_memory import status_bytes
 
 classifier, number = TextClassifier.from_pretrained(sys.argv[1]), int(sys.argv[2])
 demo, draw = load_demo_news()["train"]["text"][:2000], random.Random(0)
@@ -73,7 +74,7 @@ seen, resident = 0, []
 for probabilities in classifier.iter_proba(texts):
     seen += len(probabilities)
     if seen // (number // 100) > len(resident):
-        resident.append(status_bytes("VmRSS"))
+        resident.append(psutil.Process().memory_info().rss)
 print(json.dumps([seen, resident]))
 """
 
@@ -105,9 +106,8 @@ def test_memory_and_open_files_stay_flat_over_a_long_training(tmp_path: Path) ->
     while time.monotonic() - started < TRAINING_SECONDS:
         time.sleep(TRAINING_SECONDS / 100)
         assert process.poll() is None, "the run ended by itself"
-        status = Path(f"/proc/{process.pid}/status").read_text()
-        resident = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS"))
-        looks.append((1024 * resident, len(list(Path(f"/proc/{process.pid}/fd").iterdir()))))
+        watched = psutil.Process(process.pid)
+        looks.append((watched.memory_info().rss, watched.num_fds()))
     process.send_signal(signal.SIGTERM)
     assert process.wait(60) == 128 + signal.SIGTERM
     (warm, warm_files), (end, end_files) = (

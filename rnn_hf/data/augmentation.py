@@ -1,12 +1,9 @@
-"""Copies of texts with words left out: more texts for a teacher to answer."""
+"""Noised copies of texts: more texts for a teacher to label in distillation."""
 
 from typing import Any
 
 import numpy as np
 from datasets import Dataset
-from datasets.fingerprint import Hasher
-
-from .memory import MappedPages
 
 LONGEST_NGRAM = 5
 
@@ -19,16 +16,16 @@ def noised_words(
     mask_probability: float = 0.1,
     ngram_probability: float = 0.25,
 ) -> list[str]:
-    """Return the words with some of them masked, or a run of them alone (Tang et al., 2019).
+    """Return the words with some of them masked, or only a short run of them (Tang et al., 2019).
 
-    What is drawn does not depend on `mask_word`: two readers with masks of their own are given the same copy.
+    The draws do not depend on `mask_word`: two models with different mask words get the same copy.
 
     Args:
         words: Words of a text.
-        mask_word: What stands for a masked word.
-        generator: Where the draws come from.
+        mask_word: Replacement for a masked word.
+        generator: Generator of the draws.
         mask_probability: Share of the words that are masked.
-        ngram_probability: Share of the texts of which only one to five words in a row are kept.
+        ngram_probability: Share of the texts of which only one to five consecutive words are kept.
 
     Example:
         >>> noised_words("the club won the cup".split(), "[UNK]", np.random.default_rng(3), mask_probability=0.4)
@@ -53,32 +50,37 @@ def noised_copy(
     mask_probability: float = 0.1,
     ngram_probability: float = 0.25,
 ) -> Dataset:
-    """Return a dataset whose column `text` is noised; the other columns stay.
+    """Return a copy of a dataset with noise in the column `text`; the other columns are unchanged.
 
     Args:
         dataset: Rows with the column `text`.
-        mask_word: What stands for a masked word, mostly a special token of the reader.
+        mask_word: Replacement for a masked word, usually a special token of the model that reads the texts.
         seed: Seed of the draws; 0 or more.
-        number: Which copy of several it is; 0 or more.
+        number: Number of this copy, if there are several; 0 or more.
         mask_probability: Share of the words that are masked.
-        ngram_probability: Share of the texts of which only a few words in a row are kept.
+        ngram_probability: Share of the texts of which only a few consecutive words are kept.
     """
-    settings: dict[str, Any] = {"mask_probability": mask_probability, "ngram_probability": ngram_probability}
-
-    def noise(texts: list[str], rows: list[int], pages: MappedPages) -> dict[str, list[str]]:
-        noised = [
-            " ".join(noised_words(text.split(), mask_word, np.random.default_rng([seed, number, row]), **settings))
-            for text, row in zip(texts, rows, strict=True)
-        ]
-        pages.release()
-        return {"text": noised}
-
     return dataset.map(
-        noise,
+        _noise,
         input_columns=["text"],
         with_indices=True,
         batched=True,
-        fn_kwargs={"pages": MappedPages(dataset)},
-        new_fingerprint=Hasher.hash([dataset._fingerprint, "noised", mask_word, seed, number, settings]),
+        fn_kwargs={
+            "mask_word": mask_word,
+            "seed": [seed, number],
+            "mask_probability": mask_probability,
+            "ngram_probability": ngram_probability,
+        },
         desc="Noising texts",
     )
+
+
+def _noise(
+    texts: list[str], rows: list[int], *, mask_word: str, seed: list[int], **settings: Any
+) -> dict[str, list[str]]:
+    """Return a batch of texts with noise that depends on the seed and the row."""
+    noised = (
+        noised_words(text.split(), mask_word, np.random.default_rng([*seed, row]), **settings)
+        for text, row in zip(texts, rows, strict=True)
+    )
+    return {"text": [" ".join(words) for words in noised]}

@@ -1,4 +1,4 @@
-"""From encoded rows to padded batches, with as little padding as the order of the batches allows."""
+"""Batches of tokenized rows: samplers that decide which rows form a batch, and a collator that pads them."""
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,36 +12,33 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from .memory import MappedPages
 from .tokenizing import pad
 
-MAX_POOL_BATCHES = 200
-
-# A row read at random maps up to 64 KiB around it: this many rows at most 64 MiB
-ROWS_BETWEEN_RELEASES = 1024
+MAX_BUCKET_BATCHES = 200
 
 
 class TokenBatch(NamedTuple):
-    """Some rows, their tokens in one flat array."""
+    """Rows of a batch, with their tokens in one flat array."""
 
     tokens: np.ndarray
-    """Tokens of all rows, one row after the other. Shape `(num_tokens,)`."""
+    """Token ids of all rows, one row after the other. Shape `(num_tokens,)`."""
     lengths: np.ndarray
     """Number of tokens of each row. Shape `(batch_size,)`."""
     labels: np.ndarray
-    """Class ids, int64 of shape `(batch_size,)`; or numbers, float32 of that shape or `(batch_size, num_labels)`."""
+    """Class ids, int64 of shape `(batch_size,)`; or float32 of shape `(batch_size,)` or `(batch_size, num_labels)`."""
     row: np.ndarray
-    """Where in its split each row stands. Shape `(batch_size,)`."""
+    """Index of each row in its split. Shape `(batch_size,)`."""
 
 
 class EncodedRows(Dataset[TokenBatch]):
-    """Rows of an encoded dataset, of which a `DataLoader` fetches a whole batch at once.
+    """Rows of a tokenized dataset, from which a `DataLoader` fetches a whole batch at once.
 
-    Tokens stay in the (memory-mapped) Arrow buffers until a batch copies them: no Python object is made for a token,
-    and memory does not grow with the texts.
+    Tokens stay in the memory-mapped Arrow files until a batch copies them, without a Python object for each token.
+    Pages of these files count as resident memory once they are read, but the operating system takes them back when it
+    needs memory; only a few numbers per row are kept besides.
 
     Args:
-        dataset: Rows with the columns `input_ids`, `labels`, `length` and `row`, as `encode_dataset` makes them.
+        dataset: Rows with the columns `input_ids`, `labels`, `length` and `row`, as returned by `encode_dataset`.
 
     Attributes:
         lengths: Number of tokens of each row. Shape `(num_rows,)`, int32.
@@ -62,11 +59,9 @@ class EncodedRows(Dataset[TokenBatch]):
         self._tokens = [chunk.values.to_numpy() for chunk in texts]
         self._starts = np.concatenate([np.empty(0, np.int32), *(chunk.offsets.to_numpy()[:-1] for chunk in texts)])
         self._chunk_ends = np.cumsum([len(chunk) for chunk in texts])
-        self._pages, self._fetched = MappedPages(dataset), 0
-        self._pages.release()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # another process maps the files anew rather than being sent what is in them
+        # another process maps the files itself instead of receiving their content
         return EncodedRows, (self._dataset,)
 
     def __len__(self) -> int:
@@ -76,16 +71,12 @@ class EncodedRows(Dataset[TokenBatch]):
         return self.__getitems__([index])
 
     def __getitems__(self, indices: list[int]) -> TokenBatch:
-        """Return the rows at `indices`, in that order; a `DataLoader` looks for this method."""
+        """Return the rows at `indices`, in that order; a `DataLoader` calls this method."""
         rows = np.asarray(indices)
         lengths, starts = self.lengths[rows], self._starts[rows]
         chunks = np.searchsorted(self._chunk_ends, rows, side="right")
         places = zip(chunks.tolist(), starts.tolist(), (starts + lengths).tolist(), strict=True)
         tokens = np.concatenate([self._tokens[chunk][start:end] for chunk, start, end in places])
-        self._fetched += len(rows)
-        if self._fetched >= ROWS_BETWEEN_RELEASES:
-            self._pages.release()
-            self._fetched = 0
         return TokenBatch(tokens, lengths, self._labels[rows], self._row[rows])
 
 
@@ -93,18 +84,18 @@ class PaddingCollator:
     """Turns rows of `EncodedRows` into tensors, padded on the right as `pad` does.
 
     Args:
-        pad_token_id: Id written where a text has ended.
+        pad_token_id: Id of the padding.
     """
 
     def __init__(self, pad_token_id: int) -> None:
         self.pad_token_id = pad_token_id
 
     def __call__(self, rows: TokenBatch) -> dict[str, Tensor]:
-        """Return the batch, all int64 but for labels that are numbers.
+        """Return the batch as tensors, all int64 except labels that are float32.
 
         Returns:
-            `input_ids` and `attention_mask` (1 for tokens, 0 for padding), shape `(batch_size, longest)`, `labels` as
-            in `TokenBatch`, and `row` (where in its split the text stands), shape `(batch_size,)`.
+            `input_ids` and `attention_mask` (1 for tokens, 0 for padding), shape `(batch_size, longest)`; `labels`, as
+            in `TokenBatch`; and `row` (index of the row in its split), shape `(batch_size,)`.
         """
         input_ids, mask = pad(rows.tokens, rows.lengths, self.pad_token_id)
         return {
@@ -116,27 +107,27 @@ class PaddingCollator:
 
 
 class BatchSampler(Sampler[list[int]]):
-    """Batches of one size, drawn anew in each epoch; only the last one may be short.
+    """Batches of one size, drawn anew in each epoch; only the last one may be shorter.
 
-    The order is a function of `(seed, epoch)` alone: no generator has a state that a resumed run would have to
-    restore. Accelerate's prepared loader calls `set_epoch` with a count of its own before each epoch, so call the
-    *loader's* `set_epoch(epoch)`, which moves that count, and not the sampler's.
+    The order is a function of `(seed, epoch)` alone, so a resumed run has no generator state to restore. Accelerate's
+    prepared loader calls `set_epoch` with its own count before each epoch, so call the *loader's* `set_epoch(epoch)`,
+    which sets that count, and not the sampler's.
 
     Args:
         lengths: Number of tokens of each row. Shape `(num_rows,)`.
-        batch_size: Rows in a batch.
+        batch_size: Number of rows in a batch.
         seed: Seed of the order; 0 or more.
 
     Attributes:
         epoch: Epoch whose order is drawn next.
-        start_batch: Batches of the epoch to leave out at its beginning: those a resumed run has seen. The others are
-            the same as without it. Set it back to 0 for the next epoch.
-        fill_last_batch: Whether the last batch is made as long as the others with the first rows of the epoch. On
-            several processes Accelerate does so in any case, but with the first rows it is given: without this, the
-            last batch of a resumed epoch is another one.
+        start_batch: Number of batches to skip at the start of the epoch, because a resumed run has seen them. The
+            remaining batches are unchanged. Set it back to 0 for the next epoch.
+        fill_last_batch: Whether the last batch is filled up with the first rows of the epoch. With several processes
+            Accelerate fills it in any case, but with the first rows that it is given, which would be different rows
+            when an epoch is resumed.
     """
 
-    drop_last = False  # Accelerate asks for it
+    drop_last = False  # Accelerate reads it
 
     def __init__(self, lengths: Sequence[int] | np.ndarray, batch_size: int, seed: int = 0) -> None:
         if batch_size < 1:
@@ -152,35 +143,35 @@ class BatchSampler(Sampler[list[int]]):
 
     @property
     def sampler(self) -> "BatchSampler":
-        """Itself: where Accelerate's loader looks for `set_epoch` when it runs on several processes."""
+        """This sampler; Accelerate's loader looks for `set_epoch` here when it runs in several processes."""
         return self
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the order of the next iteration."""
+        """Set the epoch whose order the next iteration has."""
         self.epoch = epoch
 
     @property
     def num_batches(self) -> int | None:
-        """Batches of a whole epoch; `None` where that is not known."""
+        """Number of batches in a whole epoch; `None` if it is unknown."""
         return math.ceil(len(self.lengths) / self.batch_size)
 
     def __len__(self) -> int:
         if self.num_batches is None:
-            raise TypeError("How many batches there are is not known before they were read.")
+            raise TypeError("The number of batches is unknown until all rows were read.")
         return max(0, self.num_batches - self.start_batch)
 
     def place_of(self, batch: int) -> dict[str, Any] | None:
-        """Return what a resumed run has to know to find a batch of this epoch again; here, its number is enough."""
+        """Return what a resumed run needs to find a batch of this epoch, besides its number; here, nothing."""
         return None
 
     def go_on(self, place: dict[str, Any]) -> None:
-        """Find the place again that `place_of` returned in the run before."""
+        """Restore the position that `place_of` returned in an earlier run."""
 
     def __iter__(self) -> Iterator[list[int]]:
         return self.batches(np.random.default_rng([self.seed, self.epoch]))
 
     def batches(self, generator: np.random.Generator) -> Iterator[list[int]]:
-        """Yield the batches of one epoch, in an order of this generator."""
+        """Yield the batches of one epoch, in an order drawn from a generator."""
         order = self.draw_order(generator)
         if self.fill_last_batch:
             order = np.resize(order, math.ceil(len(order) / self.batch_size) * self.batch_size)
@@ -188,49 +179,49 @@ class BatchSampler(Sampler[list[int]]):
             yield order[start : start + self.batch_size].tolist()
 
     def draw_order(self, generator: np.random.Generator) -> np.ndarray:
-        """Return the rows in the order of the batches, the short one last. Shape `(num_rows,)`."""
+        """Return the rows in the order of the batches, the shorter batch last. Shape `(num_rows,)`."""
         raise NotImplementedError
 
 
 class RandomBatchSampler(BatchSampler):
-    """Batches of rows drawn at random, whatever their lengths."""
+    """Batches of rows drawn at random, regardless of their lengths."""
 
     def draw_order(self, generator: np.random.Generator) -> np.ndarray:
-        """Return the rows shuffled."""
+        """Return the rows in random order."""
         return generator.permutation(len(self.lengths))
 
 
 class LengthGroupedBatchSampler(BatchSampler):
-    """Batches of texts of like length in random order: little padding, and other batches in every epoch.
+    """Batches of texts of similar length, in random order: little padding, and different batches in every epoch.
 
-    Rows are dealt at random into two pools or more, of up to `MAX_POOL_BATCHES` batches; each pool is sorted by length
-    and cut into batches, and the batches are shuffled. The rows of a short last batch are drawn from all, so that no
-    length is favoured there.
+    Rows are assigned at random to at least two buckets of up to `MAX_BUCKET_BATCHES` batches each. Each bucket is
+    sorted by length and cut into batches, and the batches are shuffled. The rows of a shorter last batch are drawn
+    from all rows, so that it favours no length.
     """
 
     def draw_order(self, generator: np.random.Generator) -> np.ndarray:
-        """Return the rows grouped by length, the batches shuffled."""
+        """Return the rows grouped by length, with the batches shuffled."""
         num_batches = len(self.lengths) // self.batch_size
-        num_pools = max(2, math.ceil(num_batches / MAX_POOL_BATCHES))
+        num_buckets = max(2, math.ceil(num_batches / MAX_BUCKET_BATCHES))
         rows, rest = np.split(generator.permutation(len(self.lengths)), [num_batches * self.batch_size])
-        pools = np.arange(num_batches).repeat(self.batch_size) * num_pools // max(1, num_batches)
-        batches = rows[np.lexsort((self.lengths[rows], pools))].reshape(num_batches, self.batch_size)
+        buckets = np.arange(num_batches).repeat(self.batch_size) * num_buckets // max(1, num_batches)
+        batches = rows[np.lexsort((self.lengths[rows], buckets))].reshape(num_batches, self.batch_size)
         return np.concatenate([generator.permutation(batches).ravel(), rest])
 
 
 class SortedBatchSampler(BatchSampler):
-    """Batches in the order of the lengths, longest first, the same in every epoch: for evaluation.
+    """Batches in order of length, longest first, the same in every epoch: for evaluation.
 
-    A batch that does not fit into memory shows at once, and padding is at its least.
+    Padding is minimal, and a batch that does not fit into memory comes first.
     """
 
     def draw_order(self, generator: np.random.Generator) -> np.ndarray:
-        """Return the rows by falling length, equally long ones in their own order."""
+        """Return the rows by descending length, rows of equal length in their original order."""
         return np.argsort(-self.lengths.astype(np.int64), kind="stable")
 
 
 def padding_share(lengths: Sequence[int] | np.ndarray, batches: Iterable[Sequence[int]]) -> float:
-    """Return which part of all positions in the batches is padding, from 0 to 1.
+    """Return the share of padding among all positions in the batches, from 0 to 1.
 
     Args:
         lengths: Number of tokens of each row. Shape `(num_rows,)`.

@@ -1,4 +1,4 @@
-"""Binary files of word vectors: those of word2vec, and the models of fastText."""
+"""Binary files of word vectors: word2vec's format, and fastText models."""
 
 import mmap
 import struct
@@ -11,13 +11,13 @@ import numpy as np
 FASTTEXT_MAGIC = struct.pack("<i", 793712314)
 FASTTEXT_VERSION = 12
 
-# A byte of a gzip file becomes at most this many (Deutsch, 1996, has 258 bytes in 2 bits)
+# A byte of a gzip file unpacks to at most this many (Deutsch, 1996: 258 bytes from 2 bits)
 LARGEST_EXPANSION = 1032
 
 LONGEST_WORD = 2**16
 
-# Far more than any vector has: memory is taken for as many as a file says before they are read
-MOST_NUMBERS = 2**16
+# Far wider than any vector; memory for the width that a file states is allocated before its vectors are read
+LARGEST_WIDTH = 2**16
 
 _END_OF_SENTENCE = b"</s>"
 _FLOAT = np.dtype("<f4")
@@ -31,25 +31,26 @@ def read_word2vec_binary(
     After a line `count width`, each word is followed by a blank and its numbers as float32.
 
     Args:
-        file: The file at its beginning.
-        path: Its path, for the message of an error.
+        file: The file, at its start.
+        path: Path of the file, for error messages.
         vocabulary: Words and their ids.
-        largest_size: Bytes that the file may have.
+        largest_size: Largest possible size of the unpacked file, in bytes.
 
     Raises:
-        ValueError: If the file is not of this format, or damaged.
-        EOFError: If it ends too early.
+        ValueError: If the file has another format or is damaged.
+        EOFError: If the file is truncated.
     """
     count, width = map(int, file.readline().split())
     num_bytes = width * _FLOAT.itemsize
-    if count * (num_bytes + 2) > largest_size or not 1 <= width <= MOST_NUMBERS:
+    if count * (num_bytes + 2) > largest_size or not 1 <= width <= LARGEST_WIDTH:
         raise ValueError(
-            f"{path} says that it has {count:,} words with {width:,} numbers each, which cannot be. Fetch it again."
+            f"{path} claims to have {count:,} words with {width:,} numbers each, which is impossible. "
+            "Download it again."
         )
     ids = _ids_by_bytes(vocabulary)
     found: dict[int, np.ndarray] = {}
     for _ in range(count):
-        # some writers end a vector with a line end, others do not
+        # some programs write a line break after each vector, others do not
         word = _read_until(file, b" ", path).lstrip(b"\n")
         numbers = file.read(num_bytes)
         if len(numbers) < num_bytes:
@@ -63,18 +64,18 @@ def read_word2vec_binary(
 
 
 def read_fasttext_model(path: Path, vocabulary: Mapping[str, int]) -> dict[int, np.ndarray]:
-    """Return the vectors of the words in a vocabulary from a model of fastText (Bojanowski et al., 2017).
+    """Return the vectors of the words in a vocabulary from a fastText model (Bojanowski et al., 2017).
 
-    The vector of a word is the mean of its own row and those of its character n-grams; one that the model does not
-    know has its n-grams only. The file is mapped, and the rows of the vocabulary are read.
+    The vector of a word is the mean of its own row and the rows of its character n-grams; for a word that the model
+    does not contain, of the n-grams alone. The file is memory-mapped, and only the required rows are read.
 
     Args:
-        path: The model, with the ending `.bin`.
+        path: The model, usually a file `.bin`.
         vocabulary: Words and their ids.
 
     Raises:
         ValueError: If the file is damaged, quantized or of another version.
-        EOFError: If it ends too early.
+        EOFError: If the file is truncated.
     """
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         try:
@@ -86,8 +87,8 @@ def read_fasttext_model(path: Path, vocabulary: Mapping[str, int]) -> dict[int, 
                 raise ValueError(f"{path} must be a fastText model of version {FASTTEXT_VERSION}, got {version}.")
             if not 0 <= num_words <= size or size > len(content) // 10:
                 raise ValueError(
-                    f"{path} says that its dictionary has {size:,} entries, which its size does not allow. "
-                    "Fetch it again."
+                    f"{path} claims a dictionary of {size:,} entries, which is impossible for its size. "
+                    "Download it again."
                 )
             known, position = _read_dictionary(content, position, size, num_words, _ids_by_bytes(vocabulary))
             position += max(0, num_pruned) * 8
@@ -96,12 +97,12 @@ def read_fasttext_model(path: Path, vocabulary: Mapping[str, int]) -> dict[int, 
         except (struct.error, OverflowError) as error:
             raise EOFError("it ends before its matrix") from error
     if is_quantized or num_pruned > 0:
-        raise ValueError(f"{path} is a quantized fastText model. Pass the one it was made from, or its `.vec` file.")
+        raise ValueError(f"{path} is a quantized fastText model. Pass the original model, or its `.vec` file.")
     num_buckets = bucket if longest > 0 else 0
-    if num_columns != width or not 1 <= width <= MOST_NUMBERS or not 0 <= num_buckets <= num_rows - num_words:
+    if num_columns != width or not 1 <= width <= LARGEST_WIDTH or not 0 <= num_buckets <= num_rows - num_words:
         raise ValueError(
             f"{path} must have a matrix of {num_words + num_buckets:,} rows and {width:,} columns, got {num_rows:,} "
-            f"and {num_columns:,}. Fetch it again."
+            f"and {num_columns:,}. Download it again."
         )
     if position + num_rows * num_columns * _FLOAT.itemsize > path.stat().st_size:
         raise EOFError(f"it ends before its {num_rows:,} rows of {num_columns:,} numbers do")
@@ -119,16 +120,16 @@ def read_fasttext_model(path: Path, vocabulary: Mapping[str, int]) -> dict[int, 
 
 
 def ngrams(word: bytes, shortest: int, longest: int) -> list[bytes]:
-    """Return the character n-grams of a word in UTF-8 between marks of its start and end.
+    """Return the character n-grams of a word in UTF-8, with `<` before it and `>` after it.
 
-    A mark alone is none.
+    `<` and `>` alone are not n-grams.
 
     Example:
         >>> ngrams(b"cat", 3, 4)
         [b'<ca', b'<cat', b'cat', b'cat>', b'at>']
     """
     marked = b"<" + word + b">"
-    # a byte 10xxxxxx goes on with a character
+    # a byte 10xxxxxx continues a character
     starts = [index for index, byte in enumerate(marked) if byte & 0xC0 != 0x80] + [len(marked)]
     return [
         marked[starts[first] : starts[first + length]]
@@ -139,7 +140,7 @@ def ngrams(word: bytes, shortest: int, longest: int) -> list[bytes]:
 
 
 def fasttext_hash(text: bytes) -> int:
-    """Return the hash by which fastText finds the row of an n-gram: FNV-1a, but with signed bytes.
+    """Return the hash that gives the row of an n-gram in fastText: FNV-1a with signed bytes.
 
     Example:
         >>> fasttext_hash(b"<ca")
@@ -154,7 +155,7 @@ def fasttext_hash(text: bytes) -> int:
 def _read_dictionary(
     content: mmap.mmap, position: int, size: int, num_words: int, ids: Mapping[bytes, int]
 ) -> tuple[dict[bytes, int], int]:
-    """Return the rows of the words that are wanted, and where the dictionary ends; labels come after the words."""
+    """Return the rows of the words in `ids`, and the end of the dictionary, in which labels follow the words."""
     rows: dict[bytes, int] = {}
     for row in range(size):
         end = content.find(b"\0", position)
@@ -172,7 +173,7 @@ def _ids_by_bytes(vocabulary: Mapping[str, int]) -> dict[bytes, int]:
 
 
 def _read_until(file: BufferedReader, mark: bytes, path: Path) -> bytes:
-    """Return what comes before a mark, and read the mark, too."""
+    """Read up to a mark, and return the bytes before it."""
     read = b""
     while len(read) < LONGEST_WORD:
         ahead = file.peek(1)
@@ -182,12 +183,12 @@ def _read_until(file: BufferedReader, mark: bytes, path: Path) -> bytes:
         if end >= 0:
             return read + file.read(end + 1)[:-1]
         read += file.read(len(ahead))
-    raise ValueError(f"{path} must have a blank after every word, got {_shown(read)} without one. Fetch it again.")
+    raise ValueError(f"{path} must have a blank after every word, got {_shown(read)} without one. Download it again.")
 
 
 def _finite(vector: np.ndarray, word: bytes, path: Path) -> np.ndarray:
     if not np.isfinite(vector).all():
-        raise ValueError(f"{path} must have finite numbers, got NaN or infinity for the word {_shown(word)}. Mend it.")
+        raise ValueError(f"{path} must have finite numbers, got NaN or infinity for the word {_shown(word)}. Fix it.")
     return vector.astype(np.float32)
 
 

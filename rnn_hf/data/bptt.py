@@ -1,4 +1,4 @@
-"""From encoded texts to parallel streams of tokens, which a language model reads piece by piece."""
+"""Batches for truncated back-propagation through time, in which a language model reads all texts as one sequence."""
 
 import math
 
@@ -14,21 +14,22 @@ from .batching import BatchSampler
 
 
 class TokenStreams(Dataset[dict[str, Tensor]]):
-    """The texts of a split, joined into one sequence that is cut into equal streams, and these into pieces.
+    """The texts of a split as one sequence of tokens, arranged in the rows of a batch.
 
-    An end-of-text token stands before the first text and after each. Every token but the first one of all is the label
-    of the position before it, once in an epoch. The streams go on from piece to piece: a model that carries its state
-    along reads them as a whole (truncated back-propagation through time). Only the last streams may end earlier than
-    the others: what is missing there has the label -100.
+    An end-of-text token stands before the first text and after each text. The sequence is cut into `num_streams` rows
+    of equal length, the "streams". A batch holds the next `piece_length` tokens of every row, a "piece" of each, so
+    that a model that carries its state from batch to batch reads each row as a whole (truncated back-propagation
+    through time). Every token but the first of the sequence is a label once per epoch, at the position before it. Only
+    the last rows may be shorter than the others; their missing positions have the label -100.
 
-    Item `piece * num_streams + stream` is one piece of one stream. All tokens are in memory, eight bytes for each.
+    Item `piece * num_streams + stream` is one piece of one row. All tokens are in memory, at eight bytes each.
 
     Args:
-        dataset: Rows with the columns `input_ids` and `length`, as `encode_dataset` makes them.
-        end_of_text_id: Id of the token between the texts.
-        num_streams: Number of streams, which is the size of a batch.
-        piece_length: Tokens of a stream in one batch.
-        is_backward: Whether each text is turned round.
+        dataset: Rows with the columns `input_ids` and `length`, as returned by `encode_dataset`.
+        end_of_text_id: Id of the end-of-text token.
+        num_streams: Number of rows in a batch.
+        piece_length: Number of tokens of each row in a batch.
+        is_backward: Whether the tokens of each text are in reverse order.
 
     Raises:
         ValueError: If a number is below 1, or no text has a token.
@@ -52,7 +53,7 @@ class TokenStreams(Dataset[dict[str, Tensor]]):
         self.end_of_text_id = end_of_text_id
         self.num_streams, self.piece_length = num_streams, piece_length
         self._tokens = table["input_ids"].combine_chunks().flatten().to_numpy().astype(np.int32)
-        if is_backward:  # all texts in one
+        if is_backward:  # reversing the sequence of all texts reverses each of them
             self._tokens, lengths = self._tokens[::-1], lengths[::-1]
         self._lengths, self._starts = lengths, lengths.cumsum() - lengths
         self.num_texts, self.num_labels = len(lengths), int(lengths.sum()) + len(lengths)
@@ -61,9 +62,13 @@ class TokenStreams(Dataset[dict[str, Tensor]]):
         self.arrange(np.arange(len(lengths)))
 
     def arrange(self, order: np.ndarray) -> None:
-        """Join the texts in another order; `order` holds the index of each text once. Shape `(num_texts,)`."""
+        """Join the texts in another order.
+
+        Args:
+            order: Index of each text, once. Shape `(num_texts,)`.
+        """
         lengths = self._lengths[order]
-        ends = np.cumsum(lengths + 1)  # where the token after each text stands
+        ends = np.cumsum(lengths + 1)  # position of the end-of-text token after each text
         sequence = np.full(self.num_streams * self.stream_length + 1, self.end_of_text_id, dtype=np.int32)
         is_word = np.ones(self.num_labels + 1, dtype=bool)
         is_word[0] = is_word[ends] = False
@@ -78,12 +83,12 @@ class TokenStreams(Dataset[dict[str, Tensor]]):
         return self.__getitems__([index])
 
     def __getitems__(self, indices: list[int]) -> dict[str, Tensor]:
-        """Return one piece of some streams; a `DataLoader` looks for this method.
+        """Return the same piece of several rows, as one batch; a `DataLoader` calls this method.
 
         Returns:
-            `input_ids` and `labels`, the token after each, int64 of shape `(num_streams, piece_length)`, the last
-            piece shorter; and `num_labels`, how many labels the piece has over all streams, in proportion to the
-            number of those that were asked for: what a process divides its sum of losses by.
+            `input_ids` and `labels` (the token after each), int64 of shape `(batch_size, piece_length)`, with fewer
+            columns in the last piece; and `num_labels`, the number of labels of the piece in all rows, times the share
+            of the rows that was requested: the divisor for the sum of the losses in each process.
         """
         piece = indices[0] // self.num_streams
         first = piece * self.piece_length
@@ -100,11 +105,11 @@ class TokenStreams(Dataset[dict[str, Tensor]]):
 
 
 class StreamSampler(BatchSampler):
-    """The pieces of all streams in their order; each epoch has another order of texts.
+    """The pieces of all rows in order; the texts are in a different order in each epoch.
 
     Args:
-        streams: The streams, whose texts `set_epoch` brings into the order of the epoch.
-        seed: Seed of the order; `None`: the texts stay as they are.
+        streams: The rows, whose texts `set_epoch` rearranges.
+        seed: Seed of the order of the texts; `None` keeps the order of the dataset.
     """
 
     def __init__(self, streams: TokenStreams, seed: int | None) -> None:
@@ -113,7 +118,7 @@ class StreamSampler(BatchSampler):
         self._arranged_epoch: int | None = None
 
     def set_epoch(self, epoch: int) -> None:
-        """Bring the texts into the order of an epoch; Accelerate's loader calls this more than once."""
+        """Arrange the texts in the order of an epoch; Accelerate's loader calls this more than once."""
         super().set_epoch(epoch)
         if self.is_random and epoch != self._arranged_epoch:
             generator = np.random.default_rng([self.seed, epoch])
@@ -121,5 +126,5 @@ class StreamSampler(BatchSampler):
             self._arranged_epoch = epoch
 
     def draw_order(self, generator: np.random.Generator) -> np.ndarray:
-        """Return the pieces in their order."""
+        """Return the pieces in order."""
         return np.arange(len(self.lengths))

@@ -1,18 +1,23 @@
-"""A generated dataset of short news in four classes, so that everything runs without a network.
+"""A generated dataset of short news in four classes, for use without a network.
 
 The texts come from a small grammar. The topic of a text is that of its main clause; a subordinate clause, a quote or a
 comparison mentions another topic. In a quarter of the texts both clauses are equally rich, and each such text has a
-twin with the same words in another order and the other label: there a model that counts words can only guess.
+twin with the same words in another order and the other label: on these, a model that counts words can only guess.
 """
 
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
+if TYPE_CHECKING:
+    from datasets import DatasetDict
+
+# The `dataset_name` of this dataset
+DEMO_DATASET = "demo"
 
 LABEL_NAMES = ["World", "Sports", "Business", "Sci/Tech"]
-# share of the texts that have a twin
+# Share of the texts that have a twin
 _TWIN_SHARE = 0.24
 
 
@@ -22,14 +27,14 @@ def _phrases(text: str) -> list[str]:
 
 @dataclass(frozen=True)
 class _Topic:
-    """Who does what in one class. Subjects are plural, so that every verb fits every subject."""
+    """Subjects, verbs and objects of one class. Subjects are plural, so that every verb fits every subject."""
 
     subjects: list[str]
     verbs: list[str]
     objects: list[str]
 
 
-# In the order of `LABEL_NAMES`. Words such as "deal", "record" or "strike" belong to several topics.
+# In the order of `LABEL_NAMES`. Words such as "deal", "record" or "strike" occur in several topics.
 _TOPICS = [
     _Topic(
         _phrases("""rebels, diplomats, peacekeepers, ministers, refugees, voters, protesters, border guards, lawmakers,
@@ -71,7 +76,7 @@ _TOPICS = [
 ]
 
 _LINKS = _phrases("after, as, while, before, because, although, since, when")
-# what people of every topic do, so that a subject can be mentioned without a verb of its own
+# Actions for people of every topic, so that a subject can be mentioned without the verbs of its topic
 _COMMON_ACTS = _phrases("""look on, wait, return to {place}, arrive in {place}, leave {place}, stay silent,
     lose patience, ask for {number} more days, gather in {place}, talk of {object}, make fun of {object}""")
 _OPENINGS = ["", "", "{place} - ", "{day}: ", "Report: ", "Update {number}: "]
@@ -96,11 +101,11 @@ _PLACES = _phrases("""Lagos, Oslo, Lima, Cairo, Osaka, Vienna, Nairobi, Boston, 
 _DAYS = _phrases("Monday, Tuesday, Wednesday, Thursday, Friday, Saturday, Sunday")
 
 
-def load_demo_news(seed: int = 0, num_train: int = 4000, num_test: int = 1000) -> DatasetDict:
+def load_demo_news(seed: int = 0, num_train: int = 4000, num_test: int = 1000) -> "DatasetDict":
     """Return generated news with the label names of AG News, classes balanced and no text twice.
 
     Args:
-        seed: Chooses the texts; one seed gives the same texts in every process.
+        seed: Seed of the texts; the same seed gives the same texts in every process.
         num_train: Number of training texts.
         num_test: Number of test texts.
 
@@ -117,22 +122,25 @@ def load_demo_news(seed: int = 0, num_train: int = 4000, num_test: int = 1000) -
         >>> sorted(news["test"]["label"])
         [0, 1, 2, 3]
     """
+    # `DEMO_DATASET` is also read where `datasets` is not installed
+    from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
+
     rng = random.Random(seed)
     seen: set[str] = set()
     features = Features({"text": Value("string"), "label": ClassLabel(names=LABEL_NAMES)})
     splits = {}
     for split, size in (("train", num_train), ("test", num_test)):
         if size < 1:
-            raise ValueError(f"`num_{split}` must be at least 1, got {size}. Ask for one text or more.")
+            raise ValueError(f"`num_{split}` must be at least 1, got {size}. Raise it.")
         rows = _make_rows(rng, size, seen)
         splits[split] = Dataset.from_list([{"text": text, "label": label} for text, label in rows], features=features)
     return DatasetDict(splits)
 
 
 def _make_rows(rng: random.Random, size: int, seen: set[str]) -> list[tuple[str, int]]:
-    """Return `size` shuffled texts with their labels, none of which is in `seen`, and add them to it."""
+    """Return `size` new texts with their labels, shuffled; none is in `seen`, to which they are added."""
     missing = [size // 4 + (label < size % 4) for label in range(4)]
-    # two neighbours hold every class once
+    # two consecutive pairs contain every class once
     twin_labels = [(0, 1), (2, 3), (0, 2), (1, 3), (0, 3), (1, 2)]
     rows: list[tuple[str, int]] = []
     for index in range(round(size * _TWIN_SHARE / 2)):
@@ -151,7 +159,7 @@ def _make_rows(rng: random.Random, size: int, seen: set[str]) -> list[tuple[str,
 def _make_new(
     make: Callable[..., list[str]], rng: random.Random, labels: tuple[int, int], seen: set[str]
 ) -> list[str]:
-    """Return what `make` returns, made again until none of it is in `seen`, and add it to `seen`."""
+    """Return texts from `make`, drawn again until none is in `seen`, and add them to `seen`."""
     while not seen.isdisjoint(texts := make(rng, labels)):
         pass
     seen.update(texts)
@@ -159,7 +167,7 @@ def _make_new(
 
 
 def _make_twins(rng: random.Random, labels: tuple[int, int]) -> list[str]:
-    """Return two texts with the same words, one of each label: their clauses change places."""
+    """Return two texts with the same words, one of each label: their clauses are swapped."""
     first, second = (_make_clause(rng, _TOPICS[label]) for label in labels)
     link, side_first = rng.choice(_LINKS), rng.random() < 0.5
     opening, ending = _fill(rng, rng.choice(_OPENINGS)), _fill(rng, rng.choice(_NEUTRAL_ENDINGS))
@@ -196,6 +204,6 @@ def _join(main: str, link: str, side: str, side_first: bool) -> str:
 
 
 def _fill(rng: random.Random, template: str, **phrases: str) -> str:
-    """Return `template` with its fields filled: a name, a place, a day, a number, and `phrases`."""
+    """Return `template` with its fields filled in: a name, a place, a day, a number, and `phrases`."""
     name, place, day = rng.choice(_NAMES), rng.choice(_PLACES), rng.choice(_DAYS)
     return template.format(name=name, place=place, day=day, number=rng.randrange(2, 100), **phrases)

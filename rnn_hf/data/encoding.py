@@ -1,4 +1,4 @@
-"""From texts to rows of tokens, in Arrow files that are memory mapped."""
+"""Tokenized datasets, in memory-mapped Arrow files."""
 
 from typing import Any
 
@@ -8,20 +8,19 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
 from datasets.fingerprint import Hasher
 from transformers import PreTrainedTokenizerBase
 
-from .memory import MappedPages
 from .tokenizing import fast_encoder
 
 
 def encode_dataset(dataset: DatasetDict, tokenizer: PreTrainedTokenizerBase, max_length: int | None) -> DatasetDict:
-    """Tokenize every split into an Arrow file; the same rows, tokenizer and length are tokenized once only.
+    """Tokenize every split, and cache the result: the same rows, tokenizer and length are tokenized only once.
 
     Args:
-        dataset: Splits with the columns `text` and `label`, as from `load_text_dataset`.
+        dataset: Splits with the columns `text` and `label`, as returned by `load_text_dataset`.
         tokenizer: The tokenizer; its special tokens are added.
-        max_length: Number of tokens a text is cut to. `None`: texts stay whole.
+        max_length: Number of tokens after which a text is truncated; `None` for no limit.
 
     Returns:
-        Splits with the columns that `RowEncoder` makes.
+        Splits with the columns that `RowEncoder` returns.
 
     Raises:
         ValueError: If `max_length` is below 1.
@@ -33,15 +32,15 @@ def encode_dataset(dataset: DatasetDict, tokenizer: PreTrainedTokenizerBase, max
 
 
 class RowEncoder:
-    """Turns rows of texts and labels into rows of tokens.
+    """Tokenizes rows with the columns `text` and `label`.
 
-    A tokenizer's own hash changes when it is used, so the name of the cached file comes from its serialized content.
-    A tokenizer without a fast backend works, too, though it may be run again in a new process. Rows held in memory
+    The cache is keyed by the serialized content of the tokenizer, because the hash of a tokenizer object changes when
+    it is used. A tokenizer without a fast backend also works, but may run again in a new process. Rows held in memory
     stay in memory.
 
     Args:
         tokenizer: The tokenizer; its special tokens are added.
-        max_length: Number of tokens a text is cut to. `None`: texts stay whole.
+        max_length: Number of tokens after which a text is truncated; `None` for no limit.
         label: Feature of the column `label`.
 
     Raises:
@@ -65,22 +64,22 @@ class RowEncoder:
         )
 
     def __call__(self, rows: Dataset, description: str = "Tokenizing") -> Dataset:
-        """Return the rows encoded.
+        """Return the tokenized rows.
 
         Args:
             rows: Rows with the columns `text` and `label`.
-            description: What stands before the progress bar.
+            description: Label of the progress bar.
 
         Returns:
             Rows with the columns `input_ids` (list of int32), `labels`, `length` (int32, number of tokens) and `row`
-            (int32, index of the row among these). Labels are what the loss asks for: int64 for one class a text, a
-            list of float32, 0 or 1 for each class, for several, and float32, or a list of them, for a regression.
+            (int32, index of the row in `rows`). Labels have the type that the loss expects: int64 for one class per
+            text; a list of float32, 0 or 1 for each class, for several classes; float32, or a list of float32, for a
+            regression.
         """
         return rows.map(
             self._encode_rows,
             input_columns=["text", "label"],
             with_indices=True,
-            fn_kwargs={"pages": MappedPages(rows)},
             batched=True,
             remove_columns=rows.column_names,
             features=self._features,
@@ -88,9 +87,8 @@ class RowEncoder:
             desc=description,
         )
 
-    def _encode_rows(self, texts: list[str], labels: list[Any], rows: list[int], pages: MappedPages) -> pa.Table:
+    def _encode_rows(self, texts: list[str], labels: list[Any], rows: list[int]) -> pa.Table:
         tokens, lengths = self._encode(texts)
-        pages.release()
         if self._num_flags is not None:
             labels = list(multi_hot(labels, self._num_flags))
         offsets = pa.array(np.append(0, lengths.cumsum()), type=pa.int32())
@@ -104,7 +102,7 @@ class RowEncoder:
 
 
 def multi_hot(labels: list[list[int]], num_classes: int) -> np.ndarray:
-    """Return 1 for the classes of each text and 0 for the others. Shape `(num_texts, num_classes)`, float32.
+    """Return 1 for the classes of each text and 0 for the others, float32 of shape `(num_texts, num_classes)`.
 
     Example:
         >>> multi_hot([[2, 0], []], num_classes=3)

@@ -1,4 +1,4 @@
-"""What the labels of a dataset ask for: one class a text, any number of classes, or numbers."""
+"""The labels of a dataset: their problem type, their classes, and their conversion to class ids or numbers."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,9 +12,9 @@ from rnn_hf.configuration_rnn import ProblemType
 
 _NAMES = (Value("string"), Value("large_string"), Value("bool"))
 _EXPECTED = {
-    "single_label_classification": "one class a row (a string, an integer or a boolean)",
-    "multi_label_classification": "a list of classes, or of 0 and 1 for each class, a row",
-    "regression": "a number, or a list of as many numbers, a row",
+    "single_label_classification": "one class per row (a string, an integer or a boolean)",
+    "multi_label_classification": "a list of classes, or a list of 0 and 1 for each class, per row",
+    "regression": "a number, or a list of numbers of fixed length, per row",
 }
 
 
@@ -28,7 +28,7 @@ class HasFeatures(Protocol):
 
 
 def problem_type_of(dataset: HasFeatures) -> ProblemType:
-    """Return what the column `label` of a loaded dataset asks for."""
+    """Return the problem type of the column `label` of a loaded dataset."""
     feature = dataset.features["label"]
     if isinstance(feature, ClassLabel):
         return "single_label_classification"
@@ -44,23 +44,23 @@ def label_names_of(dataset: HasFeatures) -> list[str]:
 
 
 def item_of(feature: Any) -> Any:
-    """Return the feature of one label, whether there is a list of them or not."""
+    """Return the feature of a single label: that of the items of a list, or else the feature itself."""
     return feature.feature if isinstance(feature, List) else feature
 
 
-def listed(names: Iterable[str]) -> str:
-    """Return the names for a message, not more than 20 of them."""
+def comma_list(names: Iterable[str]) -> str:
+    """Return names joined by commas, at most 20 of them, for an error message."""
     names = list(names)
     return ", ".join(names[:20]) + (f", ... ({len(names)} in all)" if len(names) > 20 else "")
 
 
 def column_of(dataset: Dataset, name: str) -> pa.ChunkedArray:
-    """Return a column as it lies in its file."""
-    return dataset.select_columns([name]).with_format("arrow")[:][name]
+    """Return a column as an Arrow array."""
+    return dataset.with_format("arrow")[name]
 
 
 def recognize_problem_type(reference: Mapping[str, Dataset], column: str) -> ProblemType:
-    """Return what a column of labels asks for: numbers with a decimal point are targets, lists are sets of classes."""
+    """Return the problem type of a column: floating-point numbers are targets, other lists are sets of classes."""
     (split, rows), *_ = reference.items()
     labels = _labelled(rows, column, split).type
     values = labels.value_type if _is_list(labels) else labels
@@ -75,10 +75,13 @@ def label_feature(
     """Return the feature of the column `label`, with the classes in the order of their ids.
 
     Args:
-        reference: The splits whose labels are all there are.
+        reference: The splits that together contain every label.
         column: Column of the labels.
-        problem_type: What they ask for.
-        label_names: The classes, where they are known.
+        problem_type: Problem type of the labels.
+        label_names: The classes, if they are known.
+
+    Raises:
+        ValueError: If a label is missing or has the wrong type.
     """
     if problem_type == "regression":
         (split, rows), *_ = reference.items()
@@ -102,7 +105,7 @@ def label_feature(
 def multi_hot_width(
     reference: Mapping[str, Dataset], column: str, problem_type: ProblemType, label_names: Sequence[str] | None
 ) -> int | None:
-    """Return how many classes rows of 0 and 1 for each class tell of; `None` where rows list their classes."""
+    """Return the number of classes if every row holds 0 or 1 for each class; `None` if rows list their classes."""
     if problem_type != "multi_label_classification":
         return None
     widths = set()
@@ -128,7 +131,19 @@ def class_ids(
     *,
     ids_allowed: bool,
 ) -> dict[Any, int]:
-    """Return the class id of every label that occurs in a split."""
+    """Return the class id of every label that occurs in a split.
+
+    Args:
+        dataset: The rows.
+        column: Column of the labels.
+        split: Name of the split, for error messages.
+        problem_type: Problem type of the labels.
+        classes: Names of the classes in the order of their ids.
+        ids_allowed: Whether numbers are accepted as ids if no label is the name of a class.
+
+    Raises:
+        ValueError: If a label is missing, has the wrong type or is not one of the classes.
+    """
     named = _named_labels(dataset, column, split, problem_type)
     ids = {name: class_id for class_id, name in enumerate(classes)}
     if ids_allowed and not any(name in ids for name in named.values()):
@@ -137,14 +152,18 @@ def class_ids(
         if name not in ids:
             row = _first_row(column_of(dataset, column), pc.index(_values(column_of(dataset, column)), label).as_py())
             raise ValueError(
-                f'Label "{name}" in row {row} of the "{split}" split (labels: {listed(sorted(named.values()))}) is '
-                f"none of the classes {listed(classes)}. Leave such rows out, or pass `--label_column_name`."
+                f'Label "{name}" in row {row} of the "{split}" split (labels: {comma_list(sorted(named.values()))}) '
+                f"is none of the classes {comma_list(classes)}. Remove such rows, or pass `label_column_name`."
             )
     return {label: ids[name] for label, name in named.items()}
 
 
 def check_numbers(dataset: Dataset, column: str, split: str, problem_type: ProblemType, width: int | None) -> None:
-    """Check that rows hold finite numbers, `width` of them in a list, or one each where it is `None`."""
+    """Check that every row holds a list of `width` finite numbers, or one finite number if `width` is `None`.
+
+    Raises:
+        ValueError: If a row does not.
+    """
     labels = _checked(dataset, column, split, problem_type)
     if width is not None:
         wrong = pc.not_equal(pc.list_value_length(labels), width)
@@ -155,20 +174,22 @@ def check_numbers(dataset: Dataset, column: str, split: str, problem_type: Probl
                 f'"{split}" split.'
             )
     elif _is_list(labels.type):
-        raise ValueError(f'Column "{column}" must hold one number a row as in training, got lists in "{split}".')
+        raise ValueError(f'Column "{column}" must hold one number per row as in training, got lists in "{split}".')
     finite = pc.is_finite(_numbers(labels))
     if not pc.all(finite, min_count=0).as_py():
         row = _first_row(labels, pc.index(finite, False).as_py())
-        raise ValueError(f'Every label must be a finite number, got another in row {row} of the "{split}" split.')
+        raise ValueError(
+            f'Every label must be a finite number, got NaN or infinity in row {row} of the "{split}" split.'
+        )
 
 
 def convert_labels(labels: pa.ChunkedArray, problem_type: ProblemType, ids: dict[Any, int] | None) -> pa.Array:
-    """Return the column `label` of some rows.
+    """Return the column `label` of a batch of rows.
 
     Args:
-        labels: What their file holds.
-        problem_type: What it asks for.
-        ids: The class of each label; `None` for numbers, and for rows of 0 and 1 for each class.
+        labels: The labels as they are stored.
+        problem_type: Problem type of the labels.
+        ids: Class id of each label; `None` for a regression and for rows that hold 0 or 1 for each class.
     """
     if problem_type == "regression":
         numbers = pc.cast(_values(labels), pa.float32()).combine_chunks()
@@ -192,7 +213,7 @@ def _is_list(labels: pa.DataType) -> bool:
 
 
 def _values(labels: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Return all labels one after the other."""
+    """Return the labels of all rows in one flat array."""
     return pc.list_flatten(labels) if _is_list(labels.type) else labels
 
 
@@ -201,7 +222,7 @@ def _numbers(labels: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _first_row(labels: pa.ChunkedArray, position: int) -> int:
-    """Return the row that a position among all labels belongs to."""
+    """Return the row that a position in the flat array of all labels belongs to."""
     if not _is_list(labels.type):
         return position
     row: int = pc.list_parent_indices(labels.combine_chunks())[position].as_py()
@@ -209,11 +230,11 @@ def _first_row(labels: pa.ChunkedArray, position: int) -> int:
 
 
 def _labelled(dataset: Dataset, column: str, split: str) -> pa.ChunkedArray:
-    """Return a column of labels of which none is missing."""
+    """Return a column of labels, none of which is missing."""
     if column not in dataset.column_names:
         raise ValueError(
-            f'Column "{column}" is not in the dataset (columns: {listed(dataset.column_names)}). '
-            "Pass `--label_column_name`."
+            f'Column "{column}" is not in the dataset (columns: {comma_list(dataset.column_names)}). '
+            "Pass `label_column_name`."
         )
     if len(dataset) == 0:
         raise ValueError(f'The "{split}" split must have rows, got none.')
@@ -229,7 +250,7 @@ def _labelled(dataset: Dataset, column: str, split: str) -> pa.ChunkedArray:
 
 
 def _checked(dataset: Dataset, column: str, split: str, problem_type: ProblemType) -> pa.ChunkedArray:
-    """Return a column of labels of the type that the problem asks for."""
+    """Return a column of labels of the type that the problem type requires."""
     labels = _labelled(dataset, column, split)
     feature = dataset.features[column]
     values = labels.type.value_type if _is_list(labels.type) else labels.type
@@ -243,8 +264,8 @@ def _checked(dataset: Dataset, column: str, split: str, problem_type: ProblemTyp
         fits = pa.types.is_integer(values) or pa.types.is_floating(values)
     if not fits:
         raise ValueError(
-            f'Column "{column}" must hold {_EXPECTED[problem_type]}, got {feature}. Pass `--label_column_name` or '
-            "`--problem_type`."
+            f'Column "{column}" must hold {_EXPECTED[problem_type]}, got {feature}. Pass `label_column_name` or '
+            "`problem_type`."
         )
     return labels
 

@@ -1,8 +1,8 @@
-"""Training rows that are read as a stream, a pool of them at a time: of datasets that are larger than the memory.
+"""Training rows read as a stream, one shuffle buffer at a time, for datasets that are larger than the memory.
 
-A pool is what other libraries call a shuffle buffer: so many rows are read, encoded, shuffled and grouped by length;
-when they are used up, the next pool is. The order of the files is drawn anew in each epoch. A pool holds whole
-batches, so that the place where it begins is all that a resumed run has to know.
+A shuffle buffer is filled with the next rows of the stream, which are tokenized, shuffled and grouped by length; once
+they are used up, it is filled again. The order of the files is drawn anew in each epoch. A buffer holds whole batches,
+so a resumed run only needs to know where in the stream the buffer begins.
 """
 
 import math
@@ -24,39 +24,40 @@ from rnn_hf.configuration_rnn import ProblemType
 from rnn_hf.errors import ExitStatusError
 
 from .batching import BatchSampler, EncodedRows, TokenBatch
+from .columns import TextColumns, text_columns_of
 from .encoding import RowEncoder
 from .labels import item_of, recognize_problem_type
-from .sources import TextColumns, find_splits, reason_of, text_columns_of
+from .sources import find_splits, reason_of
 
-# Rows whose columns and types are looked at before training
+# Number of rows that are read before training, for their columns and types
 HEAD_ROWS = 1000
 
-# Rows that are in memory at a time where the whole stream is read once
+# Number of rows in memory at a time where a whole stream is read
 ROWS_AT_A_TIME = 10_000
 
 
 class StreamError(ExitStatusError, ValueError):
-    """Rows of a stream that cannot be read, found when their turn comes."""
+    """Rows of a stream cannot be read, which shows only when the stream reaches them."""
 
 
 class TextStream:
-    """The training rows of a dataset as texts and labels, read from the Hub or from files while they are needed.
+    """The training rows of a dataset as texts and labels, read from the Hub or from files as they are needed.
 
     Args:
-        rows: The rows as they lie in their files.
-        text_column_names: Columns of the text, as `load_text_dataset` takes them.
-        label_column_name: Column of the label.
-        label_names: Classes in the order of their ids. Defaults to those of the `ClassLabel`; labels without one are
-            read once from end to end.
-        problem_type: What the labels ask for. Defaults to what their type says.
+        rows: The rows as they are stored.
+        text_column_names: As in `load_text_dataset`.
+        label_column_name: As in `load_text_dataset`.
+        label_names: Classes in the order of their ids. Defaults to those of the `ClassLabel`; other labels are
+            collected by reading the stream once.
+        problem_type: Problem type of the labels. Defaults to the one that fits their type.
         clean_text: Whether to pass the texts through `clean_text`.
 
     Attributes:
-        columns: Which columns texts and labels lie in, and what they become.
-        features: Those of the columns `text` and `label`.
+        columns: The columns of texts and labels, and how they are converted.
+        features: Features of the columns `text` and `label`.
 
     Raises:
-        ValueError: If a column is missing or has another type, or the classes cannot be known.
+        ValueError: If a column is missing or has the wrong type, or the classes cannot be determined.
     """
 
     def __init__(
@@ -84,7 +85,7 @@ class TextStream:
             if problem == "multi_label_classification":
                 raise ValueError(
                     f'The classes in "{label_column_name}" must be declared where rows are streamed. Give the dataset '
-                    "a list of `ClassLabel`, or leave out `--streaming`."
+                    "a list of `ClassLabel`, or leave out `streaming`."
                 )
             labels = self._distinct_labels(label_column_name)
         self.columns = TextColumns.of(
@@ -93,31 +94,31 @@ class TextStream:
         self.features = Features(text=Value("string"), label=self.columns.label)
 
     def _as_dataset(self, table: pa.Table) -> Dataset:
-        # what is held in memory is cached nowhere, so its fingerprint may be any
+        # rows in memory are not cached, so any fingerprint will do
         return Dataset(table, info=DatasetInfo(features=self._features), fingerprint="rows")
 
     def _distinct_labels(self, column: str) -> Dataset:
-        """Return a row for each label there is."""
+        """Return one row for each distinct label."""
         found: pa.ChunkedArray | None = None
         for table in _tables(self._rows.select_columns([column]), ROWS_AT_A_TIME):
             labels = table[column] if found is None else pa.chunked_array([*found.chunks, *table[column].chunks])
             found = pa.chunked_array([pc.unique(labels)])
         return Dataset(pa.table({column: found}))
 
-    def pools(
+    def buffers(
         self, num_rows: int, order: int = 0, place: Mapping[str, Any] | None = None
     ) -> Iterator[tuple[Dataset, dict[str, Any]]]:
-        """Yield the rows, `num_rows` at a time, with the columns `text` and `label`, and the place after them.
+        """Yield buffers of rows with the columns `text` and `label`, and the position in the stream after each.
 
         Args:
-            num_rows: Rows of a pool; the last one may have fewer.
-            order: Seed of the order of the files; 0: as they are listed.
-            place: What was yielded beside the pool after which to go on. Defaults to the beginning.
+            num_rows: Number of rows in a buffer; the last one may have fewer.
+            order: Seed of the order of the files; 0 keeps the order in which they are listed.
+            place: Position to start at, as yielded with an earlier buffer. Defaults to the start of the stream.
 
         Raises:
-            StreamError: If rows cannot be read, or are not of the kind that the first ones are.
+            StreamError: If rows cannot be read, or differ in type from the first rows.
         """
-        rows = self._rows.with_format("arrow")  # with a place of its own
+        rows = self._rows.with_format("arrow")  # a copy, with a position of its own
         rows.set_epoch(order)
         num_read = 0 if place is None else int(place["num_read"])
         if place is not None:
@@ -126,19 +127,21 @@ class TextStream:
             typed = table.select(list(self._features))
             try:
                 with _without_progress_bars():
-                    pool = self.columns.read(self._as_dataset(typed.cast(self._features.arrow_schema)), "train")
+                    buffer = self.columns.read(self._as_dataset(typed.cast(self._features.arrow_schema)), "train")
             except (ValueError, pa.ArrowException) as error:
-                place_of_error = f"rows {num_read:,} to {num_read + len(table) - 1:,} of the stream"
-                raise StreamError(f"In {place_of_error}, counted anew from 0: {error}") from error
+                last = num_read + len(table) - 1
+                raise StreamError(
+                    f"In rows {num_read:,} to {last:,} of the stream, here numbered from 0: {error}"
+                ) from error
             num_read += len(table)
-            yield pool, {"num_read": num_read, "state": rows.state_dict()}
+            yield buffer, {"num_read": num_read, "state": rows.state_dict()}
 
     def iterate_texts(self) -> Iterator[str]:
-        """Yield all texts once, in memory that does not grow with their number."""
+        """Yield all texts once; memory does not grow with their number."""
         progress = tqdm(desc="Reading the stream once", unit=" texts")
-        for pool, _ in self.pools(ROWS_AT_A_TIME):
-            yield from pool["text"][:]
-            progress.update(len(pool))
+        for buffer, _ in self.buffers(ROWS_AT_A_TIME):
+            yield from buffer["text"][:]
+            progress.update(len(buffer))
         progress.close()
 
 
@@ -158,33 +161,36 @@ def load_text_stream(
 ) -> tuple[TextStream, DatasetDict]:
     """Open the training rows of a dataset as a stream, and read its other splits into memory.
 
-    Arguments are those of `load_text_dataset`, but nothing is cut off for validation: how many rows a stream has is
-    not known before it was read.
+    Arguments are those of `load_text_dataset`, but no validation split is cut: the number of rows in a stream is
+    unknown until all were read.
 
     Args:
-        dataset_name: As there.
-        dataset_config_name: As there.
-        train_file: As there.
-        validation_file: As there.
-        test_file: As there.
-        text_column_names: As there.
-        label_column_name: As there.
-        label_names: As there.
-        problem_type: As there.
-        clean_text: As there.
-        max_train_samples: How many of the first rows are read. Defaults to all.
+        dataset_name: As in `load_text_dataset`.
+        dataset_config_name: As in `load_text_dataset`.
+        train_file: As in `load_text_dataset`.
+        validation_file: As in `load_text_dataset`.
+        test_file: As in `load_text_dataset`.
+        text_column_names: As in `load_text_dataset`.
+        label_column_name: As in `load_text_dataset`.
+        label_names: As in `load_text_dataset`.
+        problem_type: As in `load_text_dataset`.
+        clean_text: As in `load_text_dataset`.
+        max_train_samples: Number of rows to read, from the start of the stream. Defaults to all.
+
+    Returns:
+        The training rows, and the other splits.
 
     Raises:
         FileNotFoundError: If the dataset or a file does not exist.
-        ConnectionError: If the Hub does not answer.
-        ValueError: If an argument, a file, a column or a label is not as described there.
+        ConnectionError: If the Hub cannot be reached.
+        ValueError: If an argument, a file, a column or a label is not as described in `load_text_dataset`.
     """
     files = {"train": train_file, "validation": validation_file, "test": test_file}
     found = find_splits(dataset_name, dataset_config_name, files, streaming=True)
     if "train" not in found:
-        raise ValueError(f"The dataset has no training split (splits: {', '.join(found)}). Pass `--train_file`.")
+        raise ValueError(f"The dataset has no training split (splits: {', '.join(found)}). Pass `train_file`.")
     rows = found.pop("train")
-    if isinstance(rows, Dataset):  # the demo is one
+    if isinstance(rows, Dataset):  # the demo dataset
         rows = rows.to_iterable_dataset()
     if max_train_samples is not None:
         rows = rows.take(max_train_samples)
@@ -197,7 +203,7 @@ def load_text_stream(
 
 
 def _read(rows: IterableDataset, split: str) -> Dataset:
-    """Return all rows of a stream, in memory."""
+    """Read all rows of a stream into memory."""
     tables = list(_tables(rows.with_format("arrow"), ROWS_AT_A_TIME))
     if not tables:
         raise ValueError(f'The "{split}" split must have rows, got none.')
@@ -207,7 +213,7 @@ def _read(rows: IterableDataset, split: str) -> Dataset:
 
 
 def _tables(rows: IterableDataset, num_rows: int) -> Iterator[pa.Table]:
-    """Yield rows of the format "arrow" as tables of so many of them.
+    """Yield the rows of a stream in the format "arrow" as tables of `num_rows` rows.
 
     Raises:
         StreamError: If they cannot be read.
@@ -216,8 +222,8 @@ def _tables(rows: IterableDataset, num_rows: int) -> Iterator[pa.Table]:
     while True:
         try:
             table = next(tables, None)
-        except Exception as error:  # of the file formats, of the network
-            raise StreamError(f"The stream of rows could not be read ({reason_of(error)}). Mend its files.") from error
+        except Exception as error:  # from the readers of file formats and from the network
+            raise StreamError(f"The stream of rows could not be read ({reason_of(error)}). Fix its files.") from error
         if table is None:
             return
         yield table
@@ -225,7 +231,7 @@ def _tables(rows: IterableDataset, num_rows: int) -> Iterator[pa.Table]:
 
 @contextmanager
 def _without_progress_bars() -> Iterator[None]:
-    """Keep `datasets` from showing a bar for every pool."""
+    """Keep `datasets` from showing a progress bar for every buffer."""
     were_shown = not datasets.are_progress_bars_disabled()
     datasets.disable_progress_bars()
     try:
@@ -236,16 +242,16 @@ def _without_progress_bars() -> Iterator[None]:
 
 
 class StreamedRows(TorchDataset[TokenBatch]):
-    """The encoded rows of the pool that is being read, of which a `DataLoader` fetches a whole batch at once.
+    """The tokenized rows in the shuffle buffer, from which a `DataLoader` fetches a whole batch at once.
 
     Args:
         stream: The rows.
-        tokenizer: What tokenizes them; its special tokens are added.
-        max_length: Number of tokens a text is cut to. `None`: texts stay whole.
-        pool_size: Rows of a pool, which a sampler rounds up to whole batches.
+        tokenizer: The tokenizer; its special tokens are added.
+        max_length: Number of tokens after which a text is truncated; `None` for no limit.
+        pool_size: Number of rows in the shuffle buffer, which a sampler rounds up to whole batches.
 
     Attributes:
-        num_rows: Rows of the stream, once it was read to its end.
+        num_rows: Number of rows in the stream, once it was read to its end; `None` before.
     """
 
     def __init__(
@@ -254,79 +260,79 @@ class StreamedRows(TorchDataset[TokenBatch]):
         self.stream, self.pool_size = stream, pool_size
         self.num_rows: int | None = None
         self._encoder = RowEncoder(tokenizer, max_length, stream.features["label"])
-        self._pool: EncodedRows | None = None
+        self._buffer: EncodedRows | None = None
 
-    def pools(
+    def buffers(
         self, num_rows: int, order: int, place: Mapping[str, Any] | None
     ) -> Iterator[tuple[EncodedRows, dict[str, Any]]]:
-        """Yield the encoded pools, each of which is the one that batches are fetched from until the next is asked for.
+        """Fill the buffer with the next rows, again and again, and yield it and the position in the stream after it.
 
-        Arguments and place are those of `TextStream.pools`.
+        Arguments and positions are those of `TextStream.buffers`.
         """
-        for texts, after in self.stream.pools(num_rows, order, place):
+        for texts, after in self.stream.buffers(num_rows, order, place):
             with _without_progress_bars():
-                self._pool = EncodedRows(self._encoder(texts))
-            yield self._pool, after
+                self._buffer = EncodedRows(self._encoder(texts))
+            yield self._buffer, after
 
     def __getitem__(self, index: int) -> TokenBatch:
         return self.__getitems__([index])
 
     def __getitems__(self, indices: list[int]) -> TokenBatch:
-        """Return the rows at `indices` of the pool, in that order."""
-        if self._pool is None:
-            raise IndexError("No pool has been read yet. Ask the sampler for a batch first.")
-        return self._pool.__getitems__(indices)
+        """Return the rows at `indices` of the buffer, in that order."""
+        if self._buffer is None:
+            raise IndexError("The buffer is empty. Ask the sampler for a batch first.")
+        return self._buffer.__getitems__(indices)
 
 
 class PoolSampler(BatchSampler):
-    """Batches of a stream, which it reads pool by pool; within a pool, the batches of another sampler.
+    """Batches of a stream: those that another sampler makes of each shuffle buffer.
 
-    The order is a function of `(seed, epoch)` and of the number of a pool, so that a resumed run sees it again.
+    The order is a function of `(seed, epoch)` and of the number of the buffer, so a resumed run repeats it.
 
     Args:
         rows: The rows.
-        sampler_type: How the rows of a pool become batches.
-        batch_size: Rows in a batch.
+        sampler_type: Sampler for the rows of a buffer.
+        batch_size: Number of rows in a batch.
         seed: Seed of the order; 0 or more.
     """
 
     def __init__(self, rows: StreamedRows, sampler_type: type[BatchSampler], batch_size: int, seed: int = 0) -> None:
         super().__init__(np.empty(0), batch_size, seed)
         self.rows, self.sampler_type = rows, sampler_type
-        self.batches_per_pool = math.ceil(rows.pool_size / batch_size)
+        self.batches_per_buffer = math.ceil(rows.pool_size / batch_size)
         self._places: dict[int, dict[str, Any]] = {}
 
     @property
     def num_batches(self) -> None:
-        """How many batches an epoch has is not known."""
+        """`None`: the number of batches in an epoch is unknown."""
         return None
 
     def place_of(self, batch: int) -> dict[str, Any]:
-        """Return where the pool of a batch of this epoch begins, for `go_on`; it fits in JSON."""
-        pool = batch // self.batches_per_pool
-        return {"pool": pool, "after": self._places.get(pool), "num_rows": self.rows.num_rows}
+        """Return where the buffer with a batch of this epoch begins, for `go_on`; it can be written as JSON."""
+        number = batch // self.batches_per_buffer
+        return {"buffer": number, "after": self._places.get(number), "num_rows": self.rows.num_rows}
 
     def go_on(self, place: dict[str, Any]) -> None:
-        """Begin the next iteration at the pool that `place_of` was asked for."""
+        """Start the next iteration at the buffer that `place_of` returned."""
         self.rows.num_rows = place["num_rows"]
-        self._places = {} if place["after"] is None else {place["pool"]: place["after"]}
+        self._places = {} if place["after"] is None else {place["buffer"]: place["after"]}
 
     def __iter__(self) -> Iterator[list[int]]:
-        first, left_out = divmod(self.start_batch, self.batches_per_pool)
+        first, num_skipped = divmod(self.start_batch, self.batches_per_buffer)
         place = self._places.get(first)
         if place is None:
-            first, left_out = 0, self.start_batch
+            first, num_skipped = 0, self.start_batch
         self._places = {} if place is None else {first: place}
         order_of_files = int(np.random.default_rng([self.seed, self.epoch]).integers(1, 2**31))
         num_read = 0 if place is None else place["num_read"]
-        pools = self.rows.pools(self.batches_per_pool * self.batch_size, order_of_files, place)
-        for number, (pool, after) in enumerate(pools, start=first):
-            # a batch is fetched while the one before is trained on, which may be of the pool before
+        buffers = self.rows.buffers(self.batches_per_buffer * self.batch_size, order_of_files, place)
+        for number, (buffer, after) in enumerate(buffers, start=first):
+            # a loader fetches one batch ahead, so the batch in training may come from the previous buffer
             self._places = {key: value for key, value in self._places.items() if key >= number - 1}
             self._places[number + 1] = after
-            sampler = self.sampler_type(pool.lengths, self.batch_size)
-            sampler.start_batch, sampler.fill_last_batch = left_out, self.fill_last_batch
-            left_out = max(0, left_out - self.batches_per_pool)
+            sampler = self.sampler_type(buffer.lengths, self.batch_size)
+            sampler.start_batch, sampler.fill_last_batch = num_skipped, self.fill_last_batch
+            num_skipped = max(0, num_skipped - self.batches_per_buffer)
             yield from sampler.batches(np.random.default_rng([self.seed, self.epoch, number]))
             num_read = after["num_read"]
         self.rows.num_rows = num_read

@@ -1,4 +1,4 @@
-"""Train a tokenizer, of words or of their pieces, that needs no code of this package to load."""
+"""Training of word and subword tokenizers, which transformers loads without this package."""
 
 import json
 import sys
@@ -21,24 +21,24 @@ PAD_TOKEN = "[PAD]"
 UNK_TOKEN = "[UNK]"
 EOS_TOKEN = "[EOS]"
 
-# What SentencePiece writes before a word (Kudo and Richardson, 2018), and BERT before what goes on with one
+# The prefix of a word in SentencePiece (Kudo and Richardson, 2018), and of a subword inside a word in BERT
 WORD_START = "\u2581"
 CONTINUATION = "##"
 
-# Decimals of a score that are the same in every process: the sums behind it are added up in any order
+# Decimals of a score that are the same in every process; the sums behind it are computed in no fixed order
 SCORE_DECIMALS = 3
 
-# `Lowercase` maps every character alone, but a Greek capital sigma at the end of a word becomes another letter than
-# one inside it (Unicode Standard 3.13, `Final_Sigma`). With an unbounded look-behind, a text of lone sigmas would cost
-# the square of its length.
+# `Lowercase` maps each character by itself, but a Greek capital sigma has a different lower case at the end of a word
+# than inside it (Unicode Standard 3.13, `Final_Sigma`). With an unbounded look-behind, a text of lone sigmas would
+# take time quadratic in its length.
 _CASED = r"[\p{Cased}&&\P{Case_Ignorable}]"
 _FINAL_SIGMA = rf"(?<={_CASED}\p{{Case_Ignorable}}{{0,30}})Σ(?!\p{{Case_Ignorable}}*{_CASED})"
 
-# Characters after which a word is cut before it is cut into pieces: the library's time grows with the square of them
+# Longer words are split before they are split into subwords: the library takes time quadratic in their length
 LONGEST_WORD = 256
 
 _MARKS = "'.,()!?"
-# Python counts the separators U+001C to U+001F as white space, Oniguruma's `\s` does not.
+# Python counts the separators U+001C to U+001F as white space; Oniguruma's `\s` does not.
 _BLANKS = r"\s\x1C-\x1F;:"
 
 
@@ -52,50 +52,49 @@ def train_tokenizer(
     has_end_of_text: bool = False,
     show_progress: bool = False,
 ) -> PreTrainedTokenizerFast:
-    r"""Return a tokenizer whose vocabulary is the most frequent words of `texts`, or pieces of words.
+    r"""Return a tokenizer whose vocabulary is the most frequent words or subwords of `texts`.
 
-    Words are those of torchtext's `basic_english`, which many lessons and papers use, so that vocabulary sizes and
+    Words are those of torchtext's `basic_english`, which many tutorials and papers use, so that vocabulary sizes and
     accuracies can be compared. A text is lower-cased; each of ``' . , ( ) ! ?`` is a word of its own; ``"`` is
-    deleted; ``;``, ``:`` and the tag ``<br />`` separate words as white space does; all else, hyphens included, stays
-    inside its word. Lower case and white space are Python's `str.lower` and `\s`, except for characters that only one
-    side's Unicode tables know and a capital sigma with more than 30 marks between it and the letter before it.
+    deleted; ``;``, ``:`` and the tag ``<br />`` separate words as white space does; everything else, hyphens included,
+    stays inside its word. Lower case and white space are Python's `str.lower` and `\s`, except for characters that
+    only one of the two Unicode tables contains, and for a capital sigma more than 30 marks after the preceding letter.
 
-    `[PAD]` has id 0 and `[UNK]` id 1. The words follow from the most to the least frequent, equally frequent ones in
-    the order of their code points: the same texts give the same ids in whatever order they come. So do pieces, those
-    of `"unigram"` up to ties, since its library adds up probabilities in any order.
+    `[PAD]` has id 0 and `[UNK]` id 1. The words follow from most to least frequent, words of equal frequency in the
+    order of their code points: the same texts give the same ids in whatever order they come. The same holds for
+    subwords, except for ties with `"unigram"`, whose library sums probabilities in no fixed order.
 
-    Pieces are made of the same words, so that a rare word is read as parts that are not rare. A character that the
-    vocabulary lacks is `[UNK]`; with `"wordpiece"`, its whole word is. A word of more than 256 characters
-    is read as several.
+    Subwords are parts of these words, so that a rare word is read as parts that are not rare. A character that is not
+    in the vocabulary is `[UNK]`; with `"wordpiece"`, its whole word is. A word of more than 256 characters is read as
+    several words.
 
     A text cannot inject a special token: the characters ``[PAD]`` and ``[UNK]`` are read as the words ``[pad]`` and
     ``[unk]``. This setting (`split_special_tokens=True`) is saved in `tokenizer_config.json`, which
-    `tokenizers.Tokenizer.from_file` does not read: a tokenizer loaded in that way does turn them into special tokens.
+    `tokenizers.Tokenizer.from_file` does not read: a tokenizer loaded that way does turn them into special tokens.
 
     Args:
         texts: Texts to count words in. They are read once and not kept.
-        tokenizer_type: `"word"`: whole words. `"bpe"`: pieces that come of merging the most frequent pair of
-            neighbours again and again (Sennrich et al., 2016). `"wordpiece"`: the same pieces, but a word is cut into
-            the longest ones from left to right (Schuster and Nakajima, 2012; Devlin et al., 2019). `"unigram"`: the
-            pieces that make the texts most probable, and the most probable cut (Kudo, 2018).
-        vocab_size: Largest number of tokens, the two special ones included. `None` keeps every word; pieces need a
-            number.
-        min_frequency: Occurrences, over all texts, that a word, or a pair of pieces that is merged, needs to be kept.
-            `"unigram"` counts none.
-        max_length: Tokens after which this package cuts a text off, in training and in `TextClassifier`; saved in
-            `tokenizer_config.json`. `None` sets no limit. `model_max_length` is unlimited, as the models are: calling
-            the tokenizer cuts nothing unless `truncation=True, max_length=...` is passed.
-        has_end_of_text: Whether there is a token `[EOS]`, of id 2, for a language model to tell texts apart by. The
-            tokenizer knows it as `eos_token` and never adds it to a text.
-        show_progress: Whether to draw the progress bar of `tokenizers` on standard error.
+        tokenizer_type: `"word"`: whole words. `"bpe"`: subwords from repeatedly merging the most frequent pair of
+            neighbours (Sennrich et al., 2016). `"wordpiece"`: the same subwords, but a word is split into the longest
+            ones from left to right (Schuster and Nakajima, 2012; Devlin et al., 2019). `"unigram"`: the subwords that
+            make the texts most probable, and the most probable split of each word (Kudo, 2018).
+        vocab_size: Largest number of tokens, special tokens included. `None` keeps every word; subwords need a number.
+        min_frequency: Smallest number of occurrences, over all texts, of a word that is kept or a pair of subwords
+            that is merged. Not used by `"unigram"`.
+        max_length: Number of tokens after which this package truncates a text, in training and in `TextClassifier`;
+            saved in `tokenizer_config.json`. `None` for no limit. `model_max_length` is unlimited, as the models are:
+            calling the tokenizer truncates nothing unless you pass `truncation=True, max_length=...`.
+        has_end_of_text: Whether to add a token `[EOS]`, with id 2, by which a language model tells texts apart. The
+            tokenizer has it as `eos_token` and never adds it to a text.
+        show_progress: Whether to show the progress bar of `tokenizers` on standard error.
 
     Returns:
         A tokenizer that pads on the right and returns `input_ids` and `attention_mask`; an empty text has no tokens.
-        `AutoTokenizer.from_pretrained` loads what its `save_pretrained` wrote.
+        Its `save_pretrained` writes files that `AutoTokenizer.from_pretrained` loads.
 
     Raises:
         TypeError: If `texts` is one string or yields something that is not a string.
-        ValueError: If a number is out of its domain or no word is frequent enough.
+        ValueError: If a number is out of range or no word is frequent enough.
 
     Example:
         >>> tokenizer = train_tokenizer(["It's a start-up.", "A start."])
@@ -112,7 +111,7 @@ def train_tokenizer(
     if vocab_size is not None and vocab_size < len(special_tokens):
         raise ValueError(
             f"`vocab_size` must be at least {len(special_tokens)}, got {vocab_size}. "
-            f"Count {' and '.join(special_tokens)} in, or pass `None` to keep every word."
+            f"Include {' and '.join(special_tokens)} in the count, or pass `None` to keep every word."
         )
     if min_frequency < 1:
         raise ValueError(f"`min_frequency` must be at least 1, got {min_frequency}. Pass 1 to keep every word.")
@@ -156,13 +155,13 @@ def train_tokenizer(
 
 
 def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: str | Path) -> None:
-    """Save a tokenizer so that transformers 4 can load it, too.
+    """Save a tokenizer in a form that transformers 4 can load as well.
 
-    transformers 5 writes a name for the class that version 4 does not know; the older name loads in both.
+    transformers 5 writes a class name that version 4 does not know; the older name works in both.
 
     Args:
         tokenizer: The tokenizer.
-        folder: Where its files go.
+        folder: Folder for its files.
     """
     tokenizer.save_pretrained(folder)
     path = Path(folder) / "tokenizer_config.json"
@@ -195,7 +194,7 @@ def _train_bpe(
     _mark_words(tokenizer)
     tokenizer.train_from_iterator(
         texts,
-        # without a prefix or suffix of its own, whose ids would be others in every process
+        # without a prefix or suffix for subwords, whose ids would differ from process to process
         trainer=BpeTrainer(
             vocab_size=vocab_size,
             min_frequency=min_frequency,
@@ -210,7 +209,7 @@ def _train_bpe(
 def _train_wordpiece(
     texts: Iterator[str], special_tokens: list[str], vocab_size: int, min_frequency: int, show_progress: bool
 ) -> Tokenizer:
-    """Take the pieces of `"bpe"`: first every character, at the start of a word and inside it, then what it merged."""
+    """Use the subwords of `"bpe"`: first each character, starting a word and inside it, then the merged subwords."""
     pieces = sorted(
         _train_bpe(texts, special_tokens, vocab_size, min_frequency, show_progress).get_vocab().items(),
         key=lambda it: it[1],
@@ -237,7 +236,7 @@ def _train_unigram(texts: Iterator[str], special_tokens: list[str], vocab_size: 
     try:
         tokenizer.train_from_iterator(texts, trainer=trainer)
     except Exception as error:
-        # the library has no class of its own for it
+        # the library has no error class for it
         if "not large enough" not in str(error):
             raise
         raise ValueError(
@@ -260,12 +259,12 @@ def _mark_words(tokenizer: Tokenizer) -> None:
 def _untrained_tokenizer(model: BPE | Unigram | WordLevel | WordPiece) -> Tokenizer:
     length = "++" if isinstance(model, WordLevel) else f"{{1,{LONGEST_WORD}}}"
     tokenizer = Tokenizer(model)
-    # The quote goes before the tag is looked for: `<br "/>` is a tag too.
+    # Quotes are deleted before tags are replaced: `<br "/>` is a tag too.
     tokenizer.normalizer = Sequence(
         [Replace(Regex(_FINAL_SIGMA), "ς"), Lowercase(), Replace('"', ""), Replace("<br />", " ")]
     )
-    # One expression that matches the words themselves is the fastest exact form: every further normalizer that inserts
-    # blanks around a mark copies the text, every further pre-tokenizer walks over all words again.
+    # One expression that matches the words is the fastest exact form: each further normalizer copies the text, and
+    # each further pre-tokenizer iterates over all words again.
     words = Regex(rf"[^{_BLANKS}{_MARKS}]{length}|[{_MARKS}]")
     tokenizer.pre_tokenizer = Split(words, behavior="removed", invert=True)
     return tokenizer
@@ -273,7 +272,7 @@ def _untrained_tokenizer(model: BPE | Unigram | WordLevel | WordPiece) -> Tokeni
 
 def _only_strings(texts: Iterable[str]) -> Iterator[str]:
     for index, text in enumerate(texts):
-        # `tokenizers` would take a list for a batch of texts.
+        # `tokenizers` would treat a list as a batch of texts
         if not isinstance(text, str):
             raise TypeError(
                 f"`texts` must yield strings, got `{type(text).__name__}` at position {index}. Pass a flat iterable."

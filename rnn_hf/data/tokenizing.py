@@ -1,6 +1,6 @@
-"""From texts to flat arrays of tokens, and from these to padded tensors.
+"""Texts become flat arrays of token ids, and these become padded tensors.
 
-Nothing here needs more than loading and predicting do.
+Prediction uses this module, so it imports nothing beyond the core dependencies: neither `datasets` nor `pyarrow`.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,27 +13,27 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
 
-NO_MAX_LENGTH = 10**9  # transformers gives a tokenizer without a limit a larger number than this
+NO_MAX_LENGTH = 10**9  # `model_max_length` of a tokenizer without a limit is larger
 
 
 def set_training_length(tokenizer: PreTrainedTokenizerBase, max_length: int | None) -> None:
-    """Note in a tokenizer after how many tokens training cuts a text off.
+    """Record in a tokenizer the number of tokens after which training truncates a text.
 
-    The number is saved as `max_length`. `model_max_length` is unlimited, because transformers warns of texts beyond it
-    that the model will fail on them, and a recurrent model reads texts of any length.
+    The number is saved as `max_length`. `model_max_length` is set to no limit: for longer texts transformers warns
+    that the model will fail, but a recurrent model reads texts of any length.
 
     Args:
         tokenizer: The tokenizer.
-        max_length: Number of tokens. `None`: texts stay whole.
+        max_length: Number of tokens; `None` for no limit.
     """
     tokenizer.model_max_length = VERY_LARGE_INTEGER
     tokenizer.init_kwargs["max_length"] = max_length
 
 
 def training_length(tokenizer: PreTrainedTokenizerBase) -> int | None:
-    """Return after how many tokens a text is cut off, as in training, or `None` if texts stay whole.
+    """Return the number of tokens after which training truncated a text, or `None` if it did not.
 
-    A tokenizer that has no such note is asked for its `model_max_length`.
+    Defaults to `model_max_length` for a tokenizer in which `set_training_length` recorded no number.
 
     Raises:
         ValueError: If the length is not a whole number of at least 1.
@@ -46,7 +46,7 @@ def training_length(tokenizer: PreTrainedTokenizerBase) -> int | None:
         return None
     if not is_number or length < 1 or length != int(length):
         raise ValueError(
-            f"`{name}` of the tokenizer must be a whole number of at least 1, got {length!r:.40}. Mend its "
+            f"`{name}` of the tokenizer must be a whole number of at least 1, got {length!r:.40}. Fix its "
             "tokenizer_config.json."
         )
     return int(length)
@@ -55,22 +55,22 @@ def training_length(tokenizer: PreTrainedTokenizerBase) -> int | None:
 def fast_encoder(
     tokenizer: PreTrainedTokenizerBase, max_length: int | None
 ) -> tuple[Callable[[Sequence[str]], tuple[np.ndarray, np.ndarray]], str | None]:
-    """Return the fastest function from texts to tokens that gives what the tokenizer gives.
+    """Return the fastest function that tokenizes texts as the tokenizer itself does.
 
     Args:
         tokenizer: The tokenizer; its special tokens are added.
-        max_length: Number of tokens a text is cut to. `None`: texts stay whole.
+        max_length: Number of tokens after which a text is truncated; `None` for no limit.
 
     Returns:
-        A function that turns texts into their tokens, one text after the other (int32, shape `(num_tokens,)`), and
-        the number of tokens of each (int64, shape `(num_texts,)`); and what identifies the function in another
-        process: a tokenizer's own hash changes when it is used, but not its serialized content. `None` for a tokenizer
-        without a fast backend.
+        A function, and a string that identifies it in every process. The function takes texts and returns the token
+        ids of all texts in one array (int32, shape `(num_tokens,)`) and the number of tokens of each text (int64,
+        shape `(num_texts,)`). The string is the serialized tokenizer, because the hash of a tokenizer object changes
+        when it is used; it is `None` for a tokenizer without a fast backend.
     """
     if not isinstance(getattr(tokenizer, "backend_tokenizer", None), Tokenizer):
         limit = {} if max_length is None else {"truncation": True, "max_length": max_length}
         return lambda texts: flatten(tokenizer(list(texts), padding=False, **limit)["input_ids"]), None
-    # a copy, because the settings of truncation and padding belong to the backend
+    # a copy, because truncation and padding are settings of the backend
     backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
     backend.encode_special_tokens = tokenizer.split_special_tokens
     backend.no_padding()
@@ -89,7 +89,7 @@ def fast_encoder(
 
 
 def encodable(text: str) -> str:
-    r"""Return a text with a question mark for each lone surrogate, which has no UTF-8 form.
+    r"""Return a text with each lone surrogate, which UTF-8 cannot represent, replaced by a question mark.
 
     Example:
         >>> encodable("a\ud800b")
@@ -99,7 +99,7 @@ def encodable(text: str) -> str:
 
 
 def flatten(texts: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the tokens of all texts in one array, and the number of tokens of each text.
+    """Return the token ids of all texts in one array, and the number of tokens of each text.
 
     Example:
         >>> flatten([[5, 6], [], [7]])
@@ -110,17 +110,17 @@ def flatten(texts: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def pad(tokens: np.ndarray, lengths: np.ndarray, pad_token_id: int) -> tuple[Tensor, Tensor]:
-    """Return texts of one flat array side by side, padded on the right to the longest of them.
+    """Return the texts of a flat array as a batch, padded on the right to the length of the longest.
 
     A batch of empty texts is one position wide, because a recurrent layer needs at least one step.
 
     Args:
-        tokens: Tokens of all texts, one text after the other. Shape `(num_tokens,)`.
+        tokens: Token ids of all texts, one text after the other. Shape `(num_tokens,)`.
         lengths: Number of tokens of each text. Shape `(batch_size,)`.
-        pad_token_id: Id written where a text has ended.
+        pad_token_id: Id of the padding.
 
     Returns:
-        The ids, int64, and which of them are tokens, bool. Shape of both `(batch_size, longest)`.
+        The token ids, int64, and a mask that is true where there is a token. Both of shape `(batch_size, longest)`.
 
     Example:
         >>> pad(np.array([5, 6, 7, 8]), np.array([3, 1]), pad_token_id=0)[0]

@@ -1,4 +1,4 @@
-"""From a file of pretrained word vectors to the rows of an embedding."""
+"""Pretrained word vectors, read from files or models and copied into an embedding."""
 
 import gzip
 import math
@@ -23,16 +23,16 @@ from .binary_vectors import FASTTEXT_MAGIC, LARGEST_EXPANSION, read_fasttext_mod
 
 _HEADER = re.compile(r"[0-9]{1,18} [0-9]{1,18}")
 
-# Characters; a file without line ends, or a few bytes that unpack to one, must not fill the memory
+# Number of characters; a file without line breaks, or a small gzip file of one, must not fill the memory
 LONGEST_LINE = 2**20
 
 
 @dataclass(frozen=True)
 class WordVectors:
-    """Vectors of those words of a vocabulary that a file has one for.
+    """Vectors for the words of a vocabulary that have one in a file or model.
 
     Attributes:
-        ids: Ids of the words. Shape `(num_found,)`, int64.
+        ids: Ids of the words with a vector. Shape `(num_found,)`, int64.
         vectors: Their vectors. Shape `(num_found, embedding_size)`, float32.
         vocab_size: Number of words in the vocabulary.
     """
@@ -43,12 +43,12 @@ class WordVectors:
 
     @property
     def embedding_size(self) -> int:
-        """Numbers in a vector."""
+        """Width of a vector."""
         return self.vectors.shape[1]
 
     @property
     def coverage(self) -> float:
-        """Share of the words of the vocabulary that have a vector, from 0 to 1."""
+        """Share of the vocabulary that has a vector, from 0 to 1."""
         return len(self.ids) / self.vocab_size
 
     def __str__(self) -> str:
@@ -56,33 +56,33 @@ class WordVectors:
 
 
 def read_word_vectors(path: str | PathLike[str], vocabulary: Mapping[str, int]) -> WordVectors:
-    """Read the vectors of the words in a vocabulary from a file, whose format is seen from its content.
+    """Read the vectors of the words in a vocabulary from a file, whose format is recognized by its content.
 
-    - GloVe's text format (Pennington et al., 2014): a line holds a word, which may hold blanks itself, and numbers,
+    - GloVe's text format (Pennington et al., 2014): each line holds a word, which may contain blanks, and numbers,
       separated by single blanks.
-    - word2vec's text format (Mikolov et al., 2013), and fastText's `.vec`: the same after a line `count width`. Fewer
-      words than it says are taken for what was cut off on purpose.
+    - word2vec's text format (Mikolov et al., 2013), and fastText's `.vec`: the same after a line `count width`. The
+      file may have fewer words than `count`, as when it was truncated on purpose.
     - word2vec's binary format.
-    - A model of fastText (`.bin`; Bojanowski et al., 2017), which has vectors for words it does not know, too.
+    - A fastText model (`.bin`; Bojanowski et al., 2017), which also has vectors for words it does not contain.
 
-    Vectors are kept only where the word is wanted, so memory follows the vocabulary and not the file. Of a word that
-    comes twice the first vector counts.
+    Only vectors of words in the vocabulary are kept, so memory grows with the vocabulary, not with the file. If a word
+    occurs twice, its first vector is used.
 
     Args:
-        path: The file, plain or, if it is not a model of fastText, gzipped.
+        path: The file, plain or, unless it is a fastText model, gzipped.
         vocabulary: Words and their ids.
 
     Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it is no file of word vectors, is damaged, or has none of the words.
+        FileNotFoundError: If the file does not exist.
+        ValueError: If it is not a file of word vectors, is damaged, or has none of the words.
     """
     path = Path(path)
     if path.is_dir():
         raise ValueError(
-            f"`--word_vectors` must be a file, got the directory {path}. Pass a file in it, or a folder with a model."
+            f"`word_vectors` must be a file, got the directory {path}. Pass a file in it, or a folder with a model."
         )
     if not path.exists():
-        raise FileNotFoundError(f"`--word_vectors` must be a file, but there is none at {path}. Check the path.")
+        raise FileNotFoundError(f"`word_vectors` must be a file, but there is none at {path}. Check the path.")
     with _errors_of_reading(path):
         found = _read(path, vocabulary)
     if not found:
@@ -94,15 +94,15 @@ def read_word_vectors(path: str | PathLike[str], vocabulary: Mapping[str, int]) 
 
 
 def read_model_vectors(folder: str | Path, vocabulary: Mapping[str, int]) -> WordVectors:
-    """Read the word vectors of a saved model of this family, for the words that its vocabulary shares with another.
+    """Read the word vectors of a saved `rnn_hf` model, for the words that its vocabulary shares with another.
 
     Args:
-        folder: Where the model and its tokenizer lie.
+        folder: Folder of the model and its tokenizer.
         vocabulary: Words and their ids.
 
     Raises:
-        FileNotFoundError: If there is no such folder.
-        ValueError: If it is not a whole model with its tokenizer, or has none of the words.
+        FileNotFoundError: If the folder does not exist.
+        ValueError: If it is not a complete model with its tokenizer, or has none of the words.
     """
     check_model(folder)
     theirs = read_tokenizer(folder).get_vocab()
@@ -122,16 +122,16 @@ def initialize_embeddings(
     padding_idx: int | None = None,
     generator: torch.Generator | None = None,
 ) -> None:
-    """Write word vectors into an embedding, in place.
+    """Copy word vectors into an embedding, in place.
 
-    Rows without a vector are drawn from a normal distribution with the mean and the standard deviation of all numbers
-    in those with one, so that words look alike to the layers above whether they have a vector or not (Kim, 2014).
+    Rows without a vector are drawn from a normal distribution with the mean and standard deviation of all numbers in
+    the vectors, so that words with and without a vector have the same scale (Kim, 2014).
 
     Args:
         weight: Weight of the embedding. Shape `(vocab_size, embedding_size)`.
         word_vectors: The vectors.
-        padding_idx: Row that stays as it is.
-        generator: Generator of the draws, on the CPU. Defaults to torch's own.
+        padding_idx: Row that is left unchanged.
+        generator: Generator of the draws, on the CPU. Defaults to torch's global generator.
 
     Raises:
         ValueError: If the vectors do not fit the weight.
@@ -140,7 +140,7 @@ def initialize_embeddings(
     if word_vectors.embedding_size != embedding_size:
         raise ValueError(
             f"The file has vectors of {word_vectors.embedding_size} numbers but the embedding has {embedding_size}. "
-            f"Pass `--embedding_size {word_vectors.embedding_size}`."
+            f"Pass `embedding_size={word_vectors.embedding_size}`."
         )
     if int(word_vectors.ids.max()) >= num_rows:
         raise ValueError(
@@ -156,7 +156,7 @@ def initialize_embeddings(
 
 
 def _read(path: Path, vocabulary: Mapping[str, int]) -> dict[int, np.ndarray]:
-    """Return the vectors by the ids of their words, from a file of any format."""
+    """Return the vectors by word id, from a file of any format."""
     with path.open("rb") as file:
         is_gzipped = file.read(2) == b"\x1f\x8b"
     with gzip.open(path, "rb") if is_gzipped else path.open("rb") as raw:
@@ -172,13 +172,13 @@ def _read(path: Path, vocabulary: Mapping[str, int]) -> dict[int, np.ndarray]:
             return read_word2vec_binary(file, path, vocabulary, largest_size)
         if b"\0" in start:
             raise ValueError(f"{path} must be text, got binary data. Convert it to GloVe's text format.")
-        # Only "\n" ends a line: a word may be one of the characters that Unicode counts as line ends.
+        # Only "\n" ends a line: a word may be another character that Unicode counts as a line break
         lines = TextIOWrapper(file, encoding="utf-8", newline="\n")
         return _read_text(_numbered_lines(lines, path), path, vocabulary)
 
 
 def _is_word2vec_binary(start: bytes) -> bool:
-    """Return whether a file that begins so has bytes other than those of a text behind word2vec's first line."""
+    """Return whether a file that starts with these bytes has binary data after word2vec's first line."""
     header, _, rest = start.partition(b"\n")
     if not _HEADER.fullmatch(header.decode("latin-1")):
         return False
@@ -186,34 +186,34 @@ def _is_word2vec_binary(start: bytes) -> bool:
     if _count_numbers(first_line) >= max(1, int(header.split()[1])):
         return False
     try:
-        # a character may have been cut off at the end
+        # the last character may be incomplete
         rest[:-3].decode("utf-8") if len(start) == 2**16 else rest.decode("utf-8")
     except UnicodeDecodeError:
         return True
-    return min(rest, default=255) < 9  # a tabulator is the first that a text may have
+    return min(rest, default=255) < 9  # the tab character is the smallest byte in a text
 
 
 def _numbered_lines(file: TextIOWrapper, path: Path) -> Iterator[tuple[int, str]]:
-    """Yield the lines without their ends, counted from 1."""
+    """Yield the lines without their line breaks, numbered from 1."""
     for number, line in enumerate(iter(partial(file.readline, LONGEST_LINE), ""), start=1):
         if len(line) == LONGEST_LINE:
             raise ValueError(
-                f"{path} must have lines of less than {LONGEST_LINE:,} characters, got more on line {number}. Mend it."
+                f"{path} must have lines of less than {LONGEST_LINE:,} characters, got more on line {number}. Fix it."
             )
         yield number, line.rstrip(" \r\n")
 
 
 def _read_text(lines: Iterable[tuple[int, str]], path: Path, vocabulary: Mapping[str, int]) -> dict[int, np.ndarray]:
-    """Return the vectors by the ids of their words, from numbered lines of text."""
-    # A word is looked up in full only when its first piece is one of these.
-    first_pieces = {word.partition(" ")[0] for word in vocabulary}
+    """Return the vectors by word id, from numbered lines of text."""
+    # A word, which may contain blanks, is looked up only if its part before the first blank is one of these
+    first_parts = {word.partition(" ")[0] for word in vocabulary}
     found: dict[int, np.ndarray] = {}
     width, num_vectors = 0, 0
     for number, line in lines:
         if number == 1 and _HEADER.fullmatch(line):
             width = int(line.split()[1])
             if width == 0:
-                raise ValueError(f"{path} must have a number for each word, got a width of 0 on line 1. Mend it.")
+                raise ValueError(f"{path} must have a number for each word, got a width of 0 on line 1. Fix it.")
             continue
         if not line:
             continue
@@ -221,9 +221,9 @@ def _read_text(lines: Iterable[tuple[int, str]], path: Path, vocabulary: Mapping
         surplus = line.count(" ") - width
         if width == 0 or surplus < 0 or (surplus > 0 and _count_numbers(line) > width):
             expected = f"a word and {width} numbers" if width else "a word and its numbers"
-            raise ValueError(f"{path} must have {expected} on each line, got {line[:40]!r} on line {number}. Mend it.")
+            raise ValueError(f"{path} must have {expected} on each line, got {line[:40]!r} on line {number}. Fix it.")
         num_vectors += 1
-        if line.partition(" ")[0] not in first_pieces:
+        if line.partition(" ")[0] not in first_parts:
             continue
         word, *numbers = line.rsplit(" ", width)
         word_id = vocabulary.get(word)
@@ -238,25 +238,27 @@ def _read_text(lines: Iterable[tuple[int, str]], path: Path, vocabulary: Mapping
 
 @contextmanager
 def _errors_of_reading(path: Path) -> Iterator[None]:
-    """Turn what goes wrong in reading a file into one line that names it."""
+    """Turn errors of reading a file into one-line errors that name the file."""
     try:
         yield
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} must be UTF-8 text, got other bytes ({error}). Convert the file.") from error
     except (zlib.error, gzip.BadGzipFile) as error:
-        raise ValueError(f"{path} must be a whole gzip file, got a damaged one ({error}). Fetch it again.") from error
+        raise ValueError(
+            f"{path} must be a valid gzip file, got a damaged one ({error}). Download it again."
+        ) from error
     except EOFError as error:
-        raise ValueError(f"{path} must be a whole file, got a part of one ({error}). Fetch it again.") from error
+        raise ValueError(f"{path} must be complete, got a truncated file ({error}). Download it again.") from error
     except OSError as error:
         raise ValueError(f"{path} must be readable, got an error ({error}). Check its permissions.") from error
 
 
 def _count_numbers(line: str) -> int:
-    """Return how many numbers the line ends with; the first piece always belongs to the word."""
+    """Return how many numbers the line ends with; its first part always belongs to the word."""
     count = 0
-    for piece in reversed(line.split(" ")[1:]):
+    for part in reversed(line.split(" ")[1:]):
         try:
-            float(piece)
+            float(part)
         except ValueError:
             break
         count += 1
@@ -269,7 +271,7 @@ def _parse(numbers: list[str], path: Path, line_number: int) -> np.ndarray:
         with np.errstate(over="ignore"):
             vector = np.array([float(number) for number in numbers], dtype=np.float32)
     except ValueError as error:
-        raise ValueError(f"{path} must have numbers on line {line_number}, but {error}. Mend it.") from error
+        raise ValueError(f"{path} must have numbers on line {line_number}, but {error}. Fix it.") from error
     if not np.isfinite(vector).all():
-        raise ValueError(f"{path} must have finite numbers, got NaN or infinity on line {line_number}. Mend it.")
+        raise ValueError(f"{path} must have finite numbers, got NaN or infinity on line {line_number}. Fix it.")
     return vector

@@ -5,10 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub.errors import HFValidationError
-from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # re-exported without `__all__`
-
-GENERATED = "demo"
+from rnn_hf.data.demo_news import DEMO_DATASET
+from rnn_hf.safe_loading import is_hub_id
 
 
 @dataclass(frozen=True)
@@ -97,7 +95,7 @@ TREC = DatasetFacts(
     examples=("Who was the first woman on the moon?", "How far is it from the river to the coast?"),
 )
 
-GENERATED_NEWS = DatasetFacts(
+DEMO_NEWS = DatasetFacts(
     description="Short pieces of news in the four classes of AG News, which `rnn_hf` itself generates from a small "
     "grammar.",
     intended_use="To try the package out without a download, and nothing else.",
@@ -108,27 +106,23 @@ GENERATED_NEWS = DatasetFacts(
     examples=AG_NEWS.examples[:2],
 )
 
-KNOWN = {"fancyzhx/ag_news": AG_NEWS, "ag_news": AG_NEWS, "CogComp/trec": TREC, GENERATED: GENERATED_NEWS}
+KNOWN = {"fancyzhx/ag_news": AG_NEWS, "ag_news": AG_NEWS, "CogComp/trec": TREC, DEMO_DATASET: DEMO_NEWS}
 
 
-def is_hub_id(name: str) -> bool:
-    """Return whether a name is that of a repository on the Hub, not of a folder or a file here.
+def is_on_hub(name: str) -> bool:
+    """Return whether a name is that of a repository on the Hub: neither a local folder or file nor the demo dataset.
 
     Example:
-        >>> is_hub_id("fancyzhx/ag_news"), is_hub_id("/data/news"), is_hub_id("demo")
+        >>> is_on_hub("fancyzhx/ag_news"), is_on_hub("/data/news"), is_on_hub("demo")
         (True, False, False)
     """
-    try:
-        validate_repo_id(name)
-    except HFValidationError:
-        return False
-    return name != GENERATED and not Path(name).exists()
+    return is_hub_id(name) and name != DEMO_DATASET and not Path(name).exists()
 
 
 def hub_dataset(recipe: Mapping[str, Any]) -> str | None:
     """Return the id of the dataset on the Hub, or `None` where the rows came from elsewhere."""
     name = recipe.get("dataset_name")
-    return name if name is not None and is_hub_id(name) else None
+    return name if name is not None and is_on_hub(name) else None
 
 
 def dataset_title(recipe: Mapping[str, Any]) -> str:
@@ -139,6 +133,6 @@ def dataset_title(recipe: Mapping[str, Any]) -> str:
 
 def dataset_facts(recipe: Mapping[str, Any]) -> DatasetFacts:
     """Return what is known of the dataset of a run."""
-    if recipe.get("dataset_name") == GENERATED:
-        return GENERATED_NEWS
+    if recipe.get("dataset_name") == DEMO_DATASET:
+        return DEMO_NEWS
     return KNOWN.get(hub_dataset(recipe) or "", DatasetFacts())

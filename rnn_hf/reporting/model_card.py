@@ -13,7 +13,8 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from rnn_hf.errors import plain
 from rnn_hf.files import atomic_file, read_json
 
-from .dataset_facts import DatasetFacts, dataset_facts, dataset_title, hub_dataset, is_hub_id
+from .dataset_facts import DatasetFacts, dataset_facts, dataset_title, hub_dataset
+from .dataset_facts import is_on_hub as is_hub_id
 from .markdown import escaped, fenced, table
 from .seeds import INTERVAL_NOTE, seed_statistics
 

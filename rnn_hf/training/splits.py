@@ -10,8 +10,7 @@ from transformers import PreTrainedTokenizerBase
 from rnn_hf.configuration_rnn import ProblemType, RNNConfig
 from rnn_hf.data.encoding import encode_dataset
 from rnn_hf.data.labels import label_names_of, problem_type_of
-from rnn_hf.data.memory import iterate_texts
-from rnn_hf.data.sources import DEFAULT_DATASET, load_text_dataset
+from rnn_hf.data.sources import DEFAULT_DATASET, iterate_texts, load_text_dataset
 from rnn_hf.data.streaming import StreamedRows, TextStream, load_text_stream
 from rnn_hf.progress import say
 

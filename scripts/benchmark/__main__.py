@@ -25,7 +25,7 @@ from torch import profiler
 from torch.nn.utils.rnn import pad_sequence
 
 from rnn_hf.commands.parser import ScriptParser, check_folder_of, exit_statuses, user_errors
-from rnn_hf.data.sources import load_text_dataset
+from rnn_hf.data.sources import DATASET_HELP, load_text_dataset
 from rnn_hf.text_classifier import TextClassifier, one_thread_each
 from rnn_hf.training.arguments import check_domains, flag
 from scripts.benchmark import peers
@@ -69,9 +69,7 @@ class PredictArguments:
     """Strings in, labels out: texts a second, milliseconds for one text, and accuracy."""
 
     model_name_or_path: str = field(metadata={"help": "Model folder or `owner/name` on the Hub."})
-    dataset_name: str | None = flag(
-        None, "Dataset on the Hub, folder in its layout, or `demo` (generated). Default: fancyzhx/ag_news."
-    )
+    dataset_name: str | None = flag(None, DATASET_HELP)
     split: str = flag("test", "Split whose texts are classified: train, validation or test.")
     max_samples: int = flag(7600, "Most texts that are classified for the time; accuracy is that of all.", at_least=1)
     rounds: int = flag(5, "How often each classifier has its turn.", at_least=1)

@@ -15,8 +15,8 @@ from accelerate.utils import tqdm
 from rnn_hf import RNNConfig, RNNModel
 from rnn_hf.data.batching import EncodedRows, LengthGroupedBatchSampler
 from rnn_hf.data.encoding import encode_dataset
-from rnn_hf.data.memory import iterate_texts
-from rnn_hf.data.sources import load_text_dataset
+from rnn_hf.data.sources import DATASET_HELP, load_text_dataset
+from rnn_hf.data.sources import iterate_texts
 from rnn_hf.data.tokenizer_training import train_tokenizer
 from rnn_hf.training.arguments import check_domains, flag
 from scripts.benchmark.report import Benchmark, Promise, Report, take_turns
@@ -29,9 +29,7 @@ MAX_LENGTH = 512
 class DeviceArguments:
     """Training texts a second beside those of torch's recurrent layer alone, on the GPU where there is one."""
 
-    dataset_name: str | None = flag(
-        None, "Dataset on the Hub, folder in its layout, or `demo` (generated). Default: fancyzhx/ag_news."
-    )
+    dataset_name: str | None = flag(None, DATASET_HELP)
     recipe: str = flag("ag-news", "Recipe in `model_cards/` whose model and batches are measured.")
     num_steps: int = flag(300, "Steps of a round.", at_least=1)
     rounds: int = flag(3, "How often each has its turn.", at_least=1)

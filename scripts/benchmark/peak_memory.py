@@ -1,6 +1,6 @@
-"""Run a Python script, and write how much memory its process took at most, as JSON.
+"""Run a Python script, and write the peak memory of its process as JSON.
 
-python scripts/benchmark_memory.py PEAK.json SCRIPT.py [ARGUMENT ...]
+python scripts/benchmark/peak_memory.py PEAK.json SCRIPT.py [ARGUMENT ...]
 """
 
 import json
@@ -8,49 +8,49 @@ import runpy
 import sys
 import threading
 from pathlib import Path
-from resource import RUSAGE_SELF, getrusage
 
-STATUS = Path("/proc/self/status")
-SECONDS_BETWEEN_LOOKS = 0.05
+import psutil
 
-
-def status_bytes(name: str) -> int | None:
-    """Return a figure that Linux keeps of this process, in bytes; `None` where there is no such figure.
-
-    Args:
-        name: Name of the line, such as `RssAnon` or `VmHWM`.
-    """
-    if not STATUS.exists():
-        return None
-    lines = STATUS.read_text().splitlines()
-    return next((1024 * int(line.split()[1]) for line in lines if line.startswith(f"{name}:")), None)
+SECONDS_BETWEEN_SAMPLES = 0.05
 
 
-def peak_resident_bytes() -> int:
-    """Return the most memory that was resident, pages of mapped files among it, in bytes.
+class PeakMemory:
+    """Samples the memory of this process in a thread while a `with` block runs.
 
-    `ru_maxrss` begins with what the parent held before this program replaced it; `VmHWM` does not.
-    """
-    kilobyte = 1 if sys.platform == "darwin" else 1024
-    return status_bytes("VmHWM") or getrusage(RUSAGE_SELF).ru_maxrss * kilobyte
-
-
-class AnonymousPeak(threading.Thread):
-    """Looks every now and then at the memory that stands for no file, of which Linux keeps no peak.
+    Resident memory includes the pages of memory-mapped files that were read, which the operating system takes back
+    when it needs memory. Anonymous memory does not.
 
     Attributes:
-        peak: The most bytes it saw; `None` where it cannot look.
+        resident: Peak of the resident memory, in bytes.
+        anonymous: Peak of the anonymous memory, in bytes; `None` where it is unknown, which is outside Linux.
     """
 
     def __init__(self) -> None:
-        super().__init__(daemon=True)
-        self.peak = status_bytes("RssAnon")
-        self.is_over = threading.Event()
+        self.resident = 0
+        self.anonymous: int | None = None
+        self._process = psutil.Process()
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(target=self._sample_until_over, daemon=True)
 
-    def run(self) -> None:
-        """Look until `is_over` is set."""
-        while self.peak is not None and not self.is_over.wait(SECONDS_BETWEEN_LOOKS):
-            self.peak = max(self.peak, status_bytes("RssAnon") or 0)
+    def __enter__(self) -> "PeakMemory":
+        self._sample()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._is_over.set()
+        self._thread.join()
+        self._sample()
+
+    def _sample_until_over(self) -> None:
+        while not self._is_over.wait(SECONDS_BETWEEN_SAMPLES):
+            self._sample()
+
+    def _sample(self) -> None:
+        memory = self._process.memory_info()
+        self.resident = max(self.resident, memory.rss)
+        if hasattr(memory, "shared"):
+            self.anonymous = max(self.anonymous or 0, memory.rss - memory.shared)
 
 
 def main() -> None:
@@ -58,14 +58,12 @@ def main() -> None:
     output_file, script, *arguments = sys.argv[1:]
     sys.argv = [script, *arguments]
     sys.path[0] = str(Path(script).resolve().parent)
-    watcher = AnonymousPeak()
-    watcher.start()
+    peak = PeakMemory()
     try:
-        runpy.run_path(script, run_name="__main__")
+        with peak:
+            runpy.run_path(script, run_name="__main__")
     finally:
-        watcher.is_over.set()
-        watcher.join()
-        peaks = {"peak_resident_bytes": peak_resident_bytes(), "peak_anonymous_bytes": watcher.peak}
+        peaks = {"peak_resident_bytes": peak.resident, "peak_anonymous_bytes": peak.anonymous}
         Path(output_file).write_text(json.dumps(peaks) + "\n")
 
 

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from transformers.utils.hub import cached_file
 
-from rnn_hf.data.sources import load_text_dataset
+from rnn_hf.data.sources import DATASET_HELP, load_text_dataset
 from rnn_hf.text_classifier import TextClassifier
 from rnn_hf.training.arguments import check_domains, flag
 from scripts.benchmark.report import Benchmark, Promise, Report, Spread, sample_of, take_turns
@@ -129,9 +129,7 @@ class LoadBenchmark(Benchmark):
 class MemoryArguments:
     """Peak memory on some rows and on many times as many."""
 
-    dataset_name: str | None = flag(
-        None, "Dataset on the Hub, folder in its layout, or `demo` (generated). Default: fancyzhx/ag_news."
-    )
+    dataset_name: str | None = flag(None, DATASET_HELP)
     max_samples: int | None = flag(None, "Training rows that are taken. Default: all.", at_least=1)
     copies: int = flag(10, "How many times as many rows the second run has.", at_least=2)
     rounds: int = flag(1, "How often each run has its turn.", at_least=1)
@@ -142,7 +140,10 @@ class MemoryArguments:
 
 
 class MemoryBenchmark(Benchmark):
-    """Measures the peak memory of training and of prediction as the rows grow.
+    """Measures how the peak memory of training and of prediction grows with the number of rows.
+
+    The promise is on anonymous memory. Resident memory also counts the pages of mapped files that were read, which
+    grow with the rows but are taken back by the operating system when it needs memory.
 
     Args:
         args: The flags.
@@ -184,7 +185,7 @@ class MemoryBenchmark(Benchmark):
             row["microseconds_per_row"] = seconds[row_name].times(1e6 / num_rows)
             for kind in ("resident", "anonymous"):
                 values = [peak[f"peak_{kind}_bytes"] for peak in peaks]
-                if None not in values:  # where there is no /proc, nobody knows
+                if None not in values:  # anonymous memory is only known on Linux
                     row[f"peak_{kind}_megabytes"] = Spread([value / 1e6 for value in values])
             rows.append(row)
         return Report(
@@ -240,12 +241,12 @@ class MemoryBenchmark(Benchmark):
         """Return what is promised of memory, measured."""
         promises = []
         for script in self.SCRIPTS:
-            for kind in ("resident", "anonymous"):
-                key = f"peak_{kind}_megabytes"
-                few, many = (rows[self.row_name(script, copies)].get(key) for copies in (1, self.args.copies))
-                ratio = many.over(few).median if few is not None and many is not None else None
-                text = f"{script}: at most 1.1 times the {kind} memory with {self.args.copies} times the rows"
-                promises.append(Promise(text, ratio, at_most=self.LIMIT))
+            few, many = (
+                rows[self.row_name(script, copies)].get("peak_anonymous_megabytes") for copies in (1, self.args.copies)
+            )
+            ratio = many.over(few).median if few is not None and many is not None else None
+            text = f"{script}: at most {self.LIMIT} times the anonymous memory with {self.args.copies} times the rows"
+            promises.append(Promise(text, ratio, at_most=self.LIMIT))
         return promises
 
 

@@ -20,7 +20,7 @@ from torch import profiler
 
 from rnn_hf.commands import train
 from rnn_hf.data.encoding import encode_dataset
-from rnn_hf.data.sources import load_text_dataset
+from rnn_hf.data.sources import DATASET_HELP, load_text_dataset
 from rnn_hf.data.tokenizer_training import train_tokenizer
 from rnn_hf.training.arguments import OptimizerName, check_domains, flag
 from scripts.benchmark import peers
@@ -53,9 +53,7 @@ WARM_UP_STEPS = 20
 class TrainArguments:
     """Training steps beside the lesson's own loop."""
 
-    dataset_name: str | None = flag(
-        None, "Dataset on the Hub, folder in its layout, or `demo` (generated). Default: fancyzhx/ag_news."
-    )
+    dataset_name: str | None = flag(None, DATASET_HELP)
     max_samples: int = flag(4000, "Rows the lesson's loop trains on; ours takes as many steps.", at_least=32)
     rounds: int = flag(3, "How often each training has its turn.", at_least=1)
     recipes: list[str] = field(

@@ -22,8 +22,8 @@ from datasets import Dataset
 from scipy.sparse import csr_matrix
 
 from rnn_hf.commands.parser import ScriptParser, check_folder_of, exit_statuses, user_errors
-from rnn_hf.data.memory import iterate_texts
 from rnn_hf.data.sources import load_text_dataset
+from rnn_hf.data.sources import iterate_texts
 from rnn_hf.files import write_json
 from rnn_hf.training.arguments import RowArguments, check_domains, flag
 

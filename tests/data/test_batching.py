@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import psutil
+import pyarrow as pa
 import pytest
 import torch
 from accelerate import Accelerator
@@ -83,6 +85,33 @@ def test_a_batch_of_empty_texts_is_one_position_wide() -> None:
 def test_rows_and_collator_survive_pickling() -> None:
     rows, collator = pickle.loads(pickle.dumps((EncodedRows(make_dataset([2, 1])), PaddingCollator(0))))  # noqa: S301 - our own bytes
     assert collator(rows.__getitems__([1, 0]))["input_ids"].tolist() == [[101, 0], [1, 2]]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="anonymous memory is only known on Linux")
+def test_batches_of_a_mapped_file_take_no_memory_for_its_tokens(tmp_path: Path) -> None:
+    """Also after every row was read: pages of the file do not count as anonymous memory."""
+
+    def anonymous_bytes() -> int:
+        memory = psutil.Process().memory_info()
+        return int(memory.rss - memory.shared)
+
+    num_rows, length = 20_000, 500
+    tokens = pa.array(np.arange(num_rows * length, dtype=np.int32))
+    offsets = pa.array(np.arange(num_rows + 1, dtype=np.int32) * length)
+    columns = {
+        "input_ids": pa.ListArray.from_arrays(offsets, tokens),
+        "labels": np.zeros(num_rows, np.int64),
+        "length": np.full(num_rows, length, np.int32),
+        "row": np.arange(num_rows, dtype=np.int32),
+    }
+    Dataset(pa.table(columns)).save_to_disk(tmp_path / "rows")
+    del columns, tokens
+    dataset = Dataset.load_from_disk(str(tmp_path / "rows"))
+    before = anonymous_bytes()
+    rows = EncodedRows(dataset)
+    for batch in RandomBatchSampler(rows.lengths, 64):
+        assert rows.__getitems__(batch).tokens[0] == batch[0] * length
+    assert anonymous_bytes() - before < 0.2 * num_rows * length * 4
 
 
 # samplers

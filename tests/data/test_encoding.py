@@ -59,7 +59,7 @@ def test_a_second_process_tokenizes_nothing(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("text,label\n" + "one two,x\none two,y\n" * 50)
     code = (
-        "import sys; from transformers import PreTrainedTokenizerFast; from rnn_hf.data import encoding, loading\n"
+        "import sys; from transformers import PreTrainedTokenizerFast; from rnn_hf.data import encoding, sources\n"
         "tokenizer = PreTrainedTokenizerFast.from_pretrained(sys.argv[1])\n"
         # use changes a tokenizer's settings, but not what it is
         "if sys.argv[3] == 'used': tokenizer('one', truncation=True, max_length=2, padding='max_length')\n"
@@ -68,7 +68,7 @@ def test_a_second_process_tokenizes_nothing(tmp_path: Path) -> None:
         "    encode, content = build(*arguments)\n"
         "    return (lambda texts: calls.append(1) or encode(texts)), content\n"
         "encoding.fast_encoder = watched\n"
-        "dataset = loading.load_text_dataset(train_file=sys.argv[2])\n"
+        "dataset = sources.load_text_dataset(train_file=sys.argv[2])\n"
         "encoded = encoding.encode_dataset(dataset, tokenizer, int(sys.argv[4]))\n"
         "print(len(calls), len(encoded['train'].cache_files))"
     )

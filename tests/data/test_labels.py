@@ -110,7 +110,7 @@ def test_the_validation_rows_of_several_classes_are_cut_at_random(tmp_path: Path
             None,
             'Every row must have 2 numbers in "label", got 1 in row 1',
         ),
-        ([0.5, 1.5], [[0.5], [1.5]], None, "one number a row as in training"),
+        ([0.5, 1.5], [[0.5], [1.5]], None, "one number per row as in training"),
         ([["a"], ["b"]], [["a"]], "regression", "must hold a number"),
     ],
 )
@@ -126,7 +126,7 @@ def test_rows_that_do_not_fit_are_named(
 
 def test_a_number_that_is_not_finite_is_named(tmp_path: Path) -> None:
     Dataset.from_dict({"text": ["x", "y"], "label": [1.0, float("inf")]}).to_parquet(tmp_path / "a.parquet")
-    with pytest.raises(ValueError, match='got another in row 1 of the "test" split'):
+    with pytest.raises(ValueError, match='got NaN or infinity in row 1 of the "test" split'):
         load_text_dataset(test_file=tmp_path / "a.parquet")
 
 

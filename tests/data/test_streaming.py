@@ -1,4 +1,4 @@
-"""Rows read as a stream: every row once, in an order that a resumed run finds again, without filling the memory."""
+"""Rows read as a stream: every row once, in an order that a resumed run repeats, without filling the memory."""
 
 import json
 import sys
@@ -87,10 +87,10 @@ def test_files_and_rows_come_in_another_order_in_each_epoch_and_with_each_seed(f
             assert orders.setdefault((seed, epoch), order) == order
     assert len({str(order) for order in orders.values()}) == 4
     firsts = {tuple(sorted(order[:200])) for order in orders.values()}
-    assert len(firsts) > 1, "the first pool is always of the same file"
+    assert len(firsts) > 1, "the first buffer is always of the same file"
 
 
-def test_batches_are_grouped_by_length_within_a_pool(folder: Path) -> None:
+def test_batches_are_grouped_by_length_within_a_buffer(folder: Path) -> None:
     stream, _ = load_text_stream(str(folder))
 
     def spread(sampler_type: Any) -> float:
@@ -105,7 +105,7 @@ def test_batches_are_grouped_by_length_within_a_pool(folder: Path) -> None:
 def test_a_resumed_epoch_goes_on_where_it_was_and_reads_nothing_twice(
     folder: Path, num_read: int, is_ahead: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also where the loader has fetched one batch more, which is of the next pool, than was trained on."""
+    """Also where the loader has fetched one batch more, which is of the next buffer, than was trained on."""
     stream, _ = load_text_stream(str(folder))
     sampler = sampler_of(stream, pool_size=200)  # 25 batches
     sampler.set_epoch(3)
@@ -118,13 +118,13 @@ def test_a_resumed_epoch_goes_on_where_it_was_and_reads_nothing_twice(
     later, _ = load_text_stream(str(folder))
     resumed = sampler_of(later, pool_size=200)
     begun = []
-    pools = TextStream.pools
+    buffers = TextStream.buffers
 
     def noted(self: TextStream, num_rows: int, order: int = 0, place: Any = None) -> Any:
         begun.append(0 if place is None else place["num_read"])
-        return pools(self, num_rows, order, place)
+        return buffers(self, num_rows, order, place)
 
-    monkeypatch.setattr(TextStream, "pools", noted)
+    monkeypatch.setattr(TextStream, "buffers", noted)
     resumed.go_on(place)
     resumed.set_epoch(3)
     resumed.start_batch = num_read
@@ -178,9 +178,9 @@ def test_labels_are_read_as_those_of_a_dataset(
     whole = load_text_dataset(train_file=path, test_file=path, validation_size=0)
     assert stream.features == whole["train"].features
     assert (problem_type_of(stream), label_names_of(stream)) == (problem, names)
-    pools = list(stream.pools(3))
-    assert [row for pool, _ in pools for row in pool] == list(whole["train"])
-    assert [len(pool) for pool, _ in pools] == [3, 1]
+    buffers = list(stream.buffers(3))
+    assert [row for buffer, _ in buffers for row in buffer] == list(whole["train"])
+    assert [len(buffer) for buffer, _ in buffers] == [3, 1]
     assert list(others["test"]) == list(whole["test"])
 
 
@@ -190,8 +190,8 @@ def test_several_declared_classes_a_row_are_read(tmp_path: Path) -> None:
     rows.to_parquet(tmp_path / "rows.parquet")
     stream, _ = load_text_stream(train_file=tmp_path / "rows.parquet")
     streamed = StreamedRows(stream, train_tokenizer(["x y"], vocab_size=10), None, 10)
-    ((pool, _),) = streamed.pools(10, 0, None)
-    assert pool.__getitems__([0, 1]).labels.tolist() == [[1, 0, 1], [0, 0, 0]]
+    ((buffer, _),) = streamed.buffers(10, 0, None)
+    assert buffer.__getitems__([0, 1]).labels.tolist() == [[1, 0, 1], [0, 0, 0]]
 
 
 def test_several_undeclared_classes_a_row_are_refused(tmp_path: Path) -> None:
@@ -213,7 +213,7 @@ def test_columns_are_joined_and_cleaned_as_in_a_dataset(tmp_path: Path) -> None:
 
 def test_the_first_rows_only_are_read_if_asked_for(folder: Path) -> None:
     stream, _ = load_text_stream(str(folder), max_train_samples=70)
-    assert sum(len(pool) for pool, _ in stream.pools(50, order=5)) == 70
+    assert sum(len(buffer) for buffer, _ in stream.buffers(50, order=5)) == 70
 
 
 # rows that are not as they should be
@@ -233,22 +233,22 @@ def test_a_row_that_is_wrong_is_told_when_it_is_read(tmp_path: Path, bad: str | 
     stream = TextStream(
         rows.to_iterable_dataset(), None, "label", ["no", "yes"], "single_label_classification", clean_text=False
     )
-    pools = stream.pools(1000)
-    assert [len(next(pools)[0]) for _ in range(2)] == [1000, 1000]
-    with pytest.raises(StreamError, match=f"In rows 2,000 to 2,499 of the stream, counted anew from 0: {message}"):
-        next(pools)
+    buffers = stream.buffers(1000)
+    assert [len(next(buffers)[0]) for _ in range(2)] == [1000, 1000]
+    with pytest.raises(StreamError, match=f"In rows 2,000 to 2,499 of the stream, here numbered from 0: {message}"):
+        next(buffers)
 
 
 def test_a_damaged_file_is_told_when_it_is_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     last = folder / f"train-{NUM_FILES - 1:05}-of-{NUM_FILES:05}.parquet"
     last.write_bytes(last.read_bytes()[:200])
-    with pytest.raises(StreamError, match=r"could not be read .*Mend its files"):
+    with pytest.raises(StreamError, match=r"could not be read .*Fix its files"):
         load_text_stream(str(folder))  # its first rows are looked at
     rows = datasets.load_dataset(str(folder), split="train", streaming=True)
     monkeypatch.setattr("rnn_hf.data.streaming.HEAD_ROWS", 10)
     stream = TextStream(rows, None, "label", None, None, clean_text=False)
-    with pytest.raises(StreamError, match=r"could not be read .*Mend its files"):
-        list(stream.pools(100))
+    with pytest.raises(StreamError, match=r"could not be read .*Fix its files"):
+        list(stream.buffers(100))
 
 
 @pytest.mark.parametrize(
@@ -282,23 +282,24 @@ def test_a_stream_without_training_rows_is_refused(folder: Path) -> None:
         load_text_stream(test_file=folder / "test-00000-of-00001.parquet")
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
+@pytest.mark.skipif(sys.platform != "linux", reason="anonymous memory is only known on Linux")
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
-    """200,000 rows and 1,600,000, which are 400 MB, in pools of 20,000."""
+    """200,000 rows and 1,600,000, which are 400 MB, in buffers of 20,000."""
     code = """
 import sys
 from rnn_hf.data.batching import LengthGroupedBatchSampler
 from rnn_hf.data.streaming import PoolSampler, StreamedRows, load_text_stream
 from rnn_hf.data.tokenizer_training import train_tokenizer
-from scripts.benchmark.peak_memory import status_bytes
+from scripts.benchmark.peak_memory import PeakMemory
 stream, _ = load_text_stream(train_file=sys.argv[1])
 tokenizer = train_tokenizer(["word"], vocab_size=10)
 sampler = PoolSampler(StreamedRows(stream, tokenizer, None, 20_000), LengthGroupedBatchSampler, 128)
 rows = 0
-for batch in sampler:
-    rows += len(sampler.rows.__getitems__(batch).lengths)
-print(rows, status_bytes("VmHWM"))
+with PeakMemory() as peak:
+    for batch in sampler:
+        rows += len(sampler.rows.__getitems__(batch).lengths)
+print(rows, peak.anonymous)
 """
     path, peaks = tmp_path / "rows.csv", []
     line = "word " * 50

@@ -96,7 +96,7 @@ def test_memory_follows_the_vocabulary_and_not_the_file(tmp_path: Path) -> None:
         (b"9" * 5000 + b" 2\nbird 1\n", "None of the 6 words"),
         (b"2 " + b"9" * 5000 + b"\n\0", "binary data"),
         (gzip.compress(b"cat 1 2\nbird" + b" 1" * 2**20), "less than 1,048,576 characters, got more on line 2"),
-        (gzip.compress(b"bird 1 2\n" * 9999)[:-20], "whole file, got a part of one"),
+        (gzip.compress(b"bird 1 2\n" * 9999)[:-20], "complete, got a truncated file"),
     ],
 )
 def test_what_is_no_file_of_vectors_gives_one_line_that_names_it(tmp_path: Path, content: bytes, message: str) -> None:
@@ -152,7 +152,7 @@ def test_a_generator_decides_the_draw_and_the_global_one_is_left_alone() -> None
 
 def test_vectors_must_fit_the_embedding() -> None:
     vectors = WordVectors(torch.tensor([7]), torch.ones(1, 100), 8)
-    with pytest.raises(ValueError, match=r"100 numbers but the embedding has 64\. Pass `--embedding_size 100`"):
+    with pytest.raises(ValueError, match=r"100 numbers but the embedding has 64\. Pass `embedding_size=100`"):
         initialize_embeddings(torch.zeros(8, 64), vectors)
     with pytest.raises(ValueError, match="id 7 but the embedding has 5 rows"):
         initialize_embeddings(torch.zeros(5, 100), vectors)
