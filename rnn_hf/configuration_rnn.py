@@ -81,6 +81,9 @@ class RNNConfig(PreTrainedConfig):
         calibration_temperature (`float`, *optional*, defaults to 1.0):
             What the classifier's weight and bias were divided by after training, so that its probabilities fit (Guo
             et al., 2017). The model itself does not use it.
+        has_integer_labels (`bool`, *optional*, defaults to `False`):
+            Whether the names of the labels are whole numbers, which `TextClassifier` then predicts as `int`. The model
+            itself does not use it.
         adaptive_softmax_cutoffs (`list[int]`, *optional*):
             Ids at which the clusters of a language model's adaptive softmax (Grave et al., 2017) begin, in rising
             order; words should be sorted by falling frequency. Training then computes the scores of the words before
@@ -134,6 +137,7 @@ class RNNConfig(PreTrainedConfig):
     calibration_temperature: float | int = 1.0
     # transformers checks the values of its own fields in no subclass
     problem_type: ProblemType | None = None
+    has_integer_labels: bool = False
     adaptive_softmax_cutoffs: list[int] | None = None
     reads_backward: bool = False
     tie_word_embeddings: bool = True

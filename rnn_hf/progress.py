@@ -1,28 +1,51 @@
 """Lines and progress bars of what takes longer than a few seconds, and the one switch that silences them."""
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
 from tqdm.auto import tqdm
+from transformers.utils import logging as transformers_logging
 
 _is_silent: ContextVar[bool] = ContextVar("is_silent", default=False)
 
 
 @contextmanager
 def silenced(enabled: bool = True) -> Iterator[None]:
-    """Print no line and draw no bar inside the block, in this thread.
+    """Print no line and draw no bar inside the block, nor let transformers and datasets draw one.
 
     Args:
         enabled: Whether to silence them at all.
     """
-    token = _is_silent.set(enabled or _is_silent.get())
+    if not enabled:
+        yield
+        return
+    token, draws_bars = _is_silent.set(True), transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        with without_bars_of_datasets():
+            yield
+    finally:
+        _is_silent.reset(token)
+        if draws_bars:
+            transformers_logging.enable_progress_bar()
+
+
+@contextmanager
+def without_bars_of_datasets() -> Iterator[None]:
+    """Let datasets draw no progress bar inside the block, if it is in use at all."""
+    datasets = sys.modules.get("datasets")
+    if datasets is None or datasets.are_progress_bars_disabled():
+        yield
+        return
+    datasets.disable_progress_bars()
     try:
         yield
     finally:
-        _is_silent.reset(token)
+        datasets.enable_progress_bars()
 
 
 def is_first_process() -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import try_to_load_from_cache
 from huggingface_hub.errors import HFValidationError, StrictDataclassError
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # re-exported without `__all__`
 from safetensors import SafetensorError, safe_open
@@ -18,7 +19,7 @@ from transformers.utils.peft_utils import find_adapter_config_file
 
 from .configuration_rnn import RNNConfig
 from .errors import one_line
-from .modeling_rnn import HEADS, RNNPreTrainedModel
+from .modeling_rnn import HEADS, RNNForSequenceClassification, RNNPreTrainedModel
 
 CONFIG, WEIGHTS, WEIGHTS_INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
@@ -163,6 +164,46 @@ def check_token_ids(tokenizer: PreTrainedTokenizerBase, vocab_size: int) -> None
             f"The tokenizer has the id {largest} (token {token!r:.40}) but there are {vocab_size} word vectors. "
             "Load the tokenizer that was saved with the model."
         )
+
+
+def load_classifier(
+    name: str, dtype: str | torch.dtype = "float32", **hub: Any
+) -> tuple[RNNForSequenceClassification, PreTrainedTokenizerBase]:
+    """Return a saved classifier and its tokenizer, both checked before they are used.
+
+    Args:
+        name: Folder, or `owner/name` on the Hub.
+        dtype: A floating type of torch, or its name.
+        hub: As in `check_model`.
+
+    Raises:
+        FileNotFoundError: If there is no such folder.
+        ValueError: If it holds no classifier of this family, or a damaged one, or the type is not a floating one.
+    """
+    type_name = str(dtype).removeprefix("torch.")
+    if type_name == "int8":
+        raise ValueError(
+            '`dtype="int8"` is no longer offered: it was slower than float32. Pass "float32", "float16" or "bfloat16".'
+        )
+    floating = getattr(torch, type_name, None)
+    if not isinstance(floating, torch.dtype) or not floating.is_floating_point:
+        raise ValueError(f"`dtype` must be a floating type of torch, got {dtype!r}.")
+    config = check_model(name, RNNForSequenceClassification, **hub)
+    try:
+        model: RNNForSequenceClassification = RNNForSequenceClassification.from_pretrained(
+            name, config=config, use_safetensors=True, dtype=floating, **hub
+        )
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise ValueError(f"{name!r} cannot be loaded: {one_line(error)}") from error
+    tokenizer = read_tokenizer(name, **hub)
+    check_token_ids(tokenizer, max(config.vocab_size, len(tokenizer)))
+    return model, tokenizer
+
+
+def commit_of(name: str, revision: str, cache_dir: str | Path | None) -> str:
+    """Return the commit that a branch or tag of a repository pointed at when its model was loaded from the Hub."""
+    config = try_to_load_from_cache(name, CONFIG, cache_dir=cache_dir, revision=revision)
+    return Path(config).parent.name if isinstance(config, str) else revision
 
 
 def _read_facts(name: str, hub: dict[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,8 @@ from datasets import Dataset
 
 from .data.columns import joined_texts, text_columns_of
 from .files import atomic_folder
-from .text_classifier import CHUNK_SIZE, TextClassifier
+from .inference import CHUNK_SIZE
+from .text_classifier import TextClassifier
 
 # A file of the workers holds so many rows at most; they pass through memory together
 MAX_ROWS_PER_FILE = 2**16
@@ -80,18 +81,19 @@ class TableClassifier:
         Args:
             probabilities: Shape `(num_texts, num_labels)`.
         """
-        names, problem_type = self.classifier.labels, self.classifier.problem_type
+        names, problem_type = self.classifier.label_names, self.classifier.problem_type
         by_name = pa.StructArray.from_arrays([pa.array(column) for column in probabilities.T.copy()], names)
         if problem_type == "regression":
             is_single = probabilities.shape[1] == 1
             return {"predicted_value": by_name.field(0)} if is_single else {"predicted_values": by_name}
         answers = self.classifier.answers(probabilities, self.threshold)
+        label_type = pa.int64() if self.classifier.model.config.has_integer_labels else pa.string()
         columns: dict[str, pa.Array]
         if problem_type == "multi_label_classification":
-            columns = {"predicted_labels": pa.array(answers, pa.list_(pa.string()))}
+            columns = {"predicted_labels": pa.array(answers, pa.list_(label_type))}
         else:
             columns = {
-                "predicted_label": pa.array(answers, pa.string()),
+                "predicted_label": pa.array(answers, label_type),
                 "predicted_probability": pa.array(probabilities.max(axis=1), pa.float32()),
             }
         return columns | ({"predicted_probabilities": by_name} if self.all_probabilities else {})

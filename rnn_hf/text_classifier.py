@@ -1,36 +1,24 @@
 """From strings to labels and probabilities, with a saved model."""
 
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from huggingface_hub import try_to_load_from_cache
-from safetensors import SafetensorError
-from torch import Tensor, nn
-from tqdm.auto import tqdm
+from torch import Tensor
 from transformers import PreTrainedTokenizerBase
-from transformers.utils import CONFIG_NAME
 
 from .configuration_rnn import ProblemType
-from .data.tokenizing import fast_encoder, pad, training_length
-from .errors import one_line
+from .data.tokenizing import fast_encoder, training_length
+from .inference import BatchedInference, with_progress
 from .modeling_rnn import RNNForSequenceClassification
-from .safe_loading import check_model, check_token_ids, folder_or_id, read_tokenizer
-
-CHUNK_SIZE = 8192
-UNITS_IN_A_BATCH = 4
-SECONDS_BEFORE_PROGRESS = 2
-
-# From ids and their mask to an answer for each text, of shape (batch, size)
-BatchFunction = Callable[[Tensor, Tensor | None], Tensor]
+from .progress import silenced
+from .random_states import kept_random_states
+from .safe_loading import commit_of, folder_or_id, load_classifier
 
 # From logits to what `predict_proba` gives
 ACTIVATIONS: dict[ProblemType, Callable[[Tensor], Tensor]] = {
@@ -41,18 +29,23 @@ ACTIVATIONS: dict[ProblemType, Callable[[Tensor], Tensor]] = {
 
 
 class TextClassifier:
-    """A model of this family with its tokenizer: strings in, labels, probabilities or vectors out, fast.
+    """A model of this family with its tokenizer: strings in, labels, probabilities or embeddings out, fast.
 
-    Texts of like length go through the model together, on a CPU one batch to each of torch's threads, so that hardly
-    any time is spent on padding or on waiting.
+    `train` makes one from texts and labels, `from_pretrained` loads one. Texts of similar length are batched, on a CPU
+    one batch on each of torch's threads, so that hardly any time is spent on padding or on waiting.
 
     A classifier that `from_pretrained` loaded is pickled as the place it came from and how it was loaded, and is
-    loaded from there again: another process is sent no weights, and a change made to the model since is not in the
-    pickle, nor in a copy by `copy.deepcopy`. Any other classifier is pickled whole.
+    loaded from there again: no weights are sent to another process, and a change made to the model since is not in the
+    pickle, nor in a copy by `copy.deepcopy`. Any other classifier is pickled with its weights.
 
     Args:
         model: The classifier.
         tokenizer: The tokenizer it was trained with.
+
+    Attributes:
+        results: What training measured, as in `all_results.json`, such as `results["validation_accuracy"]`; empty
+            unless `train` made the classifier.
+        recipe: Every argument of that training, by name; likewise.
 
     Raises:
         ValueError: If the tokenizer has more tokens than the model.
@@ -74,14 +67,70 @@ class TextClassifier:
             )
         self.model: RNNForSequenceClassification = model.eval()  # type: ignore[no-untyped-call]  # transformers' own
         self.tokenizer = tokenizer
+        self.results: dict[str, Any] = {}
+        self.recipe: dict[str, Any] = {}
         self._activate = ACTIVATIONS[self.problem_type]
-        self._encode, _ = fast_encoder(tokenizer, self.max_length)
+        encode, _ = fast_encoder(tokenizer, self.max_length)
+        self._inference = BatchedInference(self.model, encode, self.pad_token_id)
         self._load_again: Callable[[], TextClassifier] | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self._load_again is None:
-            return type(self), (self.model, self.tokenizer)
+            return type(self), (self.model, self.tokenizer), {"results": self.results, "recipe": self.recipe}
         return self._load_again, ()
+
+    @classmethod
+    def train(
+        cls,
+        texts: Iterable[str],
+        labels: Iterable[Any],
+        *,
+        validation: tuple[Iterable[str], Iterable[Any]] | None = None,
+        show_progress: bool = True,
+        **settings: Any,
+    ) -> "TextClassifier":
+        """Train a new classifier on texts and labels.
+
+        Needs `pip install "rnn-hf[train]"`. It works in a notebook and in a thread (trainings in several threads take
+        turns), and leaves the random generators, threads and signals of the process as they were.
+
+        Args:
+            texts: Strings: a list, an array, or a column of a data frame or a dataset.
+            labels: As many labels. Strings, whole numbers or booleans: one class for each text; lists of strings or of
+                whole numbers: any number of classes; floating-point numbers, or lists of them: a regression. Whole
+                numbers are predicted as `int`, other classes as `str`.
+            validation: Texts and labels that choose the best weights. Defaults to `validation_size` (5 %) of the rows,
+                cut off with equal shares of the classes; a class with a single row stays in training.
+            show_progress: Whether to print lines and draw progress bars.
+            settings: The arguments of `rnn-hf train` by their names, such as `hidden_size=64`, `num_train_epochs=5`,
+                `class_weights="balanced"`, `seed=1`; `model_name_or_path` continues from a saved model. With
+                `output_dir`, the model, its results and its card are written there; without, nothing is.
+
+        Raises:
+            ImportError: If the packages that training needs are missing.
+            TypeError: If an argument is unknown, or a value is of the wrong type.
+            ValueError: If a value is missing or out of its domain, or there are fewer than two classes.
+
+        Example:
+            >>> texts, labels = ["a good film", "a bad film"] * 20, ["good", "bad"] * 20
+            >>> settings = {"hidden_size": 8, "num_train_epochs": 20, "word_dropout": 0.0}
+            >>> classifier = TextClassifier.train(texts, labels, show_progress=False, **settings)
+            >>> classifier.predict("good"), classifier.results["validation_accuracy"]
+            ('good', 1.0)
+        """
+        with kept_random_states():  # some of the packages draw random numbers when they are imported
+            try:
+                from .reporting.results import write_results
+                from .training.from_lists import train_on_lists
+            except ModuleNotFoundError as error:
+                raise _missing_extra("TextClassifier.train", error) from error
+        with silenced(not show_progress):
+            model, tokenizer, results, recipe = train_on_lists(texts, labels, validation, settings)
+            if recipe["output_dir"] is not None:
+                write_results(model, tokenizer, results, recipe, Path(recipe["output_dir"]))
+        classifier = cls(model, tokenizer)
+        classifier.results, classifier.recipe = results, recipe
+        return classifier
 
     @classmethod
     def from_pretrained(
@@ -104,46 +153,28 @@ class TextClassifier:
             cache_dir: Where downloads are kept.
             local_files_only: Whether to look into the cache only.
             device: Where the model runs; the CPU by default.
-            dtype: Type of the weights, whatever they are saved in: a floating type of torch or its name, or `"int8"`
-                for dynamic quantization of the LSTM, the GRU and the classifier (CPU only; word vectors stay as they
-                are, and so does the plain RNN, which torch cannot quantize).
+            dtype: Type of the weights, whatever they are saved in: a floating type of torch or its name.
 
         Raises:
             FileNotFoundError: If there is no such folder.
             ValueError: If the folder or repository holds no model of this family, or one that is damaged, or the type
-                is none of these.
+                is not a floating type.
         """
-        name = folder_or_id(name_or_path)
-        type_name = str(dtype).removeprefix("torch.")
-        is_quantized = type_name == "int8"
-        floating = getattr(torch, "float32" if is_quantized else type_name, None)
-        if not isinstance(floating, torch.dtype) or not floating.is_floating_point:
-            raise ValueError(f'`dtype` must be a floating type of torch or "int8", got {dtype!r}.')
-        if is_quantized and torch.device(device or "cpu").type != "cpu":
-            raise ValueError(f'`dtype="int8"` needs `device="cpu"`, got {str(device)!r}. Use "float16" or "bfloat16".')
         hub: dict[str, Any] = {
             "revision": revision or "main",
             "token": token,
             "cache_dir": cache_dir,
             "local_files_only": local_files_only,
         }
-        config = check_model(name, RNNForSequenceClassification, **hub)
-        try:
-            model = RNNForSequenceClassification.from_pretrained(
-                name, config=config, use_safetensors=True, dtype=floating, **hub
-            )
-        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-            raise ValueError(f"{name!r} cannot be loaded: {one_line(error)}") from error
-        tokenizer = read_tokenizer(name, **hub)
-        check_token_ids(tokenizer, max(config.vocab_size, len(tokenizer)))
-        placed: RNNForSequenceClassification = model if device is None else model.to(device)  # type: ignore[arg-type]
-        classifier = cls(_quantized(placed) if is_quantized else placed, tokenizer)
+        name = folder_or_id(name_or_path)
+        model, tokenizer = load_classifier(name, dtype, **hub)
+        classifier = cls(model if device is None else model.to(device), tokenizer)  # type: ignore[arg-type]
         is_folder = Path(name).is_dir()
         # another process has another working directory, and the branch may have moved on when it loads
         classifier._load_again = partial(
             cls.from_pretrained,
             str(Path(name).absolute()) if is_folder else name,
-            revision=revision if is_folder else _commit_of(name, revision or "main", cache_dir),
+            revision=revision if is_folder else commit_of(name, revision or "main", cache_dir),
             token=token if isinstance(token, bool) else None,
             cache_dir=None if cache_dir is None else Path(cache_dir).absolute(),
             local_files_only=local_files_only,
@@ -159,9 +190,14 @@ class TextClassifier:
         return self.model.config.problem_type or default
 
     @property
-    def labels(self) -> list[str]:
-        """Names of the classes in the order of their ids."""
+    def label_names(self) -> list[str]:
+        """Names of the classes or targets in the order of their ids."""
         return [str(name) for _, name in sorted((self.model.config.id2label or {}).items())]
+
+    @property
+    def labels(self) -> list[Any]:
+        """The classes in the order of their ids, as `predict` returns them: their names, or whole numbers."""
+        return [int(name) if self.model.config.has_integer_labels else name for name in self.label_names]
 
     @property
     def max_length(self) -> int | None:
@@ -170,7 +206,7 @@ class TextClassifier:
 
     @property
     def pad_token_id(self) -> int:
-        """Id that fills a batch up; the mask keeps it from being read, so any will do where there is none."""
+        """Id that fills a batch up; the mask keeps it from being read, so any id will do if there is none."""
         return self.model.config.pad_token_id or 0
 
     @overload
@@ -188,18 +224,18 @@ class TextClassifier:
     ) -> Any:
         """Return the answer to each text, in order; to a single string, its answer.
 
-        An answer is the label; a list of labels where a text may have several, and for a regression a float, or a list
-        of them where there are several targets.
+        An answer is the label; a list of labels if a text may have several; for a regression a float, or a list of
+        them if there are several targets.
 
         Args:
             texts: One string, or any iterable of strings; a generator is read in chunks.
-            batch_size: Texts that go through the model together.
-            show_progress: Whether to show a progress bar where it takes more than two seconds.
-            threshold: Probability from which a label is given, where a text may have several.
+            batch_size: Texts per batch.
+            show_progress: Whether to draw a progress bar if it takes more than two seconds.
+            threshold: Probability from which on a label is given, if a text may have several.
         """
         if isinstance(texts, str):
             return self.answers(self.predict_proba(texts)[None], threshold)[0]
-        chunks = _with_progress(self.iter_proba(texts, batch_size), texts, show_progress)
+        chunks = with_progress(self.iter_proba(texts, batch_size), texts, show_progress)
         return [answer for probabilities in chunks for answer in self.answers(probabilities, threshold)]
 
     def answers(self, probabilities: np.ndarray, threshold: float = 0.5) -> list[Any]:
@@ -221,15 +257,12 @@ class TextClassifier:
     ) -> np.ndarray:
         """Return the probabilities of each text, in order; the numbers themselves for a regression.
 
-        Args:
-            texts: As in `predict`.
-            batch_size: As in `predict`.
-            show_progress: As in `predict`.
+        The arguments are those of `predict`.
 
         Returns:
             float32 of shape `(num_texts, num_labels)`; `(num_labels,)` for a single string.
         """
-        return self._rows(self._probabilities, self.model.num_labels, texts, batch_size, show_progress)
+        return self._inference.rows(self._probabilities, self.model.num_labels, texts, batch_size, show_progress)
 
     def encode(
         self,
@@ -238,14 +271,14 @@ class TextClassifier:
         show_progress: bool = True,
         normalize_embeddings: bool = False,
     ) -> np.ndarray:
-        """Return the vector of each text that the classifier reads, in order: for search, clustering, neighbours.
+        """Return the embedding of each text that the classifier reads, in order: for search, clustering, neighbours.
 
         Texts of one class lie close together, and what the classes do not need may be lost.
 
         Args:
-            texts: As in `predict`.
-            batch_size: As in `predict`.
-            show_progress: As in `predict`.
+            texts: As in `predict`, like the two that follow.
+            batch_size: As there.
+            show_progress: As there.
             normalize_embeddings: Whether to scale the vectors to length 1, so that their dot products are cosines. The
                 vector of a text without tokens may stay 0.
 
@@ -253,19 +286,19 @@ class TextClassifier:
             float32 of shape `(num_texts, size)`; `(size,)` for a single string. The size is that of the pooled states,
             `model.classifier.in_features`.
         """
-        vectors = self._normalized_vectors if normalize_embeddings else self.model.pool
-        return self._rows(vectors, self.model.classifier.in_features, texts, batch_size, show_progress)
+        vectors = self._normalized_vectors if normalize_embeddings else self._vectors
+        return self._inference.rows(vectors, self.model.classifier.in_features, texts, batch_size, show_progress)
 
     def iter_proba(self, texts: Iterable[str], batch_size: int = 256) -> Iterator[np.ndarray]:
         """Yield the probabilities of a stream of texts, in order, without keeping the texts or the answers.
 
-        Until the stream has ended, torch computes on one thread in each of several. Memory stays flat, once oneDNN has
-        prepared its code for as many shapes of batches as it keeps (1,024, some 50 MiB; the environment variable
-        `ONEDNN_PRIMITIVE_CACHE_CAPACITY` says how many).
+        Until the stream has ended, torch computes on one thread in each of several. Memory stays flat once oneDNN has
+        compiled code for as many shapes of batches as it caches (1,024, about 50 MiB; the environment variable
+        `ONEDNN_PRIMITIVE_CACHE_CAPACITY` sets the number).
 
         Args:
             texts: Any iterable of strings. It is read in chunks, two of them ahead of what is yielded.
-            batch_size: Texts that go through the model together.
+            batch_size: Texts per batch.
 
         Yields:
             Probabilities of the next chunk, float32 of shape `(num_texts, num_labels)`.
@@ -274,159 +307,99 @@ class TextClassifier:
             TypeError: If a single string is given in the place of several.
             ValueError: If `batch_size` is below 1.
         """
-        yield from self._chunks(self._probabilities, self.model.num_labels, texts, batch_size)
+        yield from self._inference.chunks(self._probabilities, self.model.num_labels, texts, batch_size)
+
+    def evaluate(
+        self,
+        texts: Iterable[str],
+        labels: Iterable[Any],
+        batch_size: int = 256,
+        threshold: float = 0.5,
+        show_progress: bool = True,
+    ) -> dict[str, Any]:
+        """Return the metrics of the answers to labelled texts.
+
+        Needs `pip install "rnn-hf[train]"`.
+
+        Texts and labels are those of `train`, with the classes of the classifier; the other arguments those of
+        `predict`.
+
+        Returns:
+            What `rnn_hf.training.metrics.compute_metrics` returns, such as `"accuracy"` and `"per_class"`.
+
+        Raises:
+            TypeError: If a text is not a string.
+            ValueError: If a label is missing, or none of the classifier's.
+        """
+        try:
+            from .training.from_lists import labelled_texts
+            from .training.metrics import compute_metrics
+        except ModuleNotFoundError as error:
+            raise _missing_extra("TextClassifier.evaluate", error) from error
+        strings, truth = labelled_texts(texts, labels, self.label_names, self.problem_type)
+        logits = self._inference.rows(self._logits, self.model.num_labels, strings, batch_size, show_progress)
+        return compute_metrics(logits, truth, self.label_names, self.problem_type, threshold)
+
+    def save_pretrained(self, save_directory: str | Path) -> None:
+        """Save the model, its tokenizer, the code that loads it elsewhere, and its card.
+
+        A classifier that `train` made also gets its recipe and its results.
+
+        Args:
+            save_directory: Folder for the files; others there stay.
+        """
+        self._save(Path(save_directory).expanduser(), None)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool = False,
+        revision: str | None = None,
+        commit_message: str | None = None,
+    ) -> str:
+        """Push the classifier to the Hub in one commit, and return the address of the commit.
+
+        Args:
+            repo_id: `owner/name`; the repository is created if it does not exist.
+            private: Whether a new repository is private. An existing public one is then refused.
+            revision: Branch to commit to, created from `main` if it does not exist. Default: `main`.
+            commit_message: First line of the commit.
+
+        Raises:
+            ValueError: If the name or the access token is not valid, or the Hub refuses.
+            ConnectionError: If the Hub does not answer.
+        """
+        from .hub import check_hub_access, push_folder
+
+        check_hub_access(repo_id)
+        with tempfile.TemporaryDirectory() as folder:
+            self._save(Path(folder), repo_id)
+            return push_folder(folder, repo_id, private=private, revision=revision, commit_message=commit_message)
+
+    def _save(self, folder: Path, name: str | None) -> None:
+        if self.recipe:
+            from .reporting.results import write_results
+
+            recipe = self.recipe | {"hub_model_id": name or self.recipe["hub_model_id"]}
+            write_results(self.model, self.tokenizer, self.results, recipe, folder)
+            return
+        from .reporting.short_card import write_with_short_card
+
+        write_with_short_card(self.model, self.tokenizer, folder, name or folder.resolve().name, self.label_names)
+
+    def _logits(self, input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
+        return self.model.score(input_ids, attention_mask).float()
 
     def _probabilities(self, input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
-        return self._activate(self.model.score(input_ids, attention_mask).float())
+        return self._activate(self._logits(input_ids, attention_mask))
+
+    def _vectors(self, input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
+        return self.model.score(input_ids, attention_mask)[1]
 
     def _normalized_vectors(self, input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
-        return F.normalize(self.model.pool(input_ids, attention_mask).float(), dim=-1)
-
-    def _rows(
-        self, compute: BatchFunction, size: int, texts: str | Iterable[str], batch_size: int, show_progress: bool
-    ) -> np.ndarray:
-        """Return the answer to a single string, or those to all texts as one array."""
-        if isinstance(texts, str):
-            # a single text is too little to be shared out
-            with num_threads(1):
-                (row,) = self._run(compute, *self._encode([texts]))
-            return np.asarray(row)
-        chunks = _with_progress(self._chunks(compute, size, texts, batch_size), texts, show_progress)
-        return np.concatenate([np.empty((0, size), dtype=np.float32), *chunks])
-
-    def _chunks(
-        self, compute: BatchFunction, size: int, texts: Iterable[str], batch_size: int
-    ) -> Iterator[np.ndarray]:
-        """Yield the answers to a stream of texts, in order, float32 of shape `(num_texts, size)`."""
-        if isinstance(texts, str):
-            raise TypeError("`texts` must be an iterable of strings, got one string. Pass `[text]`.")
-        if batch_size < 1:
-            raise ValueError(f"`batch_size` must be at least 1, got {batch_size}.")
-        stream = iter(texts)
-        chunk = list(islice(stream, CHUNK_SIZE))
-        num_workers = torch.get_num_threads()
-        if len(chunk) <= batch_size or num_workers == 1 or self.model.device.type != "cpu":
-            while chunk:
-                answers = np.empty((len(chunk), size), dtype=np.float32)
-                for rows, *arrays in self._tasks(chunk, batch_size):
-                    answers[rows] = self._run(compute, *arrays)[: len(rows)]
-                yield answers
-                chunk = list(islice(stream, CHUNK_SIZE))
-            return
-        with one_thread_each(num_workers) as pool:
-            waiting: list[tuple[np.ndarray, list[tuple[np.ndarray, Future[np.ndarray]]]]] = []
-            while chunk or waiting:
-                if chunk:
-                    # the next chunk is tokenized while the last one is in the model
-                    tasks = self._tasks(chunk, batch_size)
-                    futures = [(rows, pool.submit(self._run, compute, *arrays)) for rows, *arrays in tasks]
-                    waiting.append((np.empty((len(chunk), size), dtype=np.float32), futures))
-                    chunk = list(islice(stream, CHUNK_SIZE))
-                if len(waiting) > 1 or not chunk:
-                    answers, futures = waiting.pop(0)
-                    for rows, future in futures:
-                        answers[rows] = future.result()[: len(rows)]
-                    yield answers
-
-    def _tasks(self, texts: list[str], batch_size: int) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """Return batches of texts of like length, as rows, tokens and lengths.
-
-        oneDNN prepares itself for every shape it meets, which takes about a fifth of the time of a batch, and keeps
-        what it has prepared. So batches have few sizes: some texts go in twice, and the last answers are left out.
-        """
-        tokens, lengths = self._encode(texts)
-        ends = lengths.cumsum()
-        order = np.argsort(-lengths, kind="stable")
-        unit = max(1, batch_size // UNITS_IN_A_BATCH)
-        tasks = []
-        for rows in batches_of_like_length(order, lengths, batch_size):
-            filled = np.resize(rows, -(-len(rows) // unit) * unit) if len(rows) > unit / 2 else rows
-            places = zip((ends[filled] - lengths[filled]).tolist(), ends[filled].tolist(), strict=True)
-            tasks.append((rows, np.concatenate([tokens[first:last] for first, last in places]), lengths[filled]))
-        return tasks
-
-    @torch.inference_mode()
-    def _run(self, compute: BatchFunction, tokens: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-        """Return the answers to one batch."""
-        # `model.device` would list all weights to find one
-        device, attention_mask = self.model.model.embed_tokens.weight.device, None
-        longest = int(lengths.max())
-        if longest > 0 and longest == lengths.min():
-            input_ids = torch.from_numpy(tokens.reshape(len(lengths), longest)).to(device)
-        else:
-            input_ids, attention_mask = (tensor.to(device) for tensor in pad(tokens, lengths, self.pad_token_id))
-        answers: np.ndarray = compute(input_ids, attention_mask).float().cpu().numpy()
-        return answers
+        return F.normalize(self._vectors(input_ids, attention_mask).float(), dim=-1)
 
 
-def _commit_of(name: str, revision: str, cache_dir: str | Path | None) -> str:
-    """Return the commit that a branch or tag stood at when a model was loaded from the Hub."""
-    config = try_to_load_from_cache(name, CONFIG_NAME, cache_dir=cache_dir, revision=revision)
-    return Path(config).parent.name if isinstance(config, str) else revision
-
-
-def _with_progress(chunks: Iterator[np.ndarray], texts: Iterable[str], show_progress: bool) -> Iterator[np.ndarray]:
-    total = len(texts) if isinstance(texts, Sequence) else None
-    bar = tqdm(total=total, unit="text", delay=SECONDS_BEFORE_PROGRESS, disable=not show_progress)
-    with bar:
-        for chunk in chunks:
-            bar.update(len(chunk))
-            yield chunk
-
-
-def batches_of_like_length(order: np.ndarray, lengths: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
-    """Yield texts in batches, most of them without any padding.
-
-    Texts of one length have batches of their own, in whole quarters of `batch_size`. Fewer than half a quarter go with
-    such texts of other lengths; more count as a quarter.
-
-    Args:
-        order: The texts sorted by length. Shape `(num_texts,)`.
-        lengths: Number of tokens of each text. Shape `(num_texts,)`.
-        batch_size: Most texts in a batch.
-
-    Example:
-        >>> lengths = np.array([5, 5, 5, 5, 5, 3, 2, 1])
-        >>> [batch.tolist() for batch in batches_of_like_length(np.arange(8), lengths, batch_size=16)]
-        [[0, 1, 2, 3], [4, 5, 6, 7]]
-    """
-    unit = max(1, batch_size // UNITS_IN_A_BATCH)
-    others = [order[:0]]
-    for texts in np.split(order, np.flatnonzero(np.diff(lengths[order])) + 1):
-        rest = len(texts) % unit
-        num_alone = len(texts) - (rest if rest < unit / 2 else 0)
-        for start in range(0, num_alone, batch_size):
-            yield texts[start : min(start + batch_size, num_alone)]
-        others.append(texts[num_alone:])
-    mixed = np.concatenate(others)
-    for start in range(0, len(mixed), unit):
-        yield mixed[start : start + unit]
-
-
-def _quantized(model: RNNForSequenceClassification) -> RNNForSequenceClassification:
-    with warnings.catch_warnings():
-        # torch points to torchao, which has no recurrent layers
-        for category in (DeprecationWarning, UserWarning):
-            warnings.simplefilter("ignore", category)
-        quantized: RNNForSequenceClassification = torch.ao.quantization.quantize_dynamic(
-            model, {nn.LSTM, nn.GRU, nn.Linear}, dtype=torch.qint8
-        )
-    return quantized
-
-
-@contextmanager
-def num_threads(number: int) -> Iterator[None]:
-    """Let torch compute on so many threads, and put its setting, which is the whole process's, back at the end."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(number)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-@contextmanager
-def one_thread_each(num_workers: int) -> Iterator[ThreadPoolExecutor]:
-    """Give a pool whose workers compute on one thread each: batches side by side are faster than one after another."""
-    with num_threads(1), ThreadPoolExecutor(num_workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        yield pool
+def _missing_extra(name: str, error: ModuleNotFoundError) -> ImportError:
+    return ImportError(f'`{name}` needs the package {error.name}. Run `pip install "rnn-hf[train]"`.')

@@ -127,7 +127,7 @@ def main(args: EvaluateArguments) -> dict[str, Any]:
                 test_file=args.test_file,
                 text_column_names=args.text_column_names,
                 label_column_name=args.label_column_name,
-                label_names=classifier.labels,
+                label_names=classifier.label_names,
                 problem_type=classifier.problem_type,
                 splits=[args.split],
                 clean_text=args.clean_text,
@@ -143,7 +143,7 @@ def main(args: EvaluateArguments) -> dict[str, Any]:
     )
     model = classifier.model.to(accelerator.device)
     logits, labels = predict_split(model, accelerator.prepare(loader), accelerator)
-    metrics = compute_metrics(logits, labels, classifier.labels, classifier.problem_type, args.threshold)
+    metrics = compute_metrics(logits, labels, classifier.label_names, classifier.problem_type, args.threshold)
     if accelerator.is_main_process:
         print(as_table(metrics))
         print(f"\n{len(labels):,} texts in {time.perf_counter() - started:.1f} s")
@@ -159,7 +159,7 @@ def main(args: EvaluateArguments) -> dict[str, Any]:
             from rnn_hf.reporting.figures import plot_confusion_matrix  # matplotlib is an extra
 
             with atomic_file(Path(args.figure_file)) as beside:
-                plot_confusion_matrix(metrics["confusion_matrix"], classifier.labels).savefig(beside, dpi=150)
+                plot_confusion_matrix(metrics["confusion_matrix"], classifier.label_names).savefig(beside, dpi=150)
             print(f"Written: {args.figure_file}")
     accelerator.end_training()
     return metrics

@@ -25,7 +25,7 @@ def json_lines(
         threshold: Probability from which a label is written, if a text may have several.
     """
     # escapes for a label with terminal control characters, or without a UTF-8 form
-    names = [json.dumps(label, ensure_ascii=not label.isprintable()) for label in classifier.labels]
+    names = [json.dumps(label, ensure_ascii=not label.isprintable()) for label in classifier.label_names]
     problem_type = classifier.problem_type
     best = probabilities.argmax(axis=1).tolist()
     for label, row in zip(best, probabilities.tolist(), strict=True):

@@ -7,11 +7,9 @@ so a resumed run only needs to know where in the stream the buffer begins.
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import datasets
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -22,6 +20,7 @@ from transformers import PreTrainedTokenizerBase
 
 from rnn_hf.configuration_rnn import ProblemType
 from rnn_hf.errors import ExitStatusError
+from rnn_hf.progress import without_bars_of_datasets
 
 from .batching import BatchSampler, EncodedRows, TokenBatch
 from .columns import TextColumns, text_columns_of
@@ -126,7 +125,7 @@ class TextStream:
         for table in _tables(rows, num_rows):
             typed = table.select(list(self._features))
             try:
-                with _without_progress_bars():
+                with without_bars_of_datasets():
                     buffer = self.columns.read(self._as_dataset(typed.cast(self._features.arrow_schema)), "train")
             except (ValueError, pa.ArrowException) as error:
                 last = num_read + len(table) - 1
@@ -229,18 +228,6 @@ def _tables(rows: IterableDataset, num_rows: int) -> Iterator[pa.Table]:
         yield table
 
 
-@contextmanager
-def _without_progress_bars() -> Iterator[None]:
-    """Keep `datasets` from showing a progress bar for every buffer."""
-    were_shown = not datasets.are_progress_bars_disabled()
-    datasets.disable_progress_bars()
-    try:
-        yield
-    finally:
-        if were_shown:
-            datasets.enable_progress_bars()
-
-
 class StreamedRows(TorchDataset[TokenBatch]):
     """The tokenized rows in the shuffle buffer, from which a `DataLoader` fetches a whole batch at once.
 
@@ -270,7 +257,7 @@ class StreamedRows(TorchDataset[TokenBatch]):
         Arguments and positions are those of `TextStream.buffers`.
         """
         for texts, after in self.stream.buffers(num_rows, order, place):
-            with _without_progress_bars():
+            with without_bars_of_datasets():
                 self._buffer = EncodedRows(self._encoder(texts))
             yield self._buffer, after
 

@@ -1,25 +1,25 @@
 """Train a classifier from Python, on texts and labels in memory, without a trace in the process."""
 
 import os
-import random
 import threading
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-import datasets
 import numpy as np
-import torch
 from accelerate.state import AcceleratorState, GradientState, PartialState
 from datasets import ClassLabel, Dataset
 from transformers import PreTrainedTokenizerBase
-from transformers.utils import logging as transformers_logging
 
+from rnn_hf.configuration_rnn import ProblemType
+from rnn_hf.data.encoding import multi_hot
+from rnn_hf.data.labels import item_of
 from rnn_hf.data.lists import dataset_of_lists
 from rnn_hf.data.sources import split_texts
 from rnn_hf.modeling_rnn import RNNForSequenceClassification
-from rnn_hf.progress import silenced
+from rnn_hf.progress import without_bars_of_datasets
+from rnn_hf.random_states import kept_random_states
 
 from .arguments import ClassifierRunArguments, RunArguments, as_recipe
 from .classifier import ClassifierRun, create_label_loss, create_loaders
@@ -65,7 +65,6 @@ def train_on_lists(
     labels: Iterable[Any],
     validation: tuple[Iterable[str], Iterable[Any]] | None,
     settings: Mapping[str, Any],
-    show_progress: bool,
 ) -> TrainedClassifier:
     """Train a classifier; everything is checked before anything runs.
 
@@ -74,7 +73,6 @@ def train_on_lists(
         labels: As there.
         validation: As there.
         settings: The arguments of `rnn-hf train` by their names, those of the rows aside.
-        show_progress: Whether to print lines and draw progress bars.
 
     Raises:
         TypeError: If an argument is unknown, or a value is of the wrong type.
@@ -87,7 +85,7 @@ def train_on_lists(
         if not isinstance(validation, Sequence) or len(validation) != 2:
             raise TypeError("`validation` must be a pair of texts and labels.")
         rows["validation"] = dataset_of_lists(*validation, name="validation ")
-    with _ONE_AT_A_TIME, traceless(show_progress):
+    with _ONE_AT_A_TIME, kept_random_states(), own_accelerate_state():
         return _train(rows, args)
 
 
@@ -122,6 +120,7 @@ def _train(rows: dict[str, Dataset], args: ClassifierRunArguments) -> TrainedCla
     tokenizer = load_tokenizer(splits.iterate_texts, args, config)
     encoded = splits.encode(tokenizer, args)
     bare_model = create_classifier(splits, tokenizer, args, config)
+    bare_model.config.has_integer_labels = has_integer_labels(rows["train"], splits)
     loaders, sampler = create_loaders(encoded, tokenizer, args, accelerator)
     loss = create_label_loss(encoded["train"], splits, args, accelerator.device)
     num_steps = num_training_steps(args, sampler.num_batches or 0)
@@ -189,6 +188,30 @@ def split_rows(
     return TextSplits(splits.pop("train"), splits)
 
 
+def labelled_texts(
+    texts: Iterable[str], labels: Iterable[Any], label_names: Sequence[str], problem_type: ProblemType
+) -> tuple[list[str], np.ndarray]:
+    """Return texts as a list, and their labels as `compute_metrics` takes them.
+
+    Args:
+        texts: As in `TextClassifier.evaluate`.
+        labels: As there.
+        label_names: The classes or targets of the model in the order of their ids.
+        problem_type: What the model answers.
+
+    Raises:
+        TypeError: If a text is not a string, or the labels are of the wrong type.
+        ValueError: If a label is missing, or none of the classes.
+    """
+    rows = {"test": dataset_of_lists(texts, labels)}
+    with without_bars_of_datasets():
+        read = split_texts(rows, label_names=label_names, problem_type=problem_type, validation_size=0)["test"]
+    truth = read["label"][:]
+    if problem_type == "multi_label_classification":
+        return read["text"][:], multi_hot(truth, len(label_names))
+    return read["text"][:], np.asarray(truth)
+
+
 def class_counts(rows: Dataset) -> dict[str, int] | None:
     """Return the number of rows of each class; `None` if a text may have several, or for a regression."""
     feature = rows.features["label"]
@@ -198,42 +221,28 @@ def class_counts(rows: Dataset) -> dict[str, int] | None:
     return dict(zip(feature.names, counts.tolist(), strict=True))
 
 
+def has_integer_labels(rows: Dataset, splits: TextSplits) -> bool:
+    """Return whether the classes of some rows are whole numbers, which are then predicted as such."""
+    is_integer = getattr(item_of(rows.features["label"]), "dtype", "").startswith("int")
+    return is_integer and splits.problem_type != "regression"
+
+
 @contextmanager
-def traceless(show_progress: bool = True) -> Iterator[None]:
-    """Put back, after the block, everything that training changes in the process.
+def own_accelerate_state() -> Iterator[None]:
+    """Put the state that all accelerators of a process share, and Accelerate's variables, back after the block.
 
-    These are the random states of Python, numpy and torch, the state that Accelerate shares among all accelerators of
-    a process, its environment variables, and the progress bars of other libraries.
-
-    Args:
-        show_progress: Whether to print lines and draw progress bars inside the block.
+    Otherwise a second run could not choose another device or precision, and a run would change the caller's.
     """
-    states = (random.getstate(), np.random.get_state(), torch.get_rng_state())
-    cuda_states = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else None
     shared = [(state, dict(state._shared_state)) for state in (AcceleratorState, PartialState, GradientState)]
     variables = {name: value for name, value in os.environ.items() if name.startswith("ACCELERATE_")}
-    shows_bars = not datasets.are_progress_bars_disabled(), transformers_logging.is_progress_bar_enabled()
     for state, _ in shared:
         state._shared_state.clear()
-    if not show_progress:
-        datasets.disable_progress_bars()
-        transformers_logging.disable_progress_bar()
     try:
-        with silenced(not show_progress):
-            yield
+        yield
     finally:
-        if shows_bars[0]:
-            datasets.enable_progress_bars()
-        if shows_bars[1]:
-            transformers_logging.enable_progress_bar()
-        for name in [name for name in os.environ if name.startswith("ACCELERATE_") and name not in variables]:
-            del os.environ[name]
-        os.environ.update(variables)
         for state, before in shared:
             state._shared_state.clear()
             state._shared_state.update(before)
-        random.setstate(states[0])
-        np.random.set_state(states[1])
-        torch.set_rng_state(states[2])
-        if cuda_states is not None:
-            torch.cuda.set_rng_state_all(cuda_states)
+        for name in [name for name in os.environ if name.startswith("ACCELERATE_") and name not in variables]:
+            del os.environ[name]
+        os.environ.update(variables)

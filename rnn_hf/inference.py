@@ -1,0 +1,187 @@
+"""A model over any number of texts: batches of similar length, on a CPU one on each thread."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import islice
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .data.tokenizing import pad
+from .modeling_rnn import RNNForSequenceClassification
+from .progress import progress_bar
+
+CHUNK_SIZE = 8192
+UNITS_IN_A_BATCH = 4
+SECONDS_BEFORE_PROGRESS = 2
+
+# From ids and their mask to an answer for each text, of shape (batch, size)
+BatchFunction = Callable[[Tensor, Tensor | None], Tensor]
+
+# From texts to their tokens in one array, and the number of tokens of each
+Encoder = Callable[[Sequence[str]], tuple[np.ndarray, np.ndarray]]
+
+
+class BatchedInference:
+    """Answers texts in batches of similar length.
+
+    Args:
+        model: The model.
+        encode: Its tokenizer, as `fast_encoder` returns it.
+        pad_token_id: Id that fills a batch up; the mask keeps it from being read.
+    """
+
+    def __init__(self, model: RNNForSequenceClassification, encode: Encoder, pad_token_id: int) -> None:
+        self.model, self.encode, self.pad_token_id = model, encode, pad_token_id
+
+    def rows(
+        self, compute: BatchFunction, size: int, texts: str | Iterable[str], batch_size: int, show_progress: bool
+    ) -> np.ndarray:
+        """Return the answer to a single string, or the answers to all texts as one array.
+
+        Args:
+            compute: The function that answers a batch.
+            size: Size of an answer.
+            texts: One string, or any iterable of strings; a generator is read in chunks.
+            batch_size: Texts per batch.
+            show_progress: Whether to draw a progress bar if it takes more than two seconds.
+
+        Returns:
+            float32 of shape `(num_texts, size)`; `(size,)` for a single string.
+        """
+        if isinstance(texts, str):
+            # a single text is too little to share among threads
+            with num_threads(1):
+                (row,) = self._run(compute, *self.encode([texts]))
+            return np.asarray(row)
+        chunks = with_progress(self.chunks(compute, size, texts, batch_size), texts, show_progress)
+        return np.concatenate([np.empty((0, size), dtype=np.float32), *chunks])
+
+    def chunks(self, compute: BatchFunction, size: int, texts: Iterable[str], batch_size: int) -> Iterator[np.ndarray]:
+        """Yield the answers to a stream of texts, in order, in chunks; arguments are those of `rows`.
+
+        Yields:
+            float32 of shape `(num_texts, size)`.
+
+        Raises:
+            TypeError: If a single string is given.
+            ValueError: If `batch_size` is below 1.
+        """
+        if isinstance(texts, str):
+            raise TypeError("`texts` must be an iterable of strings, got one string. Pass `[text]`.")
+        if batch_size < 1:
+            raise ValueError(f"`batch_size` must be at least 1, got {batch_size}.")
+        stream = iter(texts)
+        chunk = list(islice(stream, CHUNK_SIZE))
+        num_workers = torch.get_num_threads()
+        if len(chunk) <= batch_size or num_workers == 1 or self.model.device.type != "cpu":
+            while chunk:
+                answers = np.empty((len(chunk), size), dtype=np.float32)
+                for rows, *arrays in self._tasks(chunk, batch_size):
+                    answers[rows] = self._run(compute, *arrays)[: len(rows)]
+                yield answers
+                chunk = list(islice(stream, CHUNK_SIZE))
+            return
+        with one_thread_each(num_workers) as pool:
+            waiting: list[tuple[np.ndarray, list[tuple[np.ndarray, Future[np.ndarray]]]]] = []
+            while chunk or waiting:
+                if chunk:
+                    # the next chunk is tokenized while the last one is in the model
+                    tasks = self._tasks(chunk, batch_size)
+                    futures = [(rows, pool.submit(self._run, compute, *arrays)) for rows, *arrays in tasks]
+                    waiting.append((np.empty((len(chunk), size), dtype=np.float32), futures))
+                    chunk = list(islice(stream, CHUNK_SIZE))
+                if len(waiting) > 1 or not chunk:
+                    answers, futures = waiting.pop(0)
+                    for rows, future in futures:
+                        answers[rows] = future.result()[: len(rows)]
+                    yield answers
+
+    def _tasks(self, texts: list[str], batch_size: int) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Return batches of texts of similar length, as rows, tokens and lengths.
+
+        oneDNN compiles code for every shape it meets, which takes about a fifth of the time of a batch, and caches it.
+        So batches have few sizes: some texts are answered twice, and the surplus answers are dropped.
+        """
+        tokens, lengths = self.encode(texts)
+        ends = lengths.cumsum()
+        order = np.argsort(-lengths, kind="stable")
+        unit = max(1, batch_size // UNITS_IN_A_BATCH)
+        tasks = []
+        for rows in batches_of_similar_length(order, lengths, batch_size):
+            filled = np.resize(rows, -(-len(rows) // unit) * unit) if len(rows) > unit / 2 else rows
+            places = zip((ends[filled] - lengths[filled]).tolist(), ends[filled].tolist(), strict=True)
+            tasks.append((rows, np.concatenate([tokens[first:last] for first, last in places]), lengths[filled]))
+        return tasks
+
+    @torch.inference_mode()
+    def _run(self, compute: BatchFunction, tokens: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+        """Return the answers to one batch."""
+        # `model.device` would list all weights to find one
+        device, attention_mask = self.model.model.embed_tokens.weight.device, None
+        longest = int(lengths.max())
+        if longest > 0 and longest == lengths.min():
+            input_ids = torch.from_numpy(tokens.reshape(len(lengths), longest)).to(device)
+        else:
+            input_ids, attention_mask = (tensor.to(device) for tensor in pad(tokens, lengths, self.pad_token_id))
+        answers: np.ndarray = compute(input_ids, attention_mask).float().cpu().numpy()
+        return answers
+
+
+def with_progress(chunks: Iterator[np.ndarray], texts: Iterable[str], show_progress: bool) -> Iterator[np.ndarray]:
+    """Yield chunks of answers, with a progress bar over their texts if it takes more than two seconds."""
+    total = len(texts) if isinstance(texts, Sequence) else None
+    hidden = {} if show_progress else {"disable": True}
+    with progress_bar(total=total, unit="text", delay=SECONDS_BEFORE_PROGRESS, **hidden) as bar:
+        for chunk in chunks:
+            bar.update(len(chunk))
+            yield chunk
+
+
+def batches_of_similar_length(order: np.ndarray, lengths: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
+    """Yield texts in batches, most of them without any padding.
+
+    Texts of one length have batches of their own, in whole quarters of `batch_size`. A remainder of less than half a
+    quarter is batched with those of other lengths; a larger one counts as a quarter.
+
+    Args:
+        order: The texts sorted by length. Shape `(num_texts,)`.
+        lengths: Number of tokens of each text. Shape `(num_texts,)`.
+        batch_size: Most texts in a batch.
+
+    Example:
+        >>> lengths = np.array([5, 5, 5, 5, 5, 3, 2, 1])
+        >>> [batch.tolist() for batch in batches_of_similar_length(np.arange(8), lengths, batch_size=16)]
+        [[0, 1, 2, 3], [4, 5, 6, 7]]
+    """
+    unit = max(1, batch_size // UNITS_IN_A_BATCH)
+    others = [order[:0]]
+    for texts in np.split(order, np.flatnonzero(np.diff(lengths[order])) + 1):
+        rest = len(texts) % unit
+        num_alone = len(texts) - (rest if rest < unit / 2 else 0)
+        for start in range(0, num_alone, batch_size):
+            yield texts[start : min(start + batch_size, num_alone)]
+        others.append(texts[num_alone:])
+    mixed = np.concatenate(others)
+    for start in range(0, len(mixed), unit):
+        yield mixed[start : start + unit]
+
+
+@contextmanager
+def num_threads(number: int) -> Iterator[None]:
+    """Let torch compute with a number of threads inside the block; the setting belongs to the whole process."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def one_thread_each(num_workers: int) -> Iterator[ThreadPoolExecutor]:
+    """Give a thread pool whose workers compute on one thread each: batches in parallel are faster than one by one."""
+    with num_threads(1), ThreadPoolExecutor(num_workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        yield pool

@@ -1,0 +1,164 @@
+"""`TextClassifier` as an estimator of scikit-learn."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils import Tags
+from sklearn.utils.multiclass import type_of_target
+from sklearn.utils.validation import check_is_fitted
+
+from .data.lists import as_list
+from .text_classifier import TextClassifier
+
+
+class RNNTextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn is not typed
+    """A recurrent text classifier for `Pipeline`, `cross_val_score`, `GridSearchCV` and their like.
+
+    `fit` takes raw texts, one class for each, and trains by `TextClassifier.train`, whose arguments those below are;
+    `None` stands for its default.
+
+    Args:
+        hidden_size: Width of the recurrent state in one direction.
+        embedding_size: Width of the word vectors.
+        num_hidden_layers: Number of recurrent layers.
+        cell_type: `"rnn"`, `"lstm"` or `"gru"`.
+        bidirectional: Whether every layer also reads from the end to the start.
+        classifier_pooling: How the states of a text become one vector.
+        vocab_size: Largest number of words.
+        max_length: Tokens after which a text is cut off.
+        word_dropout: Share of the tokens that training replaces with the unknown word.
+        word_vectors: File of pretrained word vectors.
+        num_train_epochs: How often the training rows are read.
+        max_steps: Number of optimizer steps.
+        learning_rate: Highest learning rate.
+        per_device_train_batch_size: Texts per batch.
+        class_weights: `"balanced"`, or a number for each class in the order of `classes_`.
+        validation_size: Share of the rows that choose the best weights.
+        random_state: Seed.
+        settings: Further arguments of `TextClassifier.train` by their names.
+        show_progress: Whether to print lines and draw progress bars.
+
+    Attributes:
+        classes_: The classes. Shape `(num_classes,)`.
+        classifier_: The trained `TextClassifier`.
+
+    Example:
+        >>> texts, labels = ["good", "bad"] * 20, [1, 0] * 20
+        >>> model = RNNTextClassifier(hidden_size=8, num_train_epochs=20, word_dropout=0.0).fit(texts, labels)
+        >>> model.predict(["bad", "good"]).tolist(), model.predict_proba(["bad"]).shape
+        ([0, 1], (1, 2))
+    """
+
+    # Arguments that have another name in `TextClassifier.train`, or are none of its settings
+    _OTHER_NAMES: ClassVar[Mapping[str, str]] = {"random_state": "seed"}
+    _OF_THE_CALL = ("settings", "show_progress")
+
+    def __init__(
+        self,
+        *,
+        hidden_size: int | None = None,
+        embedding_size: int | None = None,
+        num_hidden_layers: int | None = None,
+        cell_type: str | None = None,
+        bidirectional: bool | None = None,
+        classifier_pooling: str | None = None,
+        vocab_size: int | None = None,
+        max_length: int | None = None,
+        word_dropout: float | None = None,
+        word_vectors: str | None = None,
+        num_train_epochs: float | None = None,
+        max_steps: int | None = None,
+        learning_rate: float | None = None,
+        per_device_train_batch_size: int | None = None,
+        class_weights: str | list[float] | None = None,
+        validation_size: float | None = None,
+        random_state: int | None = None,
+        settings: Mapping[str, Any] | None = None,
+        show_progress: bool = False,
+    ) -> None:
+        self.hidden_size = hidden_size
+        self.embedding_size = embedding_size
+        self.num_hidden_layers = num_hidden_layers
+        self.cell_type = cell_type
+        self.bidirectional = bidirectional
+        self.classifier_pooling = classifier_pooling
+        self.vocab_size = vocab_size
+        self.max_length = max_length
+        self.word_dropout = word_dropout
+        self.word_vectors = word_vectors
+        self.num_train_epochs = num_train_epochs
+        self.max_steps = max_steps
+        self.learning_rate = learning_rate
+        self.per_device_train_batch_size = per_device_train_batch_size
+        self.class_weights = class_weights
+        self.validation_size = validation_size
+        self.random_state = random_state
+        self.settings = settings
+        self.show_progress = show_progress
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.string, tags.input_tags.one_d_array, tags.input_tags.two_d_array = True, True, False
+        tags.non_deterministic = False
+        return tags
+
+    def fit(self, X: Iterable[str], y: Iterable[Any]) -> "RNNTextClassifier":  # noqa: N803  # scikit-learn's names
+        """Train on texts and their classes; return the estimator itself.
+
+        Args:
+            X: Texts; a table with a single column is taken as that column.
+            y: The class of each: strings, whole numbers, booleans or floats.
+
+        Raises:
+            TypeError: If a text is not a string.
+            ValueError: If `y` has fewer than two classes or more than one column, or an argument is out of its domain.
+        """
+        classes = np.asarray(as_list(y, "y"))
+        if type_of_target(classes, input_name="y") not in ("binary", "multiclass"):
+            raise ValueError(f"`y` must be one class for each text, got {type_of_target(classes)} values.")
+        self.classes_ = np.unique(classes)
+        arguments = {
+            self._OTHER_NAMES.get(name, name): value
+            for name, value in self.get_params(deep=False).items()
+            if name not in self._OF_THE_CALL and value is not None
+        }
+        self.classifier_ = TextClassifier.train(
+            _one_column(X),
+            # strings and whole numbers are labels as they are; floats would ask for a regression
+            (classes if classes.dtype.kind in "UOiu" else classes.astype(str)).tolist(),
+            show_progress=self.show_progress,
+            **arguments,
+            **(self.settings or {}),
+        )
+        return self
+
+    def predict_proba(self, X: Iterable[str]) -> np.ndarray:  # noqa: N803
+        """Return the probability of each class, in the order of `classes_`.
+
+        Args:
+            X: Texts.
+
+        Returns:
+            float32 of shape `(num_texts, num_classes)`.
+        """
+        check_is_fitted(self)
+        names = self.classifier_.label_names
+        order = [names.index(str(name)) for name in self.classes_]
+        return self.classifier_.predict_proba(_one_column(X), show_progress=self.show_progress)[:, order]
+
+    def predict(self, X: Iterable[str]) -> np.ndarray:  # noqa: N803
+        """Return the class of each text. Shape `(num_texts,)`."""
+        classes: np.ndarray = self.classes_[self.predict_proba(X).argmax(axis=1)]
+        return classes
+
+
+def _one_column(texts: Any) -> list[str]:
+    """Return texts as a list, also those of a table with a single column."""
+    if getattr(texts, "ndim", 1) == 2 and texts.shape[1] == 1:
+        texts = np.asarray(texts)[:, 0]
+    return as_list(texts, "X")
+
+
+__all__ = ["RNNTextClassifier"]
