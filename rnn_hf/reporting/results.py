@@ -1,6 +1,5 @@
 """What the training scripts end with: a finished folder, a summary, and a push to the Hub."""
 
-import json
 import platform
 import time
 from collections.abc import Callable
@@ -18,7 +17,7 @@ from rnn_hf import RNNPreTrainedModel
 from rnn_hf.commands.parser import user_errors
 from rnn_hf.data.tokenizer_training import save_tokenizer
 from rnn_hf.errors import one_line
-from rnn_hf.files import atomic_folder, publish
+from rnn_hf.files import atomic_folder, publish, write_json
 from rnn_hf.hub import push_folder
 from rnn_hf.reporting.model_card import write_model_card
 from rnn_hf.training.arguments import TrainArguments
@@ -64,7 +63,7 @@ def write_results(
         save_tokenizer(tokenizer, beside)
         results["model_bytes"] = (beside / "model.safetensors").stat().st_size
         (beside / "recipe.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True))
-        (beside / "all_results.json").write_text(json.dumps(results, indent=2) + "\n")
+        write_json(beside / "all_results.json", results)
         write_model_card(beside, name=recipe["hub_model_id"] or folder.resolve().name, recipe=recipe)
         if find_spec("matplotlib") is None:
             print('No figures were drawn: matplotlib is not installed (`pip install -e ".[plots]"`).')
