@@ -12,6 +12,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from rnn_hf.errors import plain
 from rnn_hf.files import atomic_file, read_json
+from rnn_hf.training.metrics import confusion_entries, most_frequent_classes, most_frequent_errors
 
 from .dataset_facts import DatasetFacts, dataset_facts, dataset_title, hub_dataset, is_hub_id
 from .markdown import escaped, fenced, table
@@ -350,16 +351,23 @@ def test_results(facts: RunFacts) -> str:
     parts = [f"{results['num_test_examples']:,} rows, read once, after training.", scores_table(facts)]
     per_class = results.get("test_per_class")
     if per_class:
+        shown = most_frequent_classes(per_class)
         rows = [
             [
                 escaped(label),
                 *(f"{100 * figures[key]:.2f}" for key in ("precision", "recall", "f1")),
                 f"{figures['support']:,}",
             ]
-            for label, figures in per_class.items()
+            for label, figures in shown
         ]
         seed = f" (seed {results['seed']})" if facts.other_seeds else ""
-        parts.append(f"Each class, in %{seed}:")
+        if len(shown) == len(per_class):
+            parts.append(f"Each class, in %{seed}:")
+        else:
+            parts.append(
+                f"The {len(shown)} most frequent of the {len(per_class):,} classes, in %{seed}; `all_results.json` "
+                "has the others:"
+            )
         parts.append(table(["class", "precision", "recall", "F1", "rows"], rows))
     parts.append(commonest_error(results))
     parts.append(figure(facts, "confusion_matrix.png"))
@@ -420,21 +428,15 @@ def scores_table(facts: RunFacts) -> str:
 
 def commonest_error(results: Mapping[str, Any]) -> str:
     """Return which class is most often taken for which other one."""
-    matrix, labels = results.get("test_confusion_matrix"), list(results.get("test_per_class") or ())
-    if not matrix or len(matrix) != len(labels):
+    matrix, labels = results.get("test_confusion_matrix") or [], list(results.get("test_per_class") or ())
+    errors = most_frequent_errors(matrix, 1) if matrix and labels else []
+    if not errors:
         return ""
-    errors = [
-        (count, true, predicted)
-        for true, row in enumerate(matrix)
-        for predicted, count in enumerate(row)
-        if true != predicted
-    ]
-    count, true, predicted = max(errors, default=(0, 0, 0))
-    if count == 0:
-        return ""
+    [(true, predicted, count)] = errors
+    of_class, _, counts = confusion_entries(matrix)
     return (
         f"The commonest error: {escaped(labels[true])} taken for {escaped(labels[predicted])}, "
-        f"{count:,} of {sum(matrix[true]):,} rows."
+        f"{count:,} of {counts[of_class == true].sum():,} rows."
     )
 
 

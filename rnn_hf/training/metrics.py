@@ -1,6 +1,6 @@
 """Metrics of a classifier or a regression, from the logits of a whole split."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,12 @@ MAIN_METRICS: dict[ProblemType, str] = {
     "multi_label_classification": "micro_f1",
     "regression": "r2",
 }
+
+# Up to so many classes, the confusion matrix is kept whole and a table shows every class
+MANY_CLASSES = 50
+
+# Counts, true classes as rows, predicted ones as columns; or the entries that are not 0: "true", "predicted", "count"
+ConfusionMatrix = Sequence[Sequence[int]] | Mapping[str, Sequence[int]]
 
 
 @torch.no_grad()
@@ -103,8 +109,9 @@ def classification_metrics(logits: np.ndarray, labels: np.ndarray, label_names: 
 
     Returns:
         A mapping that JSON can hold. `"loss"` is the mean cross-entropy in nats, `"macro_f1"` the mean over the
-        classes that occur, `"confusion_matrix"` has the true classes as rows and the predicted ones as columns, and
-        `"calibration"` is what `calibration` returns.
+        classes that occur, and `"calibration"` what `calibration` returns. `"confusion_matrix"` has the true classes
+        as rows and the predicted ones as columns; of more than 50 classes, only the entries that are not 0 are kept,
+        as lists of ids and counts: `"true"`, `"predicted"` and `"count"`. `confusion_entries` reads both forms.
 
     Example:
         >>> metrics = classification_metrics(np.eye(2), np.array([0, 0]), ["bad", "good"])
@@ -114,6 +121,12 @@ def classification_metrics(logits: np.ndarray, labels: np.ndarray, label_names: 
     ids = list(range(len(label_names)))
     predictions = logits.argmax(axis=1)
     columns = precision_recall_fscore_support(labels, predictions, labels=ids, zero_division=0)
+    matrix: ConfusionMatrix
+    if len(ids) <= MANY_CLASSES:
+        matrix = confusion_matrix(labels, predictions, labels=ids).tolist()
+    else:
+        pairs, counts = np.unique(np.stack([labels, predictions]), axis=1, return_counts=True)
+        matrix = {"true": pairs[0].tolist(), "predicted": pairs[1].tolist(), "count": counts.tolist()}
     occurring = np.union1d(labels, predictions)
     return {
         "accuracy": float((predictions == labels).mean()),
@@ -121,9 +134,59 @@ def classification_metrics(logits: np.ndarray, labels: np.ndarray, label_names: 
         "loss": float(F.cross_entropy(torch.from_numpy(logits).double(), torch.from_numpy(labels))),
         "num_examples": len(labels),
         "per_class": _per_class(columns, label_names),
-        "confusion_matrix": confusion_matrix(labels, predictions, labels=ids).tolist(),
+        "confusion_matrix": matrix,
         "calibration": calibration(logits, labels),
     }
+
+
+def confusion_entries(matrix: ConfusionMatrix) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the entries of a confusion matrix that are not 0, from either form that it is kept in.
+
+    Args:
+        matrix: The `"confusion_matrix"` of `classification_metrics`.
+
+    Returns:
+        Ids of true classes, ids of predicted classes, and counts. Each has the shape `(num_entries,)`.
+
+    Example:
+        >>> [column.tolist() for column in confusion_entries([[5, 0], [2, 3]])]
+        [[0, 1, 1], [0, 0, 1], [5, 2, 3]]
+    """
+    if isinstance(matrix, Mapping):
+        true, predicted, count = (np.asarray(matrix[name], dtype=int) for name in ("true", "predicted", "count"))
+        return true, predicted, count
+    counts = np.asarray(matrix)
+    true, predicted = counts.nonzero()
+    return true, predicted, counts[true, predicted]
+
+
+def most_frequent_errors(matrix: ConfusionMatrix, num_errors: int) -> list[tuple[int, int, int]]:
+    """Return the pairs of a true and another, predicted class that occur most often, each with its count.
+
+    Args:
+        matrix: The `"confusion_matrix"` of `classification_metrics`.
+        num_errors: Number of pairs to return, where there are so many.
+
+    Example:
+        >>> most_frequent_errors([[5, 1], [2, 3]], 1)
+        [(1, 0, 2)]
+    """
+    true, predicted, count = confusion_entries(matrix)
+    order = np.lexsort((predicted, true, count))[::-1]
+    order = order[true[order] != predicted[order]][:num_errors]
+    return [(int(true[index]), int(predicted[index]), int(count[index])) for index in order]
+
+
+def most_frequent_classes(per_class: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, Mapping[str, Any]]]:
+    """Return the classes that a table shows, with their figures: all, or the 50 with the most rows.
+
+    Args:
+        per_class: The `"per_class"` of `classification_metrics` or `multi_label_metrics`.
+    """
+    classes = list(per_class.items())
+    if len(classes) > MANY_CLASSES:
+        classes.sort(key=lambda item: -item[1]["support"])
+    return classes[:MANY_CLASSES]
 
 
 def calibration(logits: np.ndarray, labels: np.ndarray, num_bins: int = 15) -> dict[str, Any]:
