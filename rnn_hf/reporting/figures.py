@@ -29,7 +29,7 @@ NUM_COLORS = 64
 # With more classes, counts and then names would run into each other
 MOST_COUNTS, MOST_NAMES = 12, 30
 # Cells along one side of a confusion matrix
-MOST_CELLS = 500
+MOST_CELLS = 250
 LONGEST_NAME = 20
 
 

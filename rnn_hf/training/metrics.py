@@ -8,8 +8,16 @@ import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
 from accelerate.utils import tqdm
-from scipy.stats import spearmanr
-from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+from scipy.stats import pearsonr, spearmanr
+from sklearn import config_context
+from sklearn.metrics import (
+    accuracy_score,
+    confusion_matrix,
+    mean_absolute_error,
+    mean_squared_error,
+    precision_recall_fscore_support,
+    r2_score,
+)
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -129,7 +137,7 @@ def classification_metrics(logits: np.ndarray, labels: np.ndarray, label_names: 
         matrix = {"true": pairs[0].tolist(), "predicted": pairs[1].tolist(), "count": counts.tolist()}
     occurring = np.union1d(labels, predictions)
     return {
-        "accuracy": float((predictions == labels).mean()),
+        "accuracy": float(accuracy_score(labels, predictions)),
         "macro_f1": float(columns[2][occurring].mean()),
         "loss": float(F.cross_entropy(torch.from_numpy(logits).double(), torch.from_numpy(labels))),
         "num_examples": len(labels),
@@ -252,11 +260,13 @@ def multi_label_metrics(
     """
     scores = torch.from_numpy(logits).double()
     predictions, truth = (scores.sigmoid() >= threshold).numpy(), labels.astype(bool)
-    columns = precision_recall_fscore_support(truth, predictions, zero_division=0)
+    # scikit-learn takes a single column for two classes, so one that is never true stands beside it
+    predictions, truth = (np.pad(flags, ((0, 0), (0, 1))) for flags in (predictions, truth))
+    columns = [column[:-1] for column in precision_recall_fscore_support(truth, predictions, zero_division=0)]
     _, _, micro_f1, _ = precision_recall_fscore_support(truth, predictions, average="micro", zero_division=0)
-    occurring = truth.any(axis=0) | predictions.any(axis=0)
+    occurring = (truth | predictions).any(axis=0)[:-1]
     return {
-        "accuracy": float((predictions == truth).all(axis=1).mean()),
+        "accuracy": float(accuracy_score(truth, predictions)),
         "micro_f1": float(micro_f1),
         "macro_f1": float(columns[2][occurring].mean()) if occurring.any() else 0.0,
         "loss": float(F.binary_cross_entropy_with_logits(scores, torch.from_numpy(labels).double())),
@@ -286,15 +296,15 @@ def regression_metrics(logits: np.ndarray, labels: np.ndarray, label_names: Sequ
     predictions, truth = (array.reshape(len(array), -1).astype(np.float64) for array in (logits, labels))
     per_target = {}
     for target, predicted, true in zip(label_names, predictions.T, truth.T, strict=True):
-        errors, variance = predicted - true, true.var()
-        varies = variance > 0 and predicted.var() > 0
-        per_target[target] = {
-            "mse": float((errors**2).mean()),
-            "mae": float(np.abs(errors).mean()),
-            "r2": float(1 - (errors**2).mean() / variance) if variance > 0 else 0.0,
-            "pearson": float(np.corrcoef(predicted, true)[0, 1]) if varies else 0.0,
-            "spearman": float(spearmanr(predicted, true).statistic) if varies else 0.0,
-        }
+        varies, both_vary = true.var() > 0, true.var() > 0 and predicted.var() > 0
+        with config_context(assume_finite=True):  # NaN has NaN as its error and raises none
+            per_target[target] = {
+                "mse": float(mean_squared_error(true, predicted)),
+                "mae": float(mean_absolute_error(true, predicted)),
+                "r2": float(r2_score(true, predicted)) if varies else 0.0,
+                "pearson": float(pearsonr(true, predicted).statistic) if both_vary else 0.0,
+                "spearman": float(spearmanr(true, predicted).statistic) if both_vary else 0.0,
+            }
     names = next(iter(per_target.values()))
     means = {name: float(np.mean([figures[name] for figures in per_target.values()])) for name in names}
     several = {"per_target": per_target} if len(per_target) > 1 else {}

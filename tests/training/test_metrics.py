@@ -151,6 +151,13 @@ def test_multi_label_metrics_are_scikit_learns() -> None:
     assert metrics["per_class"]["b"]["recall"] == pytest.approx(recall_score(labels[:, 1], predictions[:, 1]))
 
 
+def test_several_labels_may_have_a_single_class() -> None:
+    labels, logits = np.array([[1.0], [0], [1], [0]]), np.array([[2.0], [1], [-1], [-2]])
+    metrics = multi_label_metrics(logits, labels, ["a"])
+    assert metrics["per_class"]["a"] == {"precision": 0.5, "recall": 0.5, "f1": 0.5, "support": 2}
+    assert (metrics["accuracy"], metrics["micro_f1"], metrics["macro_f1"]) == (0.5, 0.5, 0.5)
+
+
 def test_regression_metrics_are_scikit_learns_and_scipys() -> None:
     generator = np.random.default_rng(0)
     truth = generator.normal(size=(50, 2))
@@ -168,6 +175,13 @@ def test_a_constant_answer_has_finite_metrics() -> None:
     metrics = regression_metrics(np.ones((3, 1)), np.array([1.0, 2.0, 3.0]), ["a"])
     assert (metrics["pearson"], metrics["spearman"], metrics["r2"]) == (0, 0, pytest.approx(-1.5))
     assert regression_metrics(np.ones((2, 1)), np.ones(2), ["a"])["r2"] == 0
+    assert regression_metrics(np.ones((1, 1)), np.zeros(1), ["a"])["mae"] == 1
+
+
+def test_predictions_that_are_not_finite_have_errors_that_are_not() -> None:
+    metrics = regression_metrics(np.array([[1.0], [np.nan]]), np.array([1.0, 2.0]), ["a"])
+    assert np.isnan([metrics["mse"], metrics["mae"], metrics["r2"]]).all()
+    assert (metrics["pearson"], metrics["spearman"]) == (0, 0)
 
 
 @pytest.mark.parametrize(
