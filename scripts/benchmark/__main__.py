@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from accelerate import PartialState
 from accelerate.utils import tqdm
+from sklearn.metrics import accuracy_score
 from torch import profiler
 from torch.nn.utils.rnn import pad_sequence
 
@@ -48,7 +49,7 @@ from scripts.benchmark.report import (
     write_report,
 )
 from scripts.benchmark.training import TrainArguments, TrainBenchmark
-from scripts.research.baselines import TITLES, FastText, TfidfLinear
+from scripts.research.baselines import TITLES, FastText, tfidf_classifiers
 
 OURS = "rnn_hf, TextClassifier"
 OURS_INT8 = "rnn_hf, int8"
@@ -210,7 +211,7 @@ class PredictBenchmark(Benchmark):
                 lambda: Contestant(FastText(texts, labels, num_threads=num_cpus()), has_accuracy=True),
             ),
             MODEL2VEC: ("model2vec", lambda: Contestant(peers.model2vec_peer(pieces))),
-            TFIDF: ("sklearn", lambda: Contestant(TfidfLinear(texts, labels), has_accuracy=True)),
+            TFIDF: ("sklearn", lambda: Contestant(next(tfidf_classifiers(texts, labels, [1.0])), has_accuracy=True)),
             MINILM: (
                 "transformers",
                 lambda: Contestant(peers.minilm_peer(pieces, len(self.classifier.labels)), num_texts=NUM_MINILM_TEXTS),
@@ -256,9 +257,7 @@ class PredictBenchmark(Benchmark):
         accuracies = {}
         for name, contestant in contestants.items():
             if contestant.has_accuracy:
-                found = contestant.classify(texts)
-                num_right = sum(one == other for one, other in zip(found, labels, strict=True))
-                accuracies[name] = num_right / len(labels)
+                accuracies[name] = float(accuracy_score(labels, list(contestant.classify(texts))))
         return accuracies
 
     def promises(self, rates: dict[str, Spread], milliseconds: dict[str, Spread]) -> list[Promise]:
