@@ -14,7 +14,8 @@ from markdown_it.token import Token
 from rnn_hf.configuration_rnn import CellType
 from rnn_hf.errors import plain
 from rnn_hf.reporting.dataset_facts import KNOWN
-from rnn_hf.reporting.model_card import RunFacts, read_run_facts, render_model_card
+from rnn_hf.reporting.model_card import render_model_card
+from rnn_hf.reporting.run_facts import RunFacts, read_run_facts
 from rnn_hf.training.arguments import (
     DataArguments,
     LanguageModelArguments,

@@ -9,7 +9,8 @@ import yaml
 from accelerate.state import AcceleratorState
 
 from rnn_hf.commands import train
-from rnn_hf.reporting.model_card import read_run_facts, render_model_card
+from rnn_hf.reporting.model_card import render_model_card
+from rnn_hf.reporting.run_facts import read_run_facts
 from scripts.research import render_model_cards
 from scripts.research import run_recipe as script
 from tests.conftest import TINY_RUN
