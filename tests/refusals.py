@@ -59,7 +59,7 @@ def assert_refused(
     said = capsys.readouterr().err
     assert exit_.value.code == 2, said
     assert said.count("\n") == 1 and said.endswith("\n"), f"not one line: {said}"
-    assert said.startswith(f"{script}.py: error: "), said
+    assert said.startswith((f"{script}.py: error: ", f"{script}: error: ")), said
     assert "Traceback" not in said
     assert says in said
     assert contents(folder) == before

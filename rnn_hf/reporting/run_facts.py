@@ -64,7 +64,7 @@ class RunFacts:
         recipe: Every argument of the run.
         results: What `all_results.json` holds.
         other_seeds: The same of runs that differ in their seed only.
-        prediction: What `benchmark.py predict` wrote about the model, if it was measured.
+        prediction: What `python -m scripts.benchmark predict` wrote about the model, if it was measured.
         figures: Names of the files in the folder of figures.
         recipe_path: Where the recipe lies, as seen from a clone of the package.
     """

@@ -1,10 +1,11 @@
 """Train the linear classifiers that the recurrent ones are compared with, on the rows that a recipe trains on.
 
-    python scripts/baselines.py RECIPE.yaml [--seeds 42 1 2] [--output_file baselines.json] [any flag of train.py]
+    python -m scripts.research.baselines RECIPE.yaml [--seeds 42 1 2] [--output_file baselines.json]
+        [any flag of `rnn-hf train`]
 
-fastText (10 numbers a word, word pairs) and TF-IDF of words and word pairs with a linear support vector machine. What
-is left open, fastText's learning rate and epochs and the machine's penalty, is the best of a few on the validation
-split; the test split is read once. fastText is in the extra `benchmark`.
+They are fastText (vectors of size 10, word pairs) and TF-IDF of words and word pairs with a linear support vector
+machine. Their hyperparameters, fastText's learning rate and epochs and the machine's penalty, are chosen from a few
+values on the validation split; the test split is read once. fastText is in the extra `benchmark`.
 """
 
 import re

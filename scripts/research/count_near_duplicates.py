@@ -1,10 +1,11 @@
-"""Count the rows of a split that have an exact or a near copy among the training rows, and compare their labels.
+"""Count the rows of a split that have an exact or near duplicate among the training rows, and compare their labels.
 
-    python scripts/count_near_duplicates.py [--dataset_name NAME] [--splits test validation] [--output_file x.json]
+    python -m scripts.research.count_near_duplicates [--dataset_name NAME] [--splits test validation]
+        [--output_file duplicates.json]
 
-Texts are compared in lower case and without punctuation. A near copy is a text whose set of word triples is like that
-of the other: what both have, over what either has (Jaccard similarity), is at least 0.8 or 0.5. All pairs that share
-a triple are compared, none is guessed. A score on copies says how well the training rows were remembered.
+Texts are compared in lower case and without punctuation. Two texts are near duplicates if the Jaccard similarity of
+their sets of word trigrams is at least 0.8, or 0.5. All pairs that share a trigram are compared exactly, without
+hashing. Accuracy on duplicates measures how well a model remembers its training rows.
 """
 
 import json
