@@ -24,13 +24,15 @@ from rnn_hf.errors import plain
 from rnn_hf.files import atomic_file, write_json
 from rnn_hf.text_classifier import ACTIVATIONS, TextClassifier
 from rnn_hf.training.launch import create_accelerator
-from rnn_hf.training.metrics import compute_metrics, predict_split
+from rnn_hf.training.metrics import compute_metrics, most_frequent_classes, most_frequent_errors, predict_split
 
 from .entry import command, user_errors
 from .json_lines import json_lines
 from .parser import check_folder_of
 
 FIGURE_FORMATS = (".png", ".svg", ".pdf")
+# Errors that are listed where there are too many classes for a confusion matrix
+NUM_ERRORS = 20
 
 
 @dataclass
@@ -74,6 +76,8 @@ def check_figure_file(path: Path) -> None:
 def as_table(metrics: dict[str, Any]) -> str:
     """Return metrics as text: totals, a row for each class or target, and the confusion matrix if there is one.
 
+    Of more than 50 classes, it shows those with the most rows, and the most frequent errors in place of the matrix.
+
     Args:
         metrics: What `compute_metrics` returns.
     """
@@ -85,8 +89,8 @@ def as_table(metrics: dict[str, Any]) -> str:
         for target, values in per_target.items():
             lines.append(" ".join([f"{target:<{width}}", *(f"{values[name]:>9.4f}" for name in figures)]))
         return "\n".join(lines)
-    labels = [plain(label) for label in metrics["per_class"]]
-    width = max(len("class"), *map(len, labels))
+    labels, shown = [plain(label) for label in metrics["per_class"]], most_frequent_classes(metrics["per_class"])
+    width = max(len("class"), *(len(plain(label)) for label, _ in shown))
     lines = [
         f"accuracy {100 * metrics['accuracy']:.2f} %, macro F1 {100 * metrics['macro_f1']:.2f} %, "
         + (f"micro F1 {100 * metrics['micro_f1']:.2f} %, " if "micro_f1" in metrics else "")
@@ -94,10 +98,17 @@ def as_table(metrics: dict[str, Any]) -> str:
         "",
         f"{'class':<{width}} {'precision':>9} {'recall':>9} {'F1':>9} {'rows':>9}",
     ]
-    for label, figures in zip(labels, metrics["per_class"].values(), strict=True):
-        shares = " ".join(f"{100 * figures[name]:>9.2f}" for name in ("precision", "recall", "f1"))
-        lines.append(f"{label:<{width}} {shares} {figures['support']:>9,}")
+    for label, of_class in shown:
+        shares = " ".join(f"{100 * of_class[name]:>9.2f}" for name in ("precision", "recall", "f1"))
+        lines.append(f"{plain(label):<{width}} {shares} {of_class['support']:>9,}")
+    if len(shown) < len(labels):
+        lines.append(f"... and {len(labels) - len(shown):,} classes with fewer rows; `--output_file` writes all")
     if "confusion_matrix" not in metrics:
+        return "\n".join(lines)
+    if len(shown) < len(labels):
+        lines += ["", "the most frequent errors: true class, predicted class, rows"]
+        errors = most_frequent_errors(metrics["confusion_matrix"], NUM_ERRORS)
+        lines += [f"{labels[true]}, {labels[predicted]}, {count:,}" for true, predicted, count in errors]
         return "\n".join(lines)
     cell = max(len(f"{count:,}") for row in metrics["confusion_matrix"] for count in row)
     cell = max(cell, *(min(len(label), 12) for label in labels))

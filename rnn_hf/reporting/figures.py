@@ -4,6 +4,7 @@ Every function returns a figure of its own, which no global state of matplotlib 
 `figure.savefig(path)`. Each has a white background of its own: a page in dark mode must not swallow the letters.
 """
 
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from io import BytesIO
@@ -17,6 +18,7 @@ from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
 from rnn_hf.errors import plain
+from rnn_hf.training.metrics import ConfusionMatrix, confusion_entries
 
 from .seeds import seed_statistics
 
@@ -26,6 +28,8 @@ DOTS_PER_INCH = 150
 NUM_COLORS = 64
 # With more classes, counts and then names would run into each other
 MOST_COUNTS, MOST_NAMES = 12, 30
+# Cells along one side of a confusion matrix
+MOST_CELLS = 250
 LONGEST_NAME = 20
 
 
@@ -34,19 +38,25 @@ def new_figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout="constrained", facecolor="white")
 
 
-def plot_confusion_matrix(confusion_matrix: Sequence[Sequence[int]], label_names: Sequence[str]) -> Figure:
+def plot_confusion_matrix(confusion_matrix: ConfusionMatrix, label_names: Sequence[str]) -> Figure:
     """Return a picture of a confusion matrix, each row shaded by its shares so that small classes can be read, too.
 
     Args:
-        confusion_matrix: Counts, true classes as rows, predicted ones as columns. Shape `(num_labels, num_labels)`.
+        confusion_matrix: The `"confusion_matrix"` of `classification_metrics`, in either form.
         label_names: Names of the classes in the order of their ids.
     """
-    counts = np.asarray(confusion_matrix)
+    true, predicted, count = confusion_entries(confusion_matrix)
+    # several classes share a cell where a picture has too few pixels for one each
+    per_cell = math.ceil(len(label_names) / MOST_CELLS)
+    num_cells = math.ceil(len(label_names) / per_cell)
+    counts = np.zeros((num_cells, num_cells), dtype=int)
+    np.add.at(counts, (true // per_cell, predicted // per_cell), count)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     side = min(max(3.6, 0.9 * len(label_names) + 1.2), 1.25 * WIDTH)
     figure = new_figure(side, side)
     axes = figure.add_subplot()
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    end = per_cell * num_cells - 0.5
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, extent=(-0.5, end, end, -0.5))
     if len(label_names) <= MOST_NAMES:
         size = 10 if len(label_names) <= MOST_COUNTS else 7
         names = [shortened(name) for name in label_names]

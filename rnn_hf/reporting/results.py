@@ -11,7 +11,7 @@ import yaml
 from transformers import PreTrainedTokenizerBase
 
 from rnn_hf.errors import ExitStatusError, one_line
-from rnn_hf.files import atomic_folder, publish
+from rnn_hf.files import atomic_folder, publish, write_json
 from rnn_hf.hub import push_folder
 from rnn_hf.modeling_rnn import RNNPreTrainedModel
 from rnn_hf.progress import say
@@ -42,7 +42,7 @@ def write_results(
     with atomic_folder(folder / "finished") as finished:
         results["model_bytes"] = save_model(model, tokenizer, finished, getattr(torch, recipe["save_dtype"]))
         (finished / "recipe.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True))
-        (finished / "all_results.json").write_text(json.dumps(results, indent=2) + "\n")
+        write_json(finished / "all_results.json", results)
         write_model_card(finished, name=recipe["hub_model_id"] or folder.resolve().name, recipe=recipe)
         if find_spec("matplotlib") is None:
             say('No figures were drawn: matplotlib is not installed (`pip install "rnn-hf[plots]"`).')

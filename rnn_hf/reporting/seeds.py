@@ -58,8 +58,12 @@ def seed_statistics(values: Sequence[float], confidence: float = 0.95) -> SeedSt
     if len(values) == 1:
         return SeedStatistics(center, None, None, confidence, tuple(values))
     spread = stdev(values)
-    reach = float(student_t.ppf((1 + confidence) / 2, len(values) - 1)) * spread / math.sqrt(len(values))
-    return SeedStatistics(center, spread, (center - reach, center + reach), confidence, tuple(values))
+    # not through its argument `scale`, which makes NaN of no spread at all
+    low, high = (
+        center + float(bound) * spread / math.sqrt(len(values))
+        for bound in student_t.interval(confidence, len(values) - 1)
+    )
+    return SeedStatistics(center, spread, (low, high), confidence, tuple(values))
 
 
 def percent(values: Sequence[float], digits: int = 1) -> str:

@@ -1,6 +1,6 @@
 """Metrics of a classifier or a regression, from the logits of a whole split."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,8 +8,16 @@ import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
 from accelerate.utils import tqdm
-from scipy.stats import spearmanr
-from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+from scipy.stats import pearsonr, spearmanr
+from sklearn import config_context
+from sklearn.metrics import (
+    accuracy_score,
+    confusion_matrix,
+    mean_absolute_error,
+    mean_squared_error,
+    precision_recall_fscore_support,
+    r2_score,
+)
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -21,6 +29,12 @@ MAIN_METRICS: dict[ProblemType, str] = {
     "multi_label_classification": "micro_f1",
     "regression": "r2",
 }
+
+# Up to so many classes, the confusion matrix is kept whole and a table shows every class
+MANY_CLASSES = 50
+
+# Counts, true classes as rows, predicted ones as columns; or the entries that are not 0: "true", "predicted", "count"
+ConfusionMatrix = Sequence[Sequence[int]] | Mapping[str, Sequence[int]]
 
 
 @torch.no_grad()
@@ -103,8 +117,9 @@ def classification_metrics(logits: np.ndarray, labels: np.ndarray, label_names: 
 
     Returns:
         A mapping that JSON can hold. `"loss"` is the mean cross-entropy in nats, `"macro_f1"` the mean over the
-        classes that occur, `"confusion_matrix"` has the true classes as rows and the predicted ones as columns, and
-        `"calibration"` is what `calibration` returns.
+        classes that occur, and `"calibration"` what `calibration` returns. `"confusion_matrix"` has the true classes
+        as rows and the predicted ones as columns; of more than 50 classes, only the entries that are not 0 are kept,
+        as lists of ids and counts: `"true"`, `"predicted"` and `"count"`. `confusion_entries` reads both forms.
 
     Example:
         >>> metrics = classification_metrics(np.eye(2), np.array([0, 0]), ["bad", "good"])
@@ -114,16 +129,72 @@ def classification_metrics(logits: np.ndarray, labels: np.ndarray, label_names: 
     ids = list(range(len(label_names)))
     predictions = logits.argmax(axis=1)
     columns = precision_recall_fscore_support(labels, predictions, labels=ids, zero_division=0)
+    matrix: ConfusionMatrix
+    if len(ids) <= MANY_CLASSES:
+        matrix = confusion_matrix(labels, predictions, labels=ids).tolist()
+    else:
+        pairs, counts = np.unique(np.stack([labels, predictions]), axis=1, return_counts=True)
+        matrix = {"true": pairs[0].tolist(), "predicted": pairs[1].tolist(), "count": counts.tolist()}
     occurring = np.union1d(labels, predictions)
     return {
-        "accuracy": float((predictions == labels).mean()),
+        "accuracy": float(accuracy_score(labels, predictions)),
         "macro_f1": float(columns[2][occurring].mean()),
         "loss": float(F.cross_entropy(torch.from_numpy(logits).double(), torch.from_numpy(labels))),
         "num_examples": len(labels),
         "per_class": _per_class(columns, label_names),
-        "confusion_matrix": confusion_matrix(labels, predictions, labels=ids).tolist(),
+        "confusion_matrix": matrix,
         "calibration": calibration(logits, labels),
     }
+
+
+def confusion_entries(matrix: ConfusionMatrix) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the entries of a confusion matrix that are not 0, from either form that it is kept in.
+
+    Args:
+        matrix: The `"confusion_matrix"` of `classification_metrics`.
+
+    Returns:
+        Ids of true classes, ids of predicted classes, and counts. Each has the shape `(num_entries,)`.
+
+    Example:
+        >>> [column.tolist() for column in confusion_entries([[5, 0], [2, 3]])]
+        [[0, 1, 1], [0, 0, 1], [5, 2, 3]]
+    """
+    if isinstance(matrix, Mapping):
+        true, predicted, count = (np.asarray(matrix[name], dtype=int) for name in ("true", "predicted", "count"))
+        return true, predicted, count
+    counts = np.asarray(matrix)
+    true, predicted = counts.nonzero()
+    return true, predicted, counts[true, predicted]
+
+
+def most_frequent_errors(matrix: ConfusionMatrix, num_errors: int) -> list[tuple[int, int, int]]:
+    """Return the pairs of a true and another, predicted class that occur most often, each with its count.
+
+    Args:
+        matrix: The `"confusion_matrix"` of `classification_metrics`.
+        num_errors: Number of pairs to return, where there are so many.
+
+    Example:
+        >>> most_frequent_errors([[5, 1], [2, 3]], 1)
+        [(1, 0, 2)]
+    """
+    true, predicted, count = confusion_entries(matrix)
+    order = np.lexsort((predicted, true, count))[::-1]
+    order = order[true[order] != predicted[order]][:num_errors]
+    return [(int(true[index]), int(predicted[index]), int(count[index])) for index in order]
+
+
+def most_frequent_classes(per_class: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, Mapping[str, Any]]]:
+    """Return the classes that a table shows, with their figures: all, or the 50 with the most rows.
+
+    Args:
+        per_class: The `"per_class"` of `classification_metrics` or `multi_label_metrics`.
+    """
+    classes = list(per_class.items())
+    if len(classes) > MANY_CLASSES:
+        classes.sort(key=lambda item: -item[1]["support"])
+    return classes[:MANY_CLASSES]
 
 
 def calibration(logits: np.ndarray, labels: np.ndarray, num_bins: int = 15) -> dict[str, Any]:
@@ -189,11 +260,13 @@ def multi_label_metrics(
     """
     scores = torch.from_numpy(logits).double()
     predictions, truth = (scores.sigmoid() >= threshold).numpy(), labels.astype(bool)
-    columns = precision_recall_fscore_support(truth, predictions, zero_division=0)
+    # scikit-learn takes a single column for two classes, so one that is never true stands beside it
+    predictions, truth = (np.pad(flags, ((0, 0), (0, 1))) for flags in (predictions, truth))
+    columns = [column[:-1] for column in precision_recall_fscore_support(truth, predictions, zero_division=0)]
     _, _, micro_f1, _ = precision_recall_fscore_support(truth, predictions, average="micro", zero_division=0)
-    occurring = truth.any(axis=0) | predictions.any(axis=0)
+    occurring = (truth | predictions).any(axis=0)[:-1]
     return {
-        "accuracy": float((predictions == truth).all(axis=1).mean()),
+        "accuracy": float(accuracy_score(truth, predictions)),
         "micro_f1": float(micro_f1),
         "macro_f1": float(columns[2][occurring].mean()) if occurring.any() else 0.0,
         "loss": float(F.binary_cross_entropy_with_logits(scores, torch.from_numpy(labels).double())),
@@ -223,15 +296,15 @@ def regression_metrics(logits: np.ndarray, labels: np.ndarray, label_names: Sequ
     predictions, truth = (array.reshape(len(array), -1).astype(np.float64) for array in (logits, labels))
     per_target = {}
     for target, predicted, true in zip(label_names, predictions.T, truth.T, strict=True):
-        errors, variance = predicted - true, true.var()
-        varies = variance > 0 and predicted.var() > 0
-        per_target[target] = {
-            "mse": float((errors**2).mean()),
-            "mae": float(np.abs(errors).mean()),
-            "r2": float(1 - (errors**2).mean() / variance) if variance > 0 else 0.0,
-            "pearson": float(np.corrcoef(predicted, true)[0, 1]) if varies else 0.0,
-            "spearman": float(spearmanr(predicted, true).statistic) if varies else 0.0,
-        }
+        varies, both_vary = true.var() > 0, true.var() > 0 and predicted.var() > 0
+        with config_context(assume_finite=True):  # NaN has NaN as its error and raises none
+            per_target[target] = {
+                "mse": float(mean_squared_error(true, predicted)),
+                "mae": float(mean_absolute_error(true, predicted)),
+                "r2": float(r2_score(true, predicted)) if varies else 0.0,
+                "pearson": float(pearsonr(true, predicted).statistic) if both_vary else 0.0,
+                "spearman": float(spearmanr(true, predicted).statistic) if both_vary else 0.0,
+            }
     names = next(iter(per_target.values()))
     means = {name: float(np.mean([figures[name] for figures in per_target.values()])) for name in names}
     several = {"per_target": per_target} if len(per_target) > 1 else {}

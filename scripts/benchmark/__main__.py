@@ -1,10 +1,10 @@
 """Measure speed, loading time and memory beside other classifiers, in turns, and check what is promised of them.
 
-python scripts/benchmark.py train --dataset_name fancyzhx/ag_news [--output_file train.json]
-python scripts/benchmark.py predict --model_name_or_path runs/ag-news --dataset_name fancyzhx/ag_news
-python scripts/benchmark.py load --model_name_or_path runs/ag-news
-python scripts/benchmark.py memory --dataset_name fancyzhx/ag_news
-python scripts/benchmark.py device [--bf16] --dataset_name fancyzhx/ag_news
+python -m scripts.benchmark train --dataset_name fancyzhx/ag_news [--output_file train.json]
+python -m scripts.benchmark predict --model_name_or_path runs/ag-news --dataset_name fancyzhx/ag_news
+python -m scripts.benchmark load --model_name_or_path runs/ag-news
+python -m scripts.benchmark memory --dataset_name fancyzhx/ag_news
+python -m scripts.benchmark device [--bf16] --dataset_name fancyzhx/ag_news
 
 Peers are the extra `benchmark`; one that is not installed is said to be so. Everything but `device`, which asks how
 busy training keeps a GPU, runs on the CPU.
@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from accelerate import PartialState
 from accelerate.utils import tqdm
+from sklearn.metrics import accuracy_score
 from torch import profiler
 from torch.nn.utils.rnn import pad_sequence
 
@@ -29,8 +30,13 @@ from rnn_hf.data.sources import DATASET_HELP, load_text_dataset
 from rnn_hf.text_classifier import TextClassifier, one_thread_each
 from rnn_hf.training.arguments import check_domains, flag
 from scripts.benchmark import peers
-from scripts.benchmark.device import DeviceArguments, DeviceBenchmark
-from scripts.benchmark.processes import LoadArguments, LoadBenchmark, MemoryArguments, MemoryBenchmark
+from scripts.benchmark.device import DeviceBenchmark, DeviceBenchmarkArguments
+from scripts.benchmark.processes import (
+    LoadBenchmark,
+    LoadBenchmarkArguments,
+    MemoryBenchmark,
+    MemoryBenchmarkArguments,
+)
 from scripts.benchmark.report import (
     NOT_INSTALLED,
     Benchmark,
@@ -47,8 +53,8 @@ from scripts.benchmark.report import (
     versions,
     write_report,
 )
-from scripts.benchmark.training import TrainArguments, TrainBenchmark
-from scripts.research.baselines import TITLES, FastText, TfidfLinear
+from scripts.benchmark.training import TrainBenchmark, TrainBenchmarkArguments
+from scripts.research.baselines import TITLES, FastText, tfidf_classifiers
 
 OURS = "rnn_hf, TextClassifier"
 OURS_INT8 = "rnn_hf, int8"
@@ -65,7 +71,7 @@ BATCH_SIZE = 256  # texts that go through the recurrent layers together
 
 
 @dataclass
-class PredictArguments:
+class PredictBenchmarkArguments:
     """Strings in, labels out: texts a second, milliseconds for one text, and accuracy."""
 
     model_name_or_path: str = field(metadata={"help": "Model folder or `owner/name` on the Hub."})
@@ -141,7 +147,7 @@ class PredictBenchmark(Benchmark):
         args: The flags.
     """
 
-    def __init__(self, args: PredictArguments) -> None:
+    def __init__(self, args: PredictBenchmarkArguments) -> None:
         # a pipeline would forbid all tokenizers of the process to use several threads, unless this is set
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
         self.args = args
@@ -208,7 +214,7 @@ class PredictBenchmark(Benchmark):
                 lambda: Contestant(FastText(texts, labels, num_threads=num_cpus()), has_accuracy=True),
             ),
             MODEL2VEC: ("model2vec", lambda: Contestant(peers.model2vec_peer(pieces))),
-            TFIDF: ("sklearn", lambda: Contestant(TfidfLinear(texts, labels), has_accuracy=True)),
+            TFIDF: ("sklearn", lambda: Contestant(next(tfidf_classifiers(texts, labels, [1.0])), has_accuracy=True)),
             MINILM: (
                 "transformers",
                 lambda: Contestant(peers.minilm_peer(pieces, len(self.classifier.labels)), num_texts=NUM_MINILM_TEXTS),
@@ -254,9 +260,7 @@ class PredictBenchmark(Benchmark):
         accuracies = {}
         for name, contestant in contestants.items():
             if contestant.has_accuracy:
-                found = contestant.classify(texts)
-                num_right = sum(one == other for one, other in zip(found, labels, strict=True))
-                accuracies[name] = num_right / len(labels)
+                accuracies[name] = float(accuracy_score(labels, list(contestant.classify(texts))))
         return accuracies
 
     def promises(self, rates: dict[str, Spread], milliseconds: dict[str, Spread]) -> list[Promise]:
@@ -290,19 +294,19 @@ class PredictBenchmark(Benchmark):
 
 
 COMMANDS: dict[str, tuple[type, Callable[[Any], Benchmark]]] = {
-    "train": (TrainArguments, TrainBenchmark),
-    "predict": (PredictArguments, PredictBenchmark),
-    "load": (LoadArguments, LoadBenchmark),
-    "memory": (MemoryArguments, MemoryBenchmark),
-    "device": (DeviceArguments, DeviceBenchmark),
+    "train": (TrainBenchmarkArguments, TrainBenchmark),
+    "predict": (PredictBenchmarkArguments, PredictBenchmark),
+    "load": (LoadBenchmarkArguments, LoadBenchmark),
+    "memory": (MemoryBenchmarkArguments, MemoryBenchmark),
+    "device": (DeviceBenchmarkArguments, DeviceBenchmark),
 }
 
 
-@exit_statuses("benchmark.py")
+@exit_statuses("benchmark")
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     """Run one benchmark and print its table; return what its JSON file holds, or nothing after a profile."""
     started = time.perf_counter()
-    with user_errors("benchmark.py"):
+    with user_errors("benchmark"):
         words = list(sys.argv[1:] if argv is None else argv)
         if words in (["-h"], ["--help"]):
             print(__doc__)
@@ -312,7 +316,8 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
             raise ValueError(f"The first word must be one of {', '.join(COMMANDS)}, got {got}.")
         command, *words = words
         arguments_type, benchmark_type = COMMANDS[command]
-        parser = ScriptParser([arguments_type], prog=f"benchmark.py {command}", description=arguments_type.__doc__)
+        prog = f"python -m scripts.benchmark {command}"
+        parser = ScriptParser([arguments_type], prog=prog, description=arguments_type.__doc__)
         (args,), _ = parser.parse(words)
         check_folder_of("output_file", args.output_file)
         # before a progress bar takes the accelerator there may be

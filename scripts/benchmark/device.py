@@ -26,7 +26,7 @@ MAX_LENGTH = 512
 
 
 @dataclass
-class DeviceArguments:
+class DeviceBenchmarkArguments:
     """Training texts a second beside those of torch's recurrent layer alone, on the GPU where there is one."""
 
     dataset_name: str | None = flag(None, DATASET_HELP)
@@ -50,7 +50,7 @@ class DeviceBenchmark(Benchmark):
         args: The flags.
     """
 
-    def __init__(self, args: DeviceArguments) -> None:
+    def __init__(self, args: DeviceBenchmarkArguments) -> None:
         self.args = args
         self.device = torch.device("cuda" if torch.cuda.is_available() and not args.use_cpu else "cpu")
         self.recipe = yaml.safe_load((RECIPES / args.recipe / "recipe.yaml").read_text())

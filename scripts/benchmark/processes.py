@@ -26,7 +26,7 @@ SCRIPTS = Path(__file__).resolve().parents[1]
 
 
 @dataclass
-class LoadArguments:
+class LoadBenchmarkArguments:
     """Seconds from a fresh process to the first prediction."""
 
     model_name_or_path: str = field(metadata={"help": "Model folder or `owner/name` on the Hub."})
@@ -58,7 +58,7 @@ class LoadBenchmark(Benchmark):
 
     FIRST_TEXT: ClassVar[str] = "Stocks fall as oil prices surge"
 
-    def __init__(self, args: LoadArguments) -> None:
+    def __init__(self, args: LoadBenchmarkArguments) -> None:
         self.args = args
         TextClassifier.from_pretrained(args.model_name_or_path)
         file = cached_file(args.model_name_or_path, "model.safetensors")
@@ -126,7 +126,7 @@ class LoadBenchmark(Benchmark):
 
 
 @dataclass
-class MemoryArguments:
+class MemoryBenchmarkArguments:
     """Peak memory on some rows and on many times as many."""
 
     dataset_name: str | None = flag(None, DATASET_HELP)
@@ -157,7 +157,7 @@ class MemoryBenchmark(Benchmark):
     SCRIPTS: ClassVar[tuple[str, ...]] = ("train.py", "predict.py")
     LIMIT: ClassVar[float] = 1.1
 
-    def __init__(self, args: MemoryArguments) -> None:
+    def __init__(self, args: MemoryBenchmarkArguments) -> None:
         self.args = args
         rows = load_text_dataset(args.dataset_name, splits=["train"], validation_size=0)["train"]
         self.rows = sample_of(list(zip(rows["text"], rows["label"], strict=True)), args.max_samples)

@@ -50,7 +50,7 @@ WARM_UP_STEPS = 20
 
 
 @dataclass
-class TrainArguments:
+class TrainBenchmarkArguments:
     """Training steps beside the lesson's own loop."""
 
     dataset_name: str | None = flag(None, DATASET_HELP)
@@ -125,7 +125,7 @@ class TrainBenchmark(Benchmark):
         args: The flags.
     """
 
-    def __init__(self, args: TrainArguments) -> None:
+    def __init__(self, args: TrainBenchmarkArguments) -> None:
         self.args = args
         rows = load_text_dataset(args.dataset_name, splits=["train"], validation_size=0)["train"]
         self.label_names: list[str] = rows.features["label"].names

@@ -1,11 +1,11 @@
 """Measure what each technique adds to a recipe, and what it costs.
 
-    python scripts/ablation.py RECIPE.yaml --techniques TECHNIQUES.yaml --output_file ablation.json [--seeds 42 1 2]
-        [any flag of train.py]
+    python -m scripts.research.ablation RECIPE.yaml --techniques TECHNIQUES.yaml --output_file ablation.json
+        [--seeds 42 1 2] [any flag of `rnn-hf train`]
 
-The file of techniques names each with its source and the flags that turn it on, `with`, or, where the recipe has it
-already, off, `without`. The recipe is trained as it is, then with each of these changes alone, by every seed. Results
-that the file holds are not computed again, unless the recipe or the flags have changed.
+The file of techniques gives each one its source and the flags that turn it on (`with`) or, if the recipe already has
+it, off (`without`). The recipe is trained unchanged, then with each change alone, once per seed. Results that are
+already in the output file are not computed again unless the recipe or the flags have changed.
 """
 
 import resource

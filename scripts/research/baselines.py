@@ -1,10 +1,11 @@
 """Train the linear classifiers that the recurrent ones are compared with, on the rows that a recipe trains on.
 
-    python scripts/baselines.py RECIPE.yaml [--seeds 42 1 2] [--output_file baselines.json] [any flag of train.py]
+    python -m scripts.research.baselines RECIPE.yaml [--seeds 42 1 2] [--output_file baselines.json]
+        [any flag of `rnn-hf train`]
 
-fastText (10 numbers a word, word pairs) and TF-IDF of words and word pairs with a linear support vector machine. What
-is left open, fastText's learning rate and epochs and the machine's penalty, is the best of a few on the validation
-split; the test split is read once. fastText is in the extra `benchmark`.
+They are fastText (vectors of size 10, word pairs) and TF-IDF of words and word pairs with a linear support vector
+machine. Their hyperparameters, fastText's learning rate and epochs and the machine's penalty, are chosen from a few
+values on the validation split; the test split is read once. fastText is in the extra `benchmark`.
 """
 
 import re
@@ -22,6 +23,7 @@ from datasets import Dataset, DatasetDict
 from rnn_hf.training.preparation import load_data
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.metrics import accuracy_score, f1_score
+from sklearn.pipeline import make_pipeline
 from sklearn.svm import LinearSVC
 
 from rnn_hf.commands.parser import ScriptParser, check_folder_of, exit_statuses, user_errors
@@ -38,7 +40,7 @@ PENALTIES = [0.1, 0.3, 1.0, 3.0]
 # Arguments of a recipe's data that do not decide on its rows
 ABOUT_TOKENS = {"tokenizer_name_or_path", "min_frequency", "max_length", "word_vectors"}
 
-Classify = Callable[[list[str]], list[str]]
+Classify = Callable[[list[str]], Sequence[str]]
 Candidates = Iterator[tuple[dict[str, Any], Classify]]
 
 
@@ -122,42 +124,18 @@ class FastText:
         return [self.labels[int(names[0].removeprefix("__label__"))] for names in found]
 
 
-class TfidfFeatures:
-    """TF-IDF of words and word pairs.
-
-    Args:
-        texts: Training texts.
-    """
-
-    def __init__(self, texts: Sequence[str]) -> None:
-        self.vectorizer = TfidfVectorizer(sublinear_tf=True, ngram_range=(1, 2))
-        self.matrix = self.vectorizer.fit_transform(texts)
-
-
-class TfidfLinear:
-    """TF-IDF of words and word pairs, and a linear support vector machine.
+def tfidf_classifiers(texts: Sequence[str], labels: Sequence[str], penalties: Sequence[float]) -> Iterator[Classify]:
+    """Yield a linear support vector machine on TF-IDF of words and word pairs, trained with each penalty.
 
     Args:
         texts: Training texts.
         labels: Their labels.
-        penalty: Weight of the errors beside the size of the weights (`C`).
-        features: Those of the training texts, where they have been made.
+        penalties: Weights of the errors beside the size of the weights (`C`).
     """
-
-    def __init__(
-        self,
-        texts: Sequence[str],
-        labels: Sequence[str],
-        penalty: float = 1.0,
-        features: TfidfFeatures | None = None,
-    ) -> None:
-        features = features or TfidfFeatures(texts)
-        self.vectorizer = features.vectorizer
-        self.machine = LinearSVC(C=penalty, random_state=0).fit(features.matrix, labels)
-
-    def __call__(self, texts: list[str]) -> list[str]:
-        """Return the label of each text."""
-        return list(map(str, self.machine.predict(self.vectorizer.transform(texts))))
+    vectorizer = TfidfVectorizer(sublinear_tf=True, ngram_range=(1, 2))
+    features = vectorizer.fit_transform(texts)
+    for penalty in penalties:
+        yield make_pipeline(vectorizer, LinearSVC(C=penalty, random_state=0).fit(features, labels)).predict
 
 
 def candidates(model: str, texts: Sequence[str], labels: Sequence[str], fasttext_epochs: Sequence[int]) -> Candidates:
@@ -175,9 +153,8 @@ def candidates(model: str, texts: Sequence[str], labels: Sequence[str], fasttext
                 settings = {"learning_rate": learning_rate, "num_epochs": num_epochs}
                 yield settings, FastText(texts, labels, learning_rate, num_epochs)
     else:
-        features = TfidfFeatures(texts)
-        for penalty in PENALTIES:
-            yield {"penalty": penalty}, TfidfLinear(texts, labels, penalty, features)
+        for penalty, classify in zip(PENALTIES, tfidf_classifiers(texts, labels, PENALTIES), strict=True):
+            yield {"penalty": penalty}, classify
 
 
 def labelled(rows: Dataset) -> tuple[list[str], list[str]]:

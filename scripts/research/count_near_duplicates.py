@@ -1,10 +1,11 @@
-"""Count the rows of a split that have an exact or a near copy among the training rows, and compare their labels.
+"""Count the rows of a split that have an exact or near duplicate among the training rows, and compare their labels.
 
-    python scripts/count_near_duplicates.py [--dataset_name NAME] [--splits test validation] [--output_file x.json]
+    python -m scripts.research.count_near_duplicates [--dataset_name NAME] [--splits test validation]
+        [--output_file duplicates.json]
 
-Texts are compared in lower case and without punctuation. A near copy is a text whose set of word triples is like that
-of the other: what both have, over what either has (Jaccard similarity), is at least 0.8 or 0.5. All pairs that share
-a triple are compared, none is guessed. A score on copies says how well the training rows were remembered.
+Texts are compared in lower case and without punctuation. Two texts are near duplicates if the Jaccard similarity of
+their sets of word trigrams is at least 0.8, or 0.5. All pairs that share a trigram are compared exactly, without
+hashing. Accuracy on duplicates measures how well a model remembers its training rows.
 """
 
 import json
@@ -19,7 +20,7 @@ from typing import Any
 import numpy as np
 from accelerate.utils import tqdm
 from datasets import Dataset
-from scipy.sparse import csr_matrix
+from sklearn.feature_extraction.text import CountVectorizer
 
 from rnn_hf.commands.parser import ScriptParser, check_folder_of, exit_statuses, user_errors
 from rnn_hf.data.sources import load_text_dataset
@@ -87,31 +88,25 @@ class Copies:
         self.similarities = list(similarities)
         self.labels: dict[str, int] = {}
         self.label_ids = self.ids_of(labels)
-        self.columns: dict[str, int] = {}
         self.rows_of_text: dict[str, list[int]] = {}
-        rows = []
+        of_texts = []
         for row, text in enumerate(texts):
             words = words_of(text)
             self.rows_of_text.setdefault(" ".join(words), []).append(row)
-            rows.append([self.columns.setdefault(shingle, len(self.columns)) for shingle in shingles(words)])
-        self.sizes = np.array([len(columns) for columns in rows])
-        self.matrix = self.as_matrix(rows)
+            of_texts.append(shingles(words))
+        self.sizes = np.array([len(of_text) for of_text in of_texts])
+        self.vectorizer = CountVectorizer(analyzer=list, dtype=np.int32)
+        # which row has which of the split's shingles, as 0 and 1
+        self.matrix = self.vectorizer.fit_transform(of_texts)
         names = [EXACT, *map(str, self.similarities)]
         # whether a row has a copy with its own label, and whether it has one with another
-        self.has_same = {name: np.zeros(len(rows), dtype=bool) for name in names}
-        self.has_other = {name: np.zeros(len(rows), dtype=bool) for name in names}
+        self.has_same = {name: np.zeros(len(of_texts), dtype=bool) for name in names}
+        self.has_other = {name: np.zeros(len(of_texts), dtype=bool) for name in names}
 
     def ids_of(self, labels: Sequence[Any]) -> np.ndarray:
         """Return a number for each label, the same for equal ones."""
         keys = [json.dumps(label) for label in labels]
         return np.array([self.labels.setdefault(key, len(self.labels)) for key in keys])
-
-    def as_matrix(self, rows: Sequence[Sequence[int]]) -> csr_matrix:
-        """Return which row has which of the split's shingles, as a sparse matrix of 0 and 1."""
-        ends = np.cumsum([0, *map(len, rows)])
-        columns = np.fromiter((column for row in rows for column in row), dtype=np.int32, count=ends[-1])
-        ones = np.ones(len(columns), dtype=np.int32)
-        return csr_matrix((ones, columns, ends), shape=(len(rows), len(self.columns)))
 
     def look_among(self, texts: Sequence[str], labels: Sequence[Any]) -> None:
         """Note which rows of the split have copies among some others.
@@ -120,16 +115,15 @@ class Copies:
             texts: The other texts.
             labels: Their labels.
         """
-        label_ids, rows, sizes = self.ids_of(labels), [], []
+        label_ids, of_texts = self.ids_of(labels), []
         for text, label in zip(texts, label_ids, strict=True):
             words = words_of(text)
             for row in self.rows_of_text.get(" ".join(words), ()):
                 self.note(EXACT, np.array([row]), np.array([label]))
-            of_text = shingles(words)
-            sizes.append(len(of_text))
-            rows.append([self.columns[shingle] for shingle in of_text if shingle in self.columns])
-        shared = (self.matrix @ self.as_matrix(rows).T).tocoo()
-        either = self.sizes[shared.row] + np.array(sizes)[shared.col] - shared.data
+            of_texts.append(shingles(words))
+        sizes = np.array([len(of_text) for of_text in of_texts])
+        shared = (self.matrix @ self.vectorizer.transform(of_texts).T).tocoo()
+        either = self.sizes[shared.row] + sizes[shared.col] - shared.data
         jaccard = shared.data / either
         for similarity in self.similarities:
             is_copy = jaccard >= similarity

@@ -1,11 +1,11 @@
 """Measure how the accuracy of a recipe and of linear baselines grows with the number of training rows.
 
-    python scripts/learning_curve.py RECIPE.yaml --output_file curve.json [--num_rows 1000 2000 ...] [--seeds 42 1 2]
-        [--models recipe fasttext tfidf] [any flag of train.py]
+    python -m scripts.research.learning_curve RECIPE.yaml --output_file curve.json [--num_rows 1000 2000 ...]
+        [--seeds 42 1 2] [--models recipe fasttext tfidf] [any flag of `rnn-hf train`]
 
-All learn from the same rows, choose on the same validation split and are tested on the same test split. Results that
-the file holds are not computed again, unless the settings they were computed with have changed; so the recipe and the
-baselines can be measured on different days. The figure goes beside the file, as `curve.png`.
+All models are trained, validated and tested on the same rows. Results that are already in the output file are not
+computed again unless their settings have changed, so the recipe and the baselines can be measured on different days.
+The figure is written next to the output file, as `curve.png`.
 """
 
 import math

@@ -1,6 +1,6 @@
-"""Write the cards and draw the figures in `model_cards/` again, from the recipes and results that lie there.
+"""Render the cards and figures in `model_cards/` again, from the recipes and results in the same folders.
 
-    python scripts/render_model_cards.py [NAME ...]
+    python -m scripts.research.render_model_cards [NAME ...]
 
 After a run, copy its `all_results.json` into `model_cards/NAME/` (those of further seeds as `all_results_seed_*.json`)
 and render NAME. A NAME can also be the folder of a run, such as `runs/ag-news`.

@@ -1,6 +1,6 @@
-"""Print the README's tables of results, from the files beside the recipes in `model_cards/`.
+"""Print the README's tables of results, from the result files in `model_cards/`.
 
-python scripts/results_table.py
+python -m scripts.research.results_table
 """
 
 import json

@@ -1,11 +1,11 @@
-"""Train a recipe with several seeds, one after the other, and tell mean, spread and interval of the results.
+"""Train a recipe with several seeds, one after the other, and report mean, spread and interval of the results.
 
-    python scripts/run_recipe.py RECIPE.yaml --output_dir runs/ag-news [--seeds 42 1 2] [flags of its script]
+    python -m scripts.research.run_recipe RECIPE.yaml --output_dir runs/ag-news [--seeds 42 1 2] [flags of its job]
 
-Each seed is a run of the recipe's training script (`train.py`, or `train_language_model.py` or `distill.py` where the
-recipe is one of theirs) in a folder of its own, `seed_42` and so on. `summary.json` holds the statistics;
-`recipe.yaml`, `all_results.json` (the first seed's) and `all_results_seed_*.json` beside it are what a folder of
-`model_cards/` holds. After a kill, the same command goes on with the seeds that are not finished.
+Each seed is a run of the recipe's job (`rnn-hf train`, or `rnn-hf train-language-model` or `rnn-hf distill` if the
+recipe has their arguments) in a folder of its own, `seed_42` and so on. `summary.json` holds the statistics. With it,
+the folder gets the files of a folder of `model_cards/`: `recipe.yaml`, `all_results.json` (the first seed's) and
+`all_results_seed_*.json`. After an interruption, the same command continues with the seeds that are not finished.
 """
 
 import json
@@ -35,7 +35,6 @@ from rnn_hf.training.arguments import (
 from rnn_hf.training.checkpoints import CHECKPOINTS
 
 DEFAULT_SEEDS = (42, 1, 2)
-SCRIPTS = Path(__file__).resolve().parents[1]
 # What `train_seed` says itself, or what belongs to one seed alone
 NOT_OF_ALL_SEEDS = {"seeds", "seed", "output_dir", "overwrite_output_dir", "resume_from_checkpoint", "push_to_hub"}
 
@@ -119,8 +118,9 @@ def train_seed(recipe_file: Path, seed: int, folder: Path, *flags: str) -> dict[
     results_file = folder / "all_results.json"
     # files are moved out of `finished` one by one, in the order of their names
     if not results_file.exists() or (folder / "finished").exists():
-        script = SCRIPTS / training_script(argument_types(recipe_file))
-        command = [sys.executable, str(script), str(recipe_file), "--seed", str(seed), "--output_dir", str(folder)]
+        job = training_script(argument_types(recipe_file)).removesuffix(".py").replace("_", "-")
+        command = [sys.executable, "-m", "rnn_hf", job, str(recipe_file)]
+        command += ["--seed", str(seed), "--output_dir", str(folder)]
         has_checkpoint = any((folder / CHECKPOINTS).glob("step-*"))
         command += ["--resume_from_checkpoint", "latest"] if has_checkpoint else ["--overwrite_output_dir"]
         status = run_to_its_end([*command, *flags])

@@ -3,9 +3,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from rnn_hf.commands import evaluate
+from rnn_hf.training.metrics import compute_metrics
 
 Train = Callable[..., tuple[dict[str, Any], Path]]
 
@@ -28,6 +30,18 @@ def test_the_table_and_the_file_hold_the_metrics(
         shares = [f"{100 * figures[name]:.2f}" for name in ("precision", "recall", "f1")]
         lines = [line.removeprefix(label).split() for line in table.splitlines() if line.startswith(label)]
         assert lines == [[*shares, str(figures["support"])], [str(count) for count in row]]
+
+
+def test_the_table_of_many_classes_shows_the_most_frequent_ones_and_errors() -> None:
+    labels = np.repeat(np.arange(60), np.arange(1, 61))
+    predictions = np.where(labels == 3, 4, labels)
+    metrics = compute_metrics(
+        np.eye(60)[predictions], labels, [f"class_{index}" for index in range(60)], "single_label_classification"
+    )
+    lines = evaluate.as_table(metrics).splitlines()
+    assert [line.split()[0] for line in lines[3:53]] == [f"class_{index}" for index in range(59, 9, -1)]
+    assert lines[53].startswith("... and 10 classes with fewer rows")
+    assert lines[54:] == ["", "the most frequent errors: true class, predicted class, rows", "class_3, class_4, 4"]
 
 
 def test_a_picture_of_the_confusion_matrix_is_written(train: Train, tmp_path: Path) -> None:

@@ -94,5 +94,5 @@ def test_a_file_is_written_in_place_of_a_link_and_not_through_it(tmp_path: Path)
     for link in (path, tmp_path / ".results.tmp.json"):
         link.symlink_to(elsewhere)
     write_json(path, [1])
-    assert path.read_text() == "[\n  1\n]\n" and not path.is_symlink()
+    assert path.read_text() == "[1]\n" and not path.is_symlink()
     assert elsewhere.read_text() == "mine"

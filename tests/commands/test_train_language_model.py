@@ -21,7 +21,8 @@ from rnn_hf.data.demo_news import load_demo_news
 from rnn_hf.data.sources import load_text_dataset
 from rnn_hf.data.tokenizer_training import train_tokenizer
 from rnn_hf.hub import files_to_push
-from rnn_hf.reporting.model_card import read_run_facts, render_model_card
+from rnn_hf.reporting.model_card import render_model_card
+from rnn_hf.reporting.run_facts import read_run_facts
 from scripts.research import render_model_cards
 
 ROOT = Path(__file__).parents[2]

@@ -10,6 +10,7 @@ from PIL import Image
 
 from rnn_hf.reporting.figures import (
     LONGEST_NAME,
+    MOST_CELLS,
     draw_figures,
     plot_accuracy_by_rows,
     plot_confusion_matrix,
@@ -46,6 +47,17 @@ def test_the_confusion_matrix_shows_its_counts_where_they_belong() -> None:
     assert (shown[0, 0], shown[0, 1], shown[1, 1], shown[2, 2]) == ("5", "1", "1,200", "0")
     assert [label.get_text() for label in axes.get_yticklabels()] == ["World", "a|b $x$", "never"]
     assert axes.get_ylabel() == "true class"
+
+
+@pytest.mark.parametrize("num_classes", [40, MOST_CELLS + 1])
+def test_the_confusion_matrix_of_many_classes_is_drawn_from_its_entries(num_classes: int) -> None:
+    entries = {"true": [0, 0, num_classes - 1], "predicted": [0, num_classes - 1, 2], "count": [3, 1, 5]}
+    (axes,) = plot_confusion_matrix(entries, [f"class {index}" for index in range(num_classes)]).axes
+    (image,) = axes.images
+    shares = image.get_array()
+    assert image.get_extent()[1] + 0.5 >= num_classes and max(shares.shape) <= MOST_CELLS
+    assert (shares[0, 0], shares[0, -1], shares.sum()) == (0.75, 0.25, 2)
+    assert shares[-1, 2 if num_classes <= MOST_CELLS else 1] == 1
 
 
 def test_a_picture_is_written(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 import ast
 import json
+import re
 import shlex
 from itertools import pairwise
 from pathlib import Path
@@ -13,7 +14,8 @@ from markdown_it.token import Token
 from rnn_hf.configuration_rnn import CellType
 from rnn_hf.errors import plain
 from rnn_hf.reporting.dataset_facts import KNOWN
-from rnn_hf.reporting.model_card import RunFacts, read_run_facts, render_model_card
+from rnn_hf.reporting.model_card import render_model_card
+from rnn_hf.reporting.run_facts import RunFacts, read_run_facts
 from rnn_hf.training.arguments import (
     DataArguments,
     LanguageModelArguments,
@@ -220,6 +222,15 @@ def test_no_error_is_told_where_there_is_none(matrix: list[list[int]] | None) ->
     labels = ["World", "Sports"][: len(matrix or ())]
     text = card_text({"test_confusion_matrix": matrix, "test_per_class": dict.fromkeys(labels, CLASS)})
     assert "commonest error" not in text
+
+
+def test_of_many_classes_the_most_frequent_ones_are_shown() -> None:
+    per_class = {f"class {index}": {**CLASS, "support": index} for index in range(3000)}
+    entries = {"true": [7, 7, 8], "predicted": [7, 8, 8], "count": [4, 3, 1]}
+    text = card_text({"test_per_class": per_class, "test_confusion_matrix": entries})
+    assert "The 50 most frequent of the 3,000 classes, in %; `all_results.json` has the others:" in text
+    assert re.findall(r"^\| class (\d+) ", text, re.MULTILINE) == [str(index) for index in range(2999, 2949, -1)]
+    assert "class 7 taken for class 8, 3 of 7 rows." in text
 
 
 def test_published_results_are_no_measure_only_for_a_part_of_the_rows() -> None:

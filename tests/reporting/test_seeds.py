@@ -20,6 +20,10 @@ def test_the_interval_of_three_seeds_covers_the_mean_as_often_as_it_says() -> No
     assert np.mean([low <= 0 <= high for low, high in filter(None, intervals)]) == pytest.approx(0.95, abs=0.015)
 
 
+def test_equal_results_have_an_interval_without_width() -> None:
+    assert seed_statistics([0.5, 0.5, 0.5]).interval == (0.5, 0.5)
+
+
 def test_a_single_seed_has_no_spread() -> None:
     figures = seed_statistics([0.5]).as_dict()
     assert figures == {

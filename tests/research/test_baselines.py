@@ -19,14 +19,17 @@ MODELS = [
     ),
     "tfidf",
 ]
-PEERS: dict[str, Any] = {"fasttext": script.FastText, "tfidf": script.TfidfLinear}
+PEERS: dict[str, Any] = {
+    "fasttext": script.FastText,
+    "tfidf": lambda texts, labels: next(script.tfidf_classifiers(texts, labels, [1.0])),
+}
 
 
 @pytest.mark.parametrize("model", MODELS)
 def test_a_trained_baseline_has_learnt(model: str) -> None:
     texts = [f"{subject}\nwon" for subject in ("The club", "The team", "The bank", "The fund")] * 50
     classify = PEERS[model](texts, ["Sports", "Sports", "Business", "Business"] * 50)
-    assert classify(["The CLUB", "bank", "team, won\n"]) == ["Sports", "Business", "Sports"]
+    assert list(classify(["The CLUB", "bank", "team, won\n"])) == ["Sports", "Business", "Sports"]
     assert classify([""])[0] in ("Sports", "Business")
 
 

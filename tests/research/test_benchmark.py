@@ -367,12 +367,12 @@ def test_a_mistake_of_the_user_is_one_line(capsys: pytest.CaptureFixture[str], a
     with pytest.raises(SystemExit, match="2"):
         benchmark.main(argv)
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("benchmark.py: error: ")
+    assert line.startswith("benchmark: error: ")
     assert message in line
 
 
-def test_the_script_runs_as_a_file() -> None:
+def test_the_benchmark_runs_as_a_module() -> None:
     command = [sys.executable, "-m", "scripts.benchmark", "train", "--rounds", "0"]
     child = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert child.returncode == 2
-    assert child.stderr.strip() == "benchmark.py: error: `--rounds` must be at least 1, got 0."
+    assert child.stderr.strip() == "benchmark: error: `--rounds` must be at least 1, got 0."

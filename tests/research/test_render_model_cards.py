@@ -11,7 +11,8 @@ pytest.importorskip("matplotlib", reason="the extra [plots] is not installed")
 from PIL import Image
 
 from rnn_hf.reporting.figures import draw_figures
-from rnn_hf.reporting.model_card import read_run_facts, render_model_card
+from rnn_hf.reporting.model_card import render_model_card
+from rnn_hf.reporting.run_facts import read_run_facts
 from scripts.research import render_model_cards as script
 
 Train = Callable[..., tuple[dict[str, Any], Path]]

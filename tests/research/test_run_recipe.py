@@ -9,7 +9,8 @@ import yaml
 from accelerate.state import AcceleratorState
 
 from rnn_hf.commands import train
-from rnn_hf.reporting.model_card import read_run_facts, render_model_card
+from rnn_hf.reporting.model_card import render_model_card
+from rnn_hf.reporting.run_facts import read_run_facts
 from scripts.research import render_model_cards
 from scripts.research import run_recipe as script
 from tests.conftest import TINY_RUN
@@ -24,7 +25,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     def in_this_process(command: list[str]) -> int:
         AcceleratorState._reset_state(reset_partial_state=True)
-        results = train.main(command[2:])
+        results = train.main(command[4:])
         seeds.append(results["seed"])
         return 0
 
@@ -54,11 +55,11 @@ def test_each_seed_is_a_run_of_the_training_script(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("own", "name"),
-    [({}, "train.py"), ({"bptt": 8}, "train_language_model.py"), ({"teacher_name_or_path": ["a"]}, "distill.py")],
+    ("own", "job"),
+    [({}, "train"), ({"bptt": 8}, "train-language-model"), ({"teacher_name_or_path": ["a"]}, "distill")],
 )
-def test_a_recipe_is_trained_by_its_own_script(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: dict[str, Any], name: str
+def test_a_recipe_is_trained_by_its_own_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: dict[str, Any], job: str
 ) -> None:
     commands: list[list[str]] = []
 
@@ -71,8 +72,8 @@ def test_a_recipe_is_trained_by_its_own_script(
     recipe.write_text(yaml.safe_dump({"dataset_name": "demo", "hidden_size": 8, **own}))
     with pytest.raises(SystemExit, match="137"):
         script.main([str(recipe), "--output_dir", str(tmp_path / "runs")])
-    assert Path(commands[0][1]).name == name
-    assert yaml.safe_load(Path(commands[0][2]).read_text()) == {"dataset_name": "demo", "hidden_size": 8, **own}
+    assert commands[0][1:4] == ["-m", "rnn_hf", job]
+    assert yaml.safe_load(Path(commands[0][4]).read_text()) == {"dataset_name": "demo", "hidden_size": 8, **own}
 
 
 @pytest.mark.usefixtures("trained")

@@ -15,9 +15,14 @@ from torch.utils.data import DataLoader
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from rnn_hf.configuration_rnn import ProblemType
+from rnn_hf.files import json_text
 from rnn_hf.training.metrics import (
+    MANY_CLASSES,
     calibration,
     classification_metrics,
+    confusion_entries,
+    most_frequent_classes,
+    most_frequent_errors,
     multi_label_metrics,
     num_correct,
     predict_split,
@@ -39,6 +44,45 @@ def test_macro_f1_is_scikit_learns_where_a_class_does_not_occur() -> None:
     labels, predictions = np.array([0, 0, 1, 1]), np.array([0, 1, 1, 1])
     metrics = classification_metrics(np.eye(4)[predictions], labels, ["a", "b", "c", "d"])
     assert metrics["macro_f1"] == pytest.approx(f1_score(labels, predictions, average="macro"))
+
+
+def test_a_confusion_matrix_of_many_classes_is_kept_as_the_entries_that_are_not_zero() -> None:
+    generator = np.random.default_rng(0)
+    labels, logits = generator.integers(0, MANY_CLASSES, 300), generator.normal(size=(300, MANY_CLASSES + 1))
+    logits[:, -1] = -9
+    names = [str(index) for index in range(MANY_CLASSES + 1)]
+    whole = classification_metrics(logits[:, :-1], labels, names[:-1])["confusion_matrix"]
+    entries = classification_metrics(logits, labels, names)["confusion_matrix"]
+    for one, other in zip(confusion_entries(whole), confusion_entries(entries), strict=True):
+        np.testing.assert_array_equal(one, other)
+    rebuilt = np.zeros((MANY_CLASSES, MANY_CLASSES), dtype=int)
+    rebuilt[entries["true"], entries["predicted"]] = entries["count"]
+    assert rebuilt.tolist() == whole
+    assert most_frequent_errors(entries, 9) == most_frequent_errors(whole, 9)
+
+
+def test_the_most_frequent_errors_leave_out_what_is_right() -> None:
+    matrix = [[9, 2, 0], [0, 9, 3], [2, 0, 9]]
+    assert most_frequent_errors(matrix, 5) == [(1, 2, 3), (2, 0, 2), (0, 1, 2)]
+    assert most_frequent_errors(matrix, 1) == [(1, 2, 3)]
+    assert most_frequent_errors([[5, 0], [0, 3]], 1) == []
+
+
+def test_the_classes_shown_are_all_or_those_with_the_most_rows() -> None:
+    few = {str(index): {"support": index} for index in range(MANY_CLASSES)}
+    assert most_frequent_classes(few) == list(few.items())
+    many = {str(index): {"support": index} for index in range(MANY_CLASSES + 9)}
+    shown = most_frequent_classes(many)
+    assert [figures["support"] for _, figures in shown] == list(range(MANY_CLASSES + 8, 8, -1))
+
+
+def test_the_results_of_thousands_of_classes_stay_below_a_megabyte() -> None:
+    num_rows, num_classes = 10_000, 3_000
+    generator = np.random.default_rng(0)
+    logits = generator.normal(size=(num_rows, num_classes)).astype(np.float32)
+    names = [f"a class with a name of some words, number {index}" for index in range(num_classes)]
+    metrics = classification_metrics(logits, generator.integers(0, num_classes, num_rows), names)
+    assert len(json_text({f"test_{name}": value for name, value in metrics.items()})) < 1e6
 
 
 class Echo(nn.Module):
@@ -107,6 +151,13 @@ def test_multi_label_metrics_are_scikit_learns() -> None:
     assert metrics["per_class"]["b"]["recall"] == pytest.approx(recall_score(labels[:, 1], predictions[:, 1]))
 
 
+def test_several_labels_may_have_a_single_class() -> None:
+    labels, logits = np.array([[1.0], [0], [1], [0]]), np.array([[2.0], [1], [-1], [-2]])
+    metrics = multi_label_metrics(logits, labels, ["a"])
+    assert metrics["per_class"]["a"] == {"precision": 0.5, "recall": 0.5, "f1": 0.5, "support": 2}
+    assert (metrics["accuracy"], metrics["micro_f1"], metrics["macro_f1"]) == (0.5, 0.5, 0.5)
+
+
 def test_regression_metrics_are_scikit_learns_and_scipys() -> None:
     generator = np.random.default_rng(0)
     truth = generator.normal(size=(50, 2))
@@ -124,6 +175,13 @@ def test_a_constant_answer_has_finite_metrics() -> None:
     metrics = regression_metrics(np.ones((3, 1)), np.array([1.0, 2.0, 3.0]), ["a"])
     assert (metrics["pearson"], metrics["spearman"], metrics["r2"]) == (0, 0, pytest.approx(-1.5))
     assert regression_metrics(np.ones((2, 1)), np.ones(2), ["a"])["r2"] == 0
+    assert regression_metrics(np.ones((1, 1)), np.zeros(1), ["a"])["mae"] == 1
+
+
+def test_predictions_that_are_not_finite_have_errors_that_are_not() -> None:
+    metrics = regression_metrics(np.array([[1.0], [np.nan]]), np.array([1.0, 2.0]), ["a"])
+    assert np.isnan([metrics["mse"], metrics["mae"], metrics["r2"]]).all()
+    assert (metrics["pearson"], metrics["spearman"]) == (0, 0)
 
 
 @pytest.mark.parametrize(

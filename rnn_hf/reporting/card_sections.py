@@ -1,0 +1,245 @@
+"""The sections of a card that say what a model is, how to use it, and how it was trained."""
+
+import json
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rnn_hf.errors import plain
+
+from .dataset_facts import dataset_title, hub_dataset, is_on_hub
+from .markdown import escaped, fenced, table
+from .run_facts import METRICS, RunFacts
+
+# What a reader asks first about a run, out of the dozens of arguments in its recipe
+SHOWN_SETTINGS = (
+    "cell_type", "num_hidden_layers", "bidirectional", "hidden_size", "embedding_size", "classifier_pooling",
+    "concat_embedding_mean", "pack_padded_sequences", "recurrent_initializer", "vocab_size", "max_length",
+    "word_dropout", "embedding_dropout", "hidden_dropout_prob", "classifier_dropout", "label_smoothing_factor",
+    "optim", "learning_rate", "lr_scheduler_type", "warmup_steps", "weight_decay", "max_grad_norm",
+    "per_device_train_batch_size", "gradient_accumulation_steps", "num_train_epochs", "save_dtype",
+    "distillation_loss", "temperature", "alpha", "num_noised_copies", "mask_probability", "ngram_probability",
+    "bptt", "adaptive_softmax_cutoffs",
+)  # fmt: skip
+
+# What only some runs do, and what it is for the others
+RARE_SETTINGS = {
+    "model_name_or_path": None,
+    "backward_model_name_or_path": None,
+    "layer_learning_rate_decay": 1.0,
+    "gradual_unfreezing": False,
+}
+
+# What a language model has no use for
+SETTINGS_OF_CLASSIFIERS = {
+    "bidirectional", "classifier_pooling", "concat_embedding_mean", "pack_padded_sequences", "label_smoothing_factor",
+}  # fmt: skip
+
+
+def summary(facts: RunFacts) -> str:
+    """Return what the model is, in two sentences."""
+    recipe, results = facts.recipe, facts.results
+    layers = recipe["num_hidden_layers"]
+    directions = "both directions" if recipe["bidirectional"] else "one direction"
+    first = (
+        f"A recurrent text classifier of the `rnn_hf` family: {recipe['cell_type'].upper()}, "
+        f"{layers} layer{'s' if layers > 1 else ''}, {directions}, hidden size {recipe['hidden_size']}, "
+        f"pooling `{recipe['classifier_pooling']}`"
+    )
+    if facts.is_language_model:
+        first = (
+            f"A recurrent language model of the `rnn_hf` family: {recipe['cell_type'].upper()}, "
+            f"{layers} layer{'s' if layers > 1 else ''}, hidden size {recipe['hidden_size']}, word vectors of size "
+            f"{recipe['embedding_size']} that the output layer shares"
+        )
+    size = f", {results['num_parameters']:,} parameters" if "num_parameters" in results else ""
+    scores = " and ".join(f"{metric.title} {metric.shown(results[metric.key])}" for metric in facts.measured[:2])
+    second = f" {scores} on the {facts.split} split." if scores else ""
+    return f"{first}{size}, trained on {results['num_train_examples']:,} rows of {linked_dataset(facts)}.{second}"
+
+
+def how_to_use(facts: RunFacts) -> str:
+    """Return three ways to load the model."""
+    # a string of JSON is one of Python, too
+    name = json.dumps(plain(facts.name), ensure_ascii=False)
+    text = json.dumps(next(iter(facts.data.examples), "A text to classify."))
+    task = f'"{facts.task}", model={name}'
+    with_package = fenced(
+        "python",
+        "import rnn_hf  # registers the models with transformers' Auto classes",
+        "from transformers import pipeline",
+        "",
+        f"classify = pipeline({task})",
+        f"classify({text})",
+    )
+    with_remote_code = fenced(
+        "python",
+        "from transformers import pipeline",
+        "",
+        f"classify = pipeline({task}, trust_remote_code=True)",
+        f"classify({text})",
+    )
+    with_text_classifier = fenced(
+        "python",
+        "from rnn_hf import TextClassifier",
+        "",
+        f"classifier = TextClassifier.from_pretrained({name})",
+        f"classifier.predict([{text}])",
+    )
+    has_owner = "/" in facts.name and is_on_hub(facts.name)
+    place = "The name in the lines below is that of the folder with this card and the weights; on the Hub, put the "
+    place += "owner and a slash before it.\n\n"
+    return (
+        f"## Use\n\n{'' if has_owner else place}"
+        f"With the package `rnn_hf`:\n\n{with_package}\n\n"
+        f"Without it: transformers runs the code beside the weights once you trust it.\n\n{with_remote_code}\n\n"
+        f"For many texts, `TextClassifier` is the fast way:\n\n{with_text_classifier}"
+    )
+
+
+def how_to_generate(facts: RunFacts) -> str:
+    """Return how to go on with a text, and how to make a classifier of a language model."""
+    name = json.dumps(plain(facts.name), ensure_ascii=False)
+    lines = (
+        "from transformers import pipeline",
+        "",
+        f'write = pipeline("text-generation", model={name}{{}})',
+        'write("the company said", max_new_tokens=20, do_sample=True, top_p=0.9)',
+    )
+    with_package = [line.format("") for line in ("import rnn_hf  # registers the models with transformers", *lines)]
+    with_remote_code = [line.format(", trust_remote_code=True") for line in lines]
+    folder = shlex.quote(plain(facts.name))
+    start = f"--model_name_or_path {folder}"
+    reading = ""
+    if facts.recipe.get("reads_backward"):
+        start = f"--model_name_or_path FORWARD --backward_model_name_or_path {folder}"
+        reading = (
+            "It reads texts from the last word to the first, so what it writes is to be turned round. It is half of a "
+            "bidirectional encoder, whose other half is a language model with the same word vectors.\n\n"
+        )
+    command = f"python scripts/train.py {start} --output_dir runs/classifier"
+    return (
+        f"## Use\n\n{reading}"
+        f"With the package `rnn_hf`:\n\n{fenced('python', *with_package)}\n\n"
+        "Without it: transformers runs the code beside the weights once you trust it.\n\n"
+        f"{fenced('python', *with_remote_code)}\n\n"
+        "A classifier begins with what the encoder has learned (Howard and Ruder, 2018):\n\n"
+        f"{fenced('bash', command)}"
+    )
+
+
+def use_and_limits(facts: RunFacts) -> str:
+    """Return what the model is for, and where it fails."""
+    if facts.is_language_model:
+        return (
+            "## Intended use and limits\n\n"
+            "To begin classifiers of such texts with, and to teach how language models work.\n\n"
+            "- What it writes looks like its training texts, but nothing in it need be true.\n"
+            "- Words that it has not seen, and all letters but small ones, are foreign to it.\n"
+            "- Whatever is wrong or one-sided in its training texts, it has learned, too."
+        )
+    limits = list(facts.data.limits)
+    if not facts.recipe["pack_padded_sequences"]:
+        limits.append(
+            "It reads padding as if it were text (`pack_padded_sequences: false`), which is there to show what comes "
+            "of that: the answer to a text depends on the others in its batch."
+        )
+    points = "\n".join(f"- {limit}" for limit in limits)
+    return f"## Intended use and limits\n\n{facts.data.intended_use}\n\n{points}"
+
+
+def training_data(facts: RunFacts) -> str:
+    """Return where the rows come from, and how many there were."""
+    results, recipe, data = facts.results, facts.recipe, facts.data
+    counts = {
+        "training": results["num_train_examples"],
+        "validation": results.get("num_validation_examples"),
+        "test": results["num_test_examples"],
+    }
+    # a name at the beginning of a line could be the mark of a list
+    parts = [f"The dataset: {linked_dataset(facts)}. {data.description}".strip()]
+    parts.append(table(["split", "rows used"], [[name, f"{count:,}"] for name, count in counts.items() if count]))
+    if data.num_train_examples is not None:
+        if results.get("validation_accuracy") is not None or facts.is_language_model:
+            parts.append(
+                f"The dataset has no validation split; {100 * recipe['validation_size']:g} % of its training rows, "
+                "cut off at random with equal shares of the classes, serve as one."
+            )
+        if counts["training"] + (counts["validation"] or 0) < data.num_train_examples:
+            parts.append(
+                f"As published, the training split has {data.num_train_examples:,} rows. This run used fewer, so "
+                "results published elsewhere are no measure for its own."
+            )
+    return "## Data\n\n" + "\n\n".join(parts)
+
+
+def training(facts: RunFacts) -> str:
+    """Return how the model was trained, and how to do it again."""
+    results, recipe = facts.results, facts.recipe
+    names = [name for name in SHOWN_SETTINGS if not (facts.is_language_model and name in SETTINGS_OF_CLASSIFIERS)]
+    names += [name for name, usual in RARE_SETTINGS.items() if recipe.get(name, usual) != usual]
+    settings = [[f"`{name}`", shown_setting(recipe[name])] for name in names if recipe.get(name) is not None]
+    recipe_path, folder = map(shlex.quote, (plain(facts.recipe_path), f"runs/{plain(facts.name)}"))
+    script = "train_language_model.py" if facts.is_language_model else "train.py"
+    script = "distill.py" if "teacher_name_or_path" in recipe else script
+    command = f"python scripts/{script} {recipe_path} --seed {results['seed']} --output_dir {folder}"
+    parts = [
+        "From a clone of `rnn_hf`, with the `recipe.yaml` that lies beside this card, this repeats the run:\n\n"
+        f"{fenced('bash', command)}",
+        facts.figure("learning_curves.png"),
+    ]
+    if parts[-1]:
+        smoothing = recipe.get("label_smoothing_factor")
+        note = " The training loss counts the smoothing of the labels, the validation loss does not."
+        parts.append(f"The curves of training are means over the epoch so far.{note if smoothing else ''}")
+    parts += [
+        table(["setting", "value"], settings),
+        "`recipe.yaml` holds every argument, `all_results.json` every figure of the run.",
+        "The run and its surroundings:",
+        table(["fact", "value"], environment(results)),
+    ]
+    return "## Training\n\n" + "\n\n".join(part for part in parts if part)
+
+
+def shown_setting(value: Any) -> str:
+    """Return a value of a recipe as it stands there; of a folder the name, whose path would be one of this machine."""
+    if isinstance(value, str) and not is_on_hub(value):
+        value = Path(value).name
+    return f"`{plain(str(value).lower())}`"
+
+
+def environment(results: Mapping[str, Any]) -> list[list[str]]:
+    """Return what a run took and what it ran on, as far as it is known."""
+    formats = {
+        "epochs": ("epoch", "{:g}"),
+        "optimizer steps": ("step", "{:,}"),
+        "step of the weights kept": ("best_step", "{:,}"),
+        "seconds of training": ("train_runtime", "{:.1f}"),
+        "texts a second in training": ("train_samples_per_second", "{:,.0f}"),
+        "tokens a second in training": ("train_tokens_per_second", "{:,.0f}"),
+        "seed": ("seed", "{}"),
+        "processes": ("num_processes", "{}"),
+        "device": ("device", "{}"),
+        "threads": ("num_threads", "{}"),
+        "Python": ("python_version", "{}"),
+        "torch": ("torch_version", "{}"),
+        "transformers": ("transformers_version", "{}"),
+        "rnn_hf": ("rnn_hf_version", "{}"),
+    }
+    rows = [
+        [title, form.format(results[key])] for title, (key, form) in formats.items() if results.get(key) is not None
+    ]
+    for metric in METRICS:
+        value = results.get(metric.key.replace("test_", "validation_"))
+        if value is not None:
+            rows.append([f"{metric.title} on the validation split", metric.shown(value)])
+    return rows
+
+
+def linked_dataset(facts: RunFacts) -> str:
+    """Return the name of the dataset, with a link where it is one of the Hub's."""
+    title = dataset_title(facts.recipe)
+    if hub_dataset(facts.recipe) is not None:
+        return f"[{escaped(title)}](https://huggingface.co/datasets/{title})"
+    return escaped(title)
