@@ -30,7 +30,7 @@ HOMES = {
 def program_of(script: str) -> str:
     """Return how a script names itself."""
     if script in HOMES:
-        return f"{script}.py"
+        return "train_with_trainer.py" if script == "train_with_trainer" else script
     return "rnn-hf " + {"push_to_hub": "push"}.get(script, script.replace("_", "-"))
 
 

@@ -25,10 +25,12 @@ from sklearn.metrics import accuracy_score
 from torch import profiler
 from torch.nn.utils.rnn import pad_sequence
 
-from rnn_hf.commands.parser import ScriptParser, check_folder_of, exit_statuses, user_errors
+from rnn_hf.argument_fields import CheckedArguments, flag
+from rnn_hf.commands.entry import exit_statuses, user_errors
+from rnn_hf.commands.parser import CommandParser, check_folder_of
 from rnn_hf.data.sources import DATASET_HELP, load_text_dataset
-from rnn_hf.text_classifier import TextClassifier, one_thread_each
-from rnn_hf.training.arguments import check_domains, flag
+from rnn_hf.inference import one_thread_each
+from rnn_hf.text_classifier import TextClassifier
 from scripts.benchmark import peers
 from scripts.benchmark.device import DeviceBenchmark, DeviceBenchmarkArguments
 from scripts.benchmark.processes import (
@@ -71,7 +73,7 @@ BATCH_SIZE = 256  # texts that go through the recurrent layers together
 
 
 @dataclass
-class PredictBenchmarkArguments:
+class PredictBenchmarkArguments(CheckedArguments):
     """Strings in, labels out: texts a second, milliseconds for one text, and accuracy."""
 
     model_name_or_path: str = field(metadata={"help": "Model folder or `owner/name` on the Hub."})
@@ -83,7 +85,7 @@ class PredictBenchmarkArguments:
     output_file: str | None = flag(None, "JSON file for the results.")
 
     def __post_init__(self) -> None:
-        check_domains(self)
+        super().__post_init__()
         check_profile(self.profile, self.output_file)
 
 
@@ -306,7 +308,7 @@ COMMANDS: dict[str, tuple[type, Callable[[Any], Benchmark]]] = {
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     """Run one benchmark and print its table; return what its JSON file holds, or nothing after a profile."""
     started = time.perf_counter()
-    with user_errors("benchmark"):
+    with user_errors():
         words = list(sys.argv[1:] if argv is None else argv)
         if words in (["-h"], ["--help"]):
             print(__doc__)
@@ -317,7 +319,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         command, *words = words
         arguments_type, benchmark_type = COMMANDS[command]
         prog = f"python -m scripts.benchmark {command}"
-        parser = ScriptParser([arguments_type], prog=prog, description=arguments_type.__doc__)
+        parser = CommandParser([arguments_type], prog=prog, description=arguments_type.__doc__)
         (args,), _ = parser.parse(words)
         check_folder_of("output_file", args.output_file)
         # before a progress bar takes the accelerator there may be

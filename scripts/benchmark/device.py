@@ -13,12 +13,11 @@ import yaml
 from accelerate.utils import tqdm
 
 from rnn_hf import RNNConfig, RNNModel
+from rnn_hf.argument_fields import CheckedArguments, flag
 from rnn_hf.data.batching import EncodedRows, LengthGroupedBatchSampler
 from rnn_hf.data.encoding import encode_dataset
-from rnn_hf.data.sources import DATASET_HELP, load_text_dataset
-from rnn_hf.data.sources import iterate_texts
+from rnn_hf.data.sources import DATASET_HELP, iterate_texts, load_text_dataset
 from rnn_hf.data.tokenizer_training import train_tokenizer
-from rnn_hf.training.arguments import check_domains, flag
 from scripts.benchmark.report import Benchmark, Promise, Report, take_turns
 from scripts.benchmark.training import RECIPES, train_quietly
 
@@ -26,7 +25,7 @@ MAX_LENGTH = 512
 
 
 @dataclass
-class DeviceBenchmarkArguments:
+class DeviceBenchmarkArguments(CheckedArguments):
     """Training texts a second beside those of torch's recurrent layer alone, on the GPU where there is one."""
 
     dataset_name: str | None = flag(None, DATASET_HELP)
@@ -38,9 +37,9 @@ class DeviceBenchmarkArguments:
     output_file: str | None = flag(None, "JSON file for the results.")
 
     def __post_init__(self) -> None:
-        check_domains(self)
+        super().__post_init__()
         if not (RECIPES / self.recipe / "recipe.yaml").is_file():
-            raise ValueError(f"`--recipe` must be a folder of {RECIPES.name}, got {self.recipe!r}.")
+            raise ValueError(f"`recipe` must be a folder of {RECIPES.name}, got {self.recipe!r}.")
 
 
 class DeviceBenchmark(Benchmark):

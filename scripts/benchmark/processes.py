@@ -17,24 +17,21 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from transformers.utils.hub import cached_file
 
+from rnn_hf.argument_fields import CheckedArguments, flag
 from rnn_hf.data.sources import DATASET_HELP, load_text_dataset
 from rnn_hf.text_classifier import TextClassifier
-from rnn_hf.training.arguments import check_domains, flag
 from scripts.benchmark.report import Benchmark, Promise, Report, Spread, sample_of, take_turns
 
 SCRIPTS = Path(__file__).resolve().parents[1]
 
 
 @dataclass
-class LoadBenchmarkArguments:
+class LoadBenchmarkArguments(CheckedArguments):
     """Seconds from a fresh process to the first prediction."""
 
     model_name_or_path: str = field(metadata={"help": "Model folder or `owner/name` on the Hub."})
     rounds: int = flag(5, "How often each fresh process has its turn.", at_least=1)
     output_file: str | None = flag(None, "JSON file for the results.")
-
-    def __post_init__(self) -> None:
-        check_domains(self)
 
 
 # Runs the statements it is given, and prints the seconds of each
@@ -126,7 +123,7 @@ class LoadBenchmark(Benchmark):
 
 
 @dataclass
-class MemoryBenchmarkArguments:
+class MemoryBenchmarkArguments(CheckedArguments):
     """Peak memory on some rows and on many times as many."""
 
     dataset_name: str | None = flag(None, DATASET_HELP)
@@ -134,9 +131,6 @@ class MemoryBenchmarkArguments:
     copies: int = flag(10, "How many times as many rows the second run has.", at_least=2)
     rounds: int = flag(1, "How often each run has its turn.", at_least=1)
     output_file: str | None = flag(None, "JSON file for the results.")
-
-    def __post_init__(self) -> None:
-        check_domains(self)
 
 
 class MemoryBenchmark(Benchmark):

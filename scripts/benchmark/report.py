@@ -306,4 +306,4 @@ def profile_table(title: str, total: float, sections: dict[str, float], recorded
 def check_profile(is_profile: bool, output_file: str | None) -> None:
     """Refuse a profile that is to be written."""
     if is_profile and output_file is not None:
-        raise ValueError("`--profile` cannot stand beside `--output_file`: a profile is shown only. Drop one of them.")
+        raise ValueError("`profile` cannot stand beside `output_file`: a profile is shown only. Drop one of them.")

@@ -18,11 +18,13 @@ import yaml
 from datasets import Dataset, DatasetDict
 from torch import profiler
 
+from rnn_hf.argument_fields import CheckedArguments, flag
 from rnn_hf.commands import train
 from rnn_hf.data.encoding import encode_dataset
 from rnn_hf.data.sources import DATASET_HELP, load_text_dataset
 from rnn_hf.data.tokenizer_training import train_tokenizer
-from rnn_hf.training.arguments import OptimizerName, check_domains, flag
+from rnn_hf.training.arguments import OptimizerName
+from rnn_hf.training.classifier import ClassifierRun
 from scripts.benchmark import peers
 from scripts.benchmark.report import (
     NOT_INSTALLED,
@@ -50,7 +52,7 @@ WARM_UP_STEPS = 20
 
 
 @dataclass
-class TrainBenchmarkArguments:
+class TrainBenchmarkArguments(CheckedArguments):
     """Training steps beside the lesson's own loop."""
 
     dataset_name: str | None = flag(None, DATASET_HELP)
@@ -65,11 +67,11 @@ class TrainBenchmarkArguments:
     output_file: str | None = flag(None, "JSON file for the results.")
 
     def __post_init__(self) -> None:
-        check_domains(self)
+        super().__post_init__()
         check_profile(self.profile, self.output_file)
         for name in self.recipes:
             if name not in LESSON_SPEEDUPS:
-                raise ValueError(f"`--recipes` must be of {', '.join(LESSON_SPEEDUPS)}, got {name!r}.")
+                raise ValueError(f"`recipes` must be of {', '.join(LESSON_SPEEDUPS)}, got {name!r}.")
 
 
 @dataclass
@@ -89,14 +91,14 @@ class Training:
 def step_ends() -> Iterator[list[float]]:
     """Give a list to which the training script adds a reading of the clock after each of its steps, in seconds."""
     ends: list[float] = []
-    train_on = train.ClassifierRun.train_on
+    train_on = ClassifierRun.train_on
 
-    def timed(run: train.ClassifierRun, batch: dict[str, torch.Tensor]) -> bool:
+    def timed(run: ClassifierRun, batch: dict[str, torch.Tensor]) -> bool:
         took_step = train_on(run, batch)
         ends.append(time.perf_counter())
         return took_step
 
-    with patch.object(train.ClassifierRun, "train_on", timed):
+    with patch.object(ClassifierRun, "train_on", timed):
         yield ends
 
 
@@ -269,7 +271,7 @@ class TrainBenchmark(Benchmark):
 def timed_sections() -> Iterator[dict[str, float]]:
     """Give a mapping to which the training script adds the seconds of its sections, and of `all` of its training."""
     seconds: dict[str, float] = defaultdict(float)
-    train_all, train_on = train.ClassifierRun.train, train.ClassifierRun.train_on
+    train_all, train_on = ClassifierRun.train, ClassifierRun.train_on
 
     def timed(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
@@ -281,7 +283,7 @@ def timed_sections() -> Iterator[dict[str, float]]:
 
         return call
 
-    def training(run: train.ClassifierRun) -> None:
+    def training(run: ClassifierRun) -> None:
         with (
             patch.object(run.model, "forward", timed("forward", run.model.forward)),
             patch.object(run.accelerator, "backward", timed("backward", run.accelerator.backward)),
@@ -290,8 +292,8 @@ def timed_sections() -> Iterator[dict[str, float]]:
             timed("all", train_all)(run)
 
     with (
-        patch.object(train.ClassifierRun, "train", training),
-        patch.object(train.ClassifierRun, "train_on", timed("steps", train_on)),
+        patch.object(ClassifierRun, "train", training),
+        patch.object(ClassifierRun, "train_on", timed("steps", train_on)),
     ):
         yield seconds
     seconds["making batches"] = seconds["all"] - seconds["steps"]
@@ -302,12 +304,12 @@ def timed_sections() -> Iterator[dict[str, float]]:
 def profiled_training() -> Iterator[list[Any]]:
     """Give a list to which the training script adds the operators of its training."""
     recorded: list[Any] = []
-    train_all = train.ClassifierRun.train
+    train_all = ClassifierRun.train
 
-    def training(run: train.ClassifierRun) -> None:
+    def training(run: ClassifierRun) -> None:
         with profiler.profile(activities=[profiler.ProfilerActivity.CPU]) as operators:
             train_all(run)
         recorded.append(operators)
 
-    with patch.object(train.ClassifierRun, "train", training):
+    with patch.object(ClassifierRun, "train", training):
         yield recorded

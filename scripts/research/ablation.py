@@ -20,9 +20,10 @@ from typing import Any
 import yaml
 from accelerate.utils import tqdm
 
-from rnn_hf.commands.parser import ScriptParser, check_folder_of, exit_statuses, read_mapping, user_errors
+from rnn_hf.commands.entry import exit_statuses, user_errors
+from rnn_hf.commands.parser import CommandParser, check_folder_of, read_mapping
 from rnn_hf.reporting.seeds import seed_statistics
-from rnn_hf.training.arguments import DataArguments, ModelArguments, TrainArguments
+from rnn_hf.training.arguments import ClassifierRunArguments
 from scripts.research.point_file import Point, PointFile
 from scripts.research.run_recipe import SeedArguments, given_recipe, refuse_single_seed, train_seed
 
@@ -41,7 +42,7 @@ class AblationArguments(SeedArguments):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.techniques is None or self.output_file is None:
-            raise ValueError("Pass `--techniques`, the file that names them, and `--output_file`, for the results.")
+            raise ValueError("Pass `techniques`, the file that names them, and `output_file`, for the results.")
 
 
 def read_techniques(path: Path, flags: set[str]) -> dict[str, dict[str, Any]]:
@@ -123,20 +124,20 @@ def measure(recipe: Mapping[str, Any], change: Mapping[str, Any], seed: int) -> 
     return {"cpu_seconds": seconds, **{name: results[name] for name in KEPT if name in results}}
 
 
-@exit_statuses("ablation.py")
+@exit_statuses("ablation")
 def main(argv: Sequence[str] | None = None) -> list[Point]:
     """Measure the points that are missing; return all."""
-    with user_errors("ablation.py"):
+    with user_errors():
         words = sys.argv[1:] if argv is None else list(argv)
         refuse_single_seed(words)
-        parser = ScriptParser((AblationArguments, ModelArguments, DataArguments, TrainArguments), description=__doc__)
+        parser = CommandParser((AblationArguments, ClassifierRunArguments), description=__doc__)
         # runs go to folders of their own
-        (args, *groups), given = parser.parse([*words, "--output_dir", "unused"])
+        (args, run_args), _ = parser.parse([*words, "--output_dir", "unused"])
         check_folder_of("output_file", args.output_file)
         techniques = read_techniques(Path(args.techniques), set(parser.flags()))
         if RECIPE in techniques:
             raise ValueError(f"{args.techniques!r}: {RECIPE!r} stands for the bare recipe. Choose another name.")
-        recipe = given_recipe(groups, given)
+        recipe = given_recipe(run_args)
         settings = {name: {**technique, "recipe": recipe} for name, technique in techniques.items()}
         settings = {RECIPE: {"recipe": recipe}, **settings}
         file = PointFile(Path(args.output_file), "technique", settings, order)

@@ -13,24 +13,25 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from accelerate.utils import tqdm
 from datasets import Dataset, DatasetDict
-from rnn_hf.training.preparation import load_data
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.metrics import accuracy_score, f1_score
 from sklearn.pipeline import make_pipeline
 from sklearn.svm import LinearSVC
 
-from rnn_hf.commands.parser import ScriptParser, check_folder_of, exit_statuses, user_errors
-from rnn_hf.data.labels import problem_type_of
+from rnn_hf.argument_fields import names_of
+from rnn_hf.commands.entry import exit_statuses, user_errors
+from rnn_hf.commands.parser import CommandParser, check_folder_of
 from rnn_hf.files import write_json
 from rnn_hf.reporting.seeds import percent
-from rnn_hf.training.arguments import DataArguments, ModelArguments, TrainArguments
+from rnn_hf.training.arguments import ClassifierRunArguments, DataArguments
+from rnn_hf.training.splits import load_splits
 from scripts.research.run_recipe import SeedArguments, refuse_single_seed
 
 # Names of the baselines, and how a reader sees them
@@ -61,7 +62,7 @@ class BaselineArguments(SeedArguments):
         super().__post_init__()
         check_models(self.models, self.known_models)
         if min(self.fasttext_epochs, default=0) < 1:
-            raise ValueError(f"`--fasttext_epochs` must be at least 1, got {self.fasttext_epochs}.")
+            raise ValueError(f"`fasttext_epochs` must be at least 1, got {self.fasttext_epochs}.")
 
     @property
     def known_models(self) -> list[str]:
@@ -73,10 +74,10 @@ def check_models(models: Sequence[str], known: Sequence[str]) -> None:
     """Check the names of the classifiers to be trained, and that their packages are there."""
     unknown = set(models) - set(known)
     if unknown or not models:
-        raise ValueError(f"`--models` must be of {', '.join(known)}, got {', '.join(sorted(unknown)) or 'none'}.")
+        raise ValueError(f"`models` must be of {', '.join(known)}, got {', '.join(sorted(unknown)) or 'none'}.")
     if "fasttext" in models and find_spec("fasttext") is None:
         raise ValueError(
-            'fastText is not installed. Install it with `pip install -e ".[benchmark]"`, or name other `--models`.'
+            'fastText is not installed. Install it with `pip install -e ".[benchmark]"`, or name other `models`.'
         )
 
 
@@ -163,25 +164,25 @@ def labelled(rows: Dataset) -> tuple[list[str], list[str]]:
     return list(rows["text"]), [names[label] for label in rows["label"]]
 
 
-def settings_of(data_args: DataArguments, args: BaselineArguments) -> dict[str, Any]:
+def settings_of(run_args: ClassifierRunArguments, args: BaselineArguments) -> dict[str, Any]:
     """Return all that decides on the results of a baseline beside the seed: the rows, and what is tried on them."""
-    rows = {name: value for name, value in asdict(data_args).items() if value is not None}
+    rows = {name: getattr(run_args, name) for name in names_of(DataArguments)}
     tried = {"fasttext_epochs": args.fasttext_epochs, "learning_rates": LEARNING_RATES, "penalties": PENALTIES}
-    return {name: value for name, value in rows.items() if name not in ABOUT_TOKENS} | tried
+    return {name: value for name, value in rows.items() if value is not None and name not in ABOUT_TOKENS} | tried
 
 
-def load_rows(data_args: DataArguments, args: TrainArguments, seed: int) -> DatasetDict:
-    """Return the splits that `train.py` trains on with the same arguments, checked to be enough for a baseline.
+def load_rows(args: ClassifierRunArguments, seed: int) -> DatasetDict:
+    """Return the splits that `rnn-hf train` trains on with the same arguments, checked to be enough for a baseline.
 
     Args:
-        data_args: Where the rows come from.
-        args: The recipe's other arguments.
+        args: The recipe's arguments.
         seed: Seed of the validation split and of the sample.
     """
-    dataset = load_data(data_args, replace(args, seed=seed), None)
-    if problem_type_of(dataset["train"]) != "single_label_classification":
-        raise ValueError("The baselines give one class a text, but the labels ask for something else.")
-    for split, remedy in (("validation", "--validation_size 0.05"), ("test", "--test_file FILE")):
+    splits = load_splits(replace(args, seed=seed))
+    if splits.problem_type != "single_label_classification":
+        raise ValueError(f"The baselines need one class per text, got a problem of type {splits.problem_type}.")
+    dataset = DatasetDict(train=splits.train, **splits.others)
+    for split, remedy in (("validation", "validation_size=0.05"), ("test", "test_file=FILE")):
         if split not in dataset:
             raise ValueError(f"The baselines need a {split} split. Pass `{remedy}`.")
     return dataset
@@ -217,17 +218,17 @@ def measure(model: str, dataset: DatasetDict, fasttext_epochs: Sequence[int]) ->
     }
 
 
-@exit_statuses("baselines.py")
+@exit_statuses("baselines")
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     """Train the baselines with all seeds; return what the JSON file holds."""
-    with user_errors("baselines.py"):
+    with user_errors():
         words = sys.argv[1:] if argv is None else list(argv)
         refuse_single_seed(words)
-        parser = ScriptParser((BaselineArguments, ModelArguments, DataArguments, TrainArguments), description=__doc__)
+        parser = CommandParser((BaselineArguments, ClassifierRunArguments), description=__doc__)
         # nothing is written into a folder, but a recipe's flags are read
-        (args, _, data_args, train_args), _ = parser.parse([*words, "--output_dir", "unused"])
+        (args, run_args), _ = parser.parse([*words, "--output_dir", "unused"])
         check_folder_of("output_file", args.output_file)
-        rows = {seed: load_rows(data_args, train_args, seed) for seed in args.seeds}
+        rows = {seed: load_rows(run_args, seed) for seed in args.seeds}
 
     runs = []
     with tqdm(total=len(args.seeds) * len(args.models), desc="Training the baselines", unit="model") as progress:
@@ -240,7 +241,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         of_model = [run for run in runs if run["model"] == model]
         settings = [", ".join(f"{name} {value:g}" for name, value in run["settings"].items()) for run in of_model]
         print(f"{TITLES[model]:<16} {percent([run['test_accuracy'] for run in of_model])}  ({'; '.join(settings)})")
-    result = {"settings": settings_of(data_args, args), "runs": runs}
+    result = {"settings": settings_of(run_args, args), "runs": runs}
     if args.output_file is not None:
         write_json(Path(args.output_file), result)
         print(f"Written: {args.output_file}")

@@ -22,11 +22,12 @@ from accelerate.utils import tqdm
 from datasets import Dataset
 from sklearn.feature_extraction.text import CountVectorizer
 
-from rnn_hf.commands.parser import ScriptParser, check_folder_of, exit_statuses, user_errors
-from rnn_hf.data.sources import load_text_dataset
-from rnn_hf.data.sources import iterate_texts
+from rnn_hf.argument_fields import flag
+from rnn_hf.commands.entry import exit_statuses, user_errors
+from rnn_hf.commands.parser import CommandParser, check_folder_of
+from rnn_hf.data.sources import iterate_texts, load_text_dataset
 from rnn_hf.files import write_json
-from rnn_hf.training.arguments import RowArguments, check_domains, flag
+from rnn_hf.training.arguments import RowArguments
 
 SHINGLE_SIZE = 3
 CHUNK_SIZE = 4096  # training rows that are compared together
@@ -48,11 +49,11 @@ class CopyArguments(RowArguments):
     output_file: str | None = flag(None, "JSON file for the results.")
 
     def __post_init__(self) -> None:
-        check_domains(self)
+        super().__post_init__()
         if not self.splits or set(self.splits) - {"test", "validation"}:
-            raise ValueError(f"`--splits` must be of test, validation, got {', '.join(self.splits) or 'none'}.")
+            raise ValueError(f"`splits` must be of test, validation, got {', '.join(self.splits) or 'none'}.")
         if not self.similarities or not all(0 < similarity <= 1 for similarity in self.similarities):
-            raise ValueError(f"`--similarities` must be above 0 and at most 1, got {self.similarities}.")
+            raise ValueError(f"`similarities` must be above 0 and at most 1, got {self.similarities}.")
 
 
 def words_of(text: str) -> list[str]:
@@ -182,11 +183,11 @@ def as_table(splits: dict[str, dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-@exit_statuses("count_near_duplicates.py")
+@exit_statuses("count_near_duplicates")
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     """Count the copies; return what the JSON file holds."""
-    with user_errors("count_near_duplicates.py"):
-        parser = ScriptParser([CopyArguments], description=__doc__)
+    with user_errors():
+        parser = CommandParser([CopyArguments], description=__doc__)
         (args,), _ = parser.parse(sys.argv[1:] if argv is None else argv)
         check_folder_of("output_file", args.output_file)
         settings = asdict(args)

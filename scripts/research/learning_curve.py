@@ -20,9 +20,10 @@ from typing import Any
 import yaml
 from accelerate.utils import tqdm
 
-from rnn_hf.commands.parser import ScriptParser, check_folder_of, exit_statuses, user_errors
+from rnn_hf.commands.entry import exit_statuses, user_errors
+from rnn_hf.commands.parser import CommandParser, check_folder_of
 from rnn_hf.reporting.seeds import percent
-from rnn_hf.training.arguments import DataArguments, ModelArguments, TrainArguments
+from rnn_hf.training.arguments import ClassifierRunArguments
 from scripts.research import baselines
 from scripts.research.point_file import Point, PointFile
 from scripts.research.run_recipe import given_recipe, refuse_single_seed, train_seed
@@ -56,9 +57,9 @@ class CurveArguments(baselines.BaselineArguments):
     def __post_init__(self) -> None:
         super().__post_init__()
         if min(self.num_rows, default=0) < 1:
-            raise ValueError(f"`--num_rows` must be at least 1, got {self.num_rows}.")
+            raise ValueError(f"`num_rows` must be at least 1, got {self.num_rows}.")
         if self.output_file is None:
-            raise ValueError("Pass `--output_file`: results that it holds already are not computed again.")
+            raise ValueError("Pass `output_file`: results that it holds already are not computed again.")
 
     @property
     def known_models(self) -> list[str]:
@@ -99,7 +100,7 @@ def curve_table(points: Sequence[Mapping[str, Any]]) -> str:
 
 
 def train_recipe(
-    recipe: Mapping[str, Any], train_args: TrainArguments, num_rows: int, seed: int, min_steps: int
+    recipe: Mapping[str, Any], train_args: ClassifierRunArguments, num_rows: int, seed: int, min_steps: int
 ) -> dict[str, Any]:
     """Train the recipe on so many rows; return what a point keeps of the results.
 
@@ -120,21 +121,20 @@ def train_recipe(
     return {name: results[name] for name in KEPT if name in results}
 
 
-@exit_statuses("learning_curve.py")
+@exit_statuses("learning_curve")
 def main(argv: Sequence[str] | None = None) -> list[Point]:
     """Measure the points that are missing; return all."""
-    with user_errors("learning_curve.py"):
+    with user_errors():
         words = sys.argv[1:] if argv is None else list(argv)
         refuse_single_seed(words)
-        parser = ScriptParser((CurveArguments, ModelArguments, DataArguments, TrainArguments), description=__doc__)
+        parser = CommandParser((CurveArguments, ClassifierRunArguments), description=__doc__)
         # runs go to folders of their own
-        (args, *groups), given = parser.parse([*words, "--output_dir", "unused"])
-        data_args, train_args = groups[-2:]
-        if data_args.max_train_samples is not None:
-            raise ValueError("`--max_train_samples` is what differs between the points. Pass `--num_rows`.")
+        (args, run_args), _ = parser.parse([*words, "--output_dir", "unused"])
+        if run_args.max_train_samples is not None:
+            raise ValueError("`max_train_samples` is what differs between the points. Pass `num_rows`.")
         check_folder_of("output_file", args.output_file)
-        recipe = given_recipe(groups, given)
-        settings_of = {model: baselines.settings_of(data_args, args) for model in baselines.TITLES}
+        recipe = given_recipe(run_args)
+        settings_of = {model: baselines.settings_of(run_args, args) for model in baselines.TITLES}
         settings_of[RECIPE] = {"recipe": recipe, "min_steps": args.min_steps}
         path = Path(args.output_file)
         curve = PointFile(path, "model", {model: settings_of[model] for model in args.models}, order)
@@ -145,13 +145,13 @@ def main(argv: Sequence[str] | None = None) -> list[Point]:
             for model in args.models
             if not curve.has(model=model, num_rows=num_rows, seed=seed)
         ]
-        baselines.load_rows(data_args, train_args, args.seeds[0])
+        baselines.load_rows(run_args, args.seeds[0])
 
     for num_rows, seed, model in tqdm(missing, desc="Measuring the curve", unit="point"):
         if model == RECIPE:
-            results = train_recipe(recipe, train_args, num_rows, seed, args.min_steps)
+            results = train_recipe(recipe, run_args, num_rows, seed, args.min_steps)
         else:
-            dataset = baselines.load_rows(replace(data_args, max_train_samples=num_rows), train_args, seed)
+            dataset = baselines.load_rows(replace(run_args, max_train_samples=num_rows), seed)
             results = baselines.measure(model, dataset, args.fasttext_epochs)
         curve.add({"model": model, "num_rows": num_rows, "seed": seed, **results})
     print(f"test accuracy, %, mean ± standard deviation over the seeds\n{curve_table(curve.points)}")

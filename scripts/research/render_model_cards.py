@@ -12,18 +12,18 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from rnn_hf.commands.parser import ScriptParser, exit_statuses, user_errors
+from rnn_hf.commands.entry import exit_statuses, user_errors
+from rnn_hf.commands.parser import CommandParser
 from rnn_hf.reporting.model_card import write_model_card
-from rnn_hf.training.arguments import argument_types, as_recipe
+from rnn_hf.training.arguments import arguments_of_recipe, as_recipe
 
 CARDS = Path(__file__).resolve().parents[2] / "model_cards"
 
 
 def resolved_recipe(path: Path) -> dict[str, Any]:
     """Return a recipe with all arguments it leaves to their defaults."""
-    parser = ScriptParser(argument_types(path))
-    groups, _ = parser.parse([str(path), "--output_dir", path.parent.name])
-    return as_recipe(*groups)
+    (args,), _ = CommandParser([arguments_of_recipe(path)]).parse([str(path), "--output_dir", path.parent.name])
+    return as_recipe(args)
 
 
 def described(folder: Path) -> dict[str, Any]:
@@ -37,14 +37,14 @@ def described(folder: Path) -> dict[str, Any]:
     }
 
 
-@exit_statuses("render_model_cards.py")
+@exit_statuses("render_model_cards")
 def main(argv: Sequence[str] | None = None) -> None:
     """Render the cards that were named, or all."""
     names = sys.argv[1:] if argv is None else list(argv)
     if {"-h", "--help"} & set(names):
         print(__doc__)
         return
-    with user_errors("render_model_cards.py"):
+    with user_errors():
         if find_spec("matplotlib") is None:
             raise ValueError('The figures need matplotlib. Install it with `pip install -e ".[plots]"`.')
         cards = [CARDS / name if (CARDS / name).is_dir() else Path(name) for name in names]

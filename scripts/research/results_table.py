@@ -12,7 +12,8 @@ from typing import Any
 
 import yaml
 
-from rnn_hf.commands.parser import ScriptParser, user_errors
+from rnn_hf.commands.entry import user_errors
+from rnn_hf.commands.parser import CommandParser
 from rnn_hf.reporting.seeds import percent
 from scripts.research import ablation, baselines, learning_curve
 
@@ -173,8 +174,8 @@ def check_recipes() -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Print all tables."""
-    with user_errors("results_table.py"):
-        ScriptParser([], description=__doc__).parse_args(sys.argv[1:] if argv is None else argv)
+    with user_errors():
+        CommandParser([], description=__doc__).parse_args(sys.argv[1:] if argv is None else argv)
         check_recipes()
     print(
         results_table(),

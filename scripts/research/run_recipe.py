@@ -20,19 +20,19 @@ from typing import Any
 
 import yaml
 
-from rnn_hf.commands.parser import ScriptParser, check_output_folder, exit_statuses, read_mapping, user_errors
+from rnn_hf.commands.entry import exit_statuses, user_errors
+from rnn_hf.commands.parser import CommandParser, read_mapping
 from rnn_hf.files import write_json
 from rnn_hf.reporting.seeds import INTERVAL_NOTE, percent, seed_statistics
 from rnn_hf.training.arguments import (
     NOT_PART_OF_THE_RUN,
-    DataArguments,
-    ModelArguments,
-    TrainArguments,
-    argument_types,
+    ClassifierRunArguments,
+    RunArguments,
+    arguments_of_recipe,
     as_recipe,
-    training_script,
 )
 from rnn_hf.training.checkpoints import CHECKPOINTS
+from rnn_hf.training.output_folder import check_folder_can_be_made
 
 DEFAULT_SEEDS = (42, 1, 2)
 # What `train_seed` says itself, or what belongs to one seed alone
@@ -49,23 +49,18 @@ class SeedArguments:
 
     def __post_init__(self) -> None:
         if not self.seeds or len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
-            raise ValueError(f"`--seeds` must be different numbers of at least 0, got {self.seeds}.")
+            raise ValueError(f"`seeds` must be different numbers of at least 0, got {self.seeds}.")
 
 
 def refuse_single_seed(words: Sequence[str]) -> None:
-    """Refuse `--seed` on the command line; in a recipe that a run has written, it is the one of that run."""
+    """Refuse `seed` on the command line; in a recipe that a run has written, it is the one of that run."""
     if any(word.split("=")[0] == "--seed" for word in words):
-        raise ValueError("`--seed` is that of one run. Pass `--seeds`.")
+        raise ValueError("`seed` is that of one run. Pass `seeds`.")
 
 
-def given_recipe(groups: Sequence[Any], given: set[str]) -> dict[str, Any]:
-    """Return the arguments that all seeds share as a recipe, without those left to their defaults.
-
-    Args:
-        groups: All arguments of the training script.
-        given: Names of the flags that were given, by a recipe or on the command line.
-    """
-    return {name: value for name, value in as_recipe(*groups).items() if name in given - NOT_OF_ALL_SEEDS}
+def given_recipe(args: RunArguments) -> dict[str, Any]:
+    """Return the arguments that all seeds share as a recipe, without those left to their defaults."""
+    return {name: value for name, value in as_recipe(args).items() if name in args.given - NOT_OF_ALL_SEEDS}
 
 
 def prepare_folder(folder: Path, recipe: Mapping[str, Any], overwrite: bool) -> Path:
@@ -79,14 +74,14 @@ def prepare_folder(folder: Path, recipe: Mapping[str, Any], overwrite: bool) -> 
     Raises:
         ValueError: If the folder holds something else.
     """
-    check_output_folder(folder)
+    check_folder_can_be_made(folder)
     file = folder / "recipe.yaml"
     if overwrite:
         for old in [file, *folder.glob("all_results*.json"), *folder.glob("summary.json")]:
             old.unlink(missing_ok=True)
         for old in folder.glob("seed_*"):
             shutil.rmtree(old)
-    remedy = "Pass `--overwrite_output_dir` or another `--output_dir`."
+    remedy = "Pass `overwrite_output_dir` or another `output_dir`."
     if file.exists():
         before = read_mapping(file, "recipe", "flags to values")
         for name in sorted((before.keys() | recipe.keys()) - NOT_PART_OF_THE_RUN):
@@ -118,8 +113,7 @@ def train_seed(recipe_file: Path, seed: int, folder: Path, *flags: str) -> dict[
     results_file = folder / "all_results.json"
     # files are moved out of `finished` one by one, in the order of their names
     if not results_file.exists() or (folder / "finished").exists():
-        job = training_script(argument_types(recipe_file)).removesuffix(".py").replace("_", "-")
-        command = [sys.executable, "-m", "rnn_hf", job, str(recipe_file)]
+        command = [sys.executable, "-m", "rnn_hf", arguments_of_recipe(recipe_file).job, str(recipe_file)]
         command += ["--seed", str(seed), "--output_dir", str(folder)]
         has_checkpoint = any((folder / CHECKPOINTS).glob("step-*"))
         command += ["--resume_from_checkpoint", "latest"] if has_checkpoint else ["--overwrite_output_dir"]
@@ -203,22 +197,22 @@ def shown(summary: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-@exit_statuses("run_recipe.py")
+@exit_statuses("run_recipe")
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     """Train all seeds; return what `summary.json` holds."""
-    with user_errors("run_recipe.py"):
+    with user_errors():
         words = sys.argv[1:] if argv is None else list(argv)
         has_recipe = bool(words) and not words[0].startswith("-")
-        types = argument_types(Path(words[0])) if has_recipe else (ModelArguments, DataArguments, TrainArguments)
-        parser = ScriptParser((SeedArguments, *types), description=__doc__)
-        (seed_args, *groups), given = parser.parse(words)
-        args = groups[2]
+        arguments = arguments_of_recipe(Path(words[0])) if has_recipe else ClassifierRunArguments
+        parser = CommandParser((SeedArguments, arguments), description=__doc__)
+        (seed_args, args), _ = parser.parse(words)
         refuse_single_seed(words)
+        if args.output_dir is None:
+            raise ValueError("`output_dir` must be given, got none. Pass the folder for all seeds.")
         if args.push_to_hub or args.resume_from_checkpoint is not None:
-            raise ValueError("`--push_to_hub` and `--resume_from_checkpoint` are for one seed. Run its script.")
-        recipe = given_recipe(groups, given)
+            raise ValueError("`push_to_hub` and `resume_from_checkpoint` are for one seed. Run its job.")
         folder = Path(args.output_dir)
-        recipe_file = prepare_folder(folder, recipe, args.overwrite_output_dir)
+        recipe_file = prepare_folder(folder, given_recipe(args), args.overwrite_output_dir)
 
     runs = []
     for number, seed in enumerate(seed_args.seeds, start=1):
