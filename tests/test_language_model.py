@@ -19,8 +19,8 @@ from transformers import (
 )
 
 from rnn_hf import RNNCache, RNNConfig, RNNForCausalLM, RNNModel
+from rnn_hf.causal_lm_rnn import CACHE_NAME
 from rnn_hf.data.tokenizer_training import train_tokenizer
-from rnn_hf.modeling_rnn import CACHE_NAME
 from tests.conftest import no_warnings
 from tests.test_modeling_rnn import (
     LAYOUTS,

@@ -15,14 +15,20 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoModel, AutoModelForSequenceClassification, PreTrainedModel, Trainer, TrainingArguments
+from transformers.dynamic_module_utils import get_relative_imports
 
 import rnn_hf
 from rnn_hf import RNNConfig, RNNForSequenceClassification, RNNModel
 from rnn_hf.configuration_rnn import CellType, ClassifierPooling
-from rnn_hf.modeling_rnn import HEADS, ElmanRecurrence, GRURecurrence, RNNDropout, RNNLayer, RNNPreTrainedModel
+from rnn_hf.layers_rnn import RNNDropout, RNNLayer
+from rnn_hf.modeling_rnn import RNNPreTrainedModel
+from rnn_hf.recurrences_rnn import ElmanRecurrence, GRURecurrence
+from rnn_hf.safe_loading import HEADS
 
 PACKAGE = Path(rnn_hf.__file__).parent
 TINY_CHECKPOINT = Path(__file__).parent / "fixtures" / "tiny_checkpoint"
+# in an order in which each imports only from those before it
+HUB_FILES = ["configuration_rnn", "recurrences_rnn", "layers_rnn", "pooling_rnn", "modeling_rnn", "causal_lm_rnn"]
 TORCH_LAYERS: dict[str, type[nn.RNNBase]] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
 GATES = {"rnn": 1, "lstm": 4, "gru": 3}
 NO_DROPOUT: dict[str, Any] = {"word_dropout": 0, "embedding_dropout": 0, "classifier_dropout": 0}
@@ -819,44 +825,45 @@ def test_checkpoint_of_the_first_version_gives_the_logits_it_gave_then() -> None
 
 @pytest.mark.parametrize("model_class", HEADS)
 def test_saved_folder_holds_all_that_the_auto_classes_need(model_class: type[PreTrainedModel], tmp_path: Path) -> None:
-    """Weights as safetensors, never a pickle; the two files that `trust_remote_code` runs; every Auto class."""
-    model_class(RNNConfig(**TINY)).save_pretrained(tmp_path)
-    code = ["configuration_rnn.py", "modeling_rnn.py"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "config.json",
-        *code[:1],
-        *(["generation_config.json"] if model_class.can_generate() else []),
-        "model.safetensors",
-        *code[1:],
-    ]
+    """Weights as safetensors, never a pickle; the code that `trust_remote_code` runs, for generation where it is."""
+    config = RNNConfig(**TINY)
+    # as left by a model of the other kind
+    config.auto_map = {"AutoModelForCausalLM": "causal_lm_rnn.RNNForCausalLM", "AutoModelForOther": "other.Other"}
+    model_class(config).save_pretrained(tmp_path)
+    generates = model_class.can_generate()
+    code = {f"{name}.py" for name in HUB_FILES if generates or name != "causal_lm_rnn"}
+    others = {"config.json", "model.safetensors"} | ({"generation_config.json"} if generates else set())
+    assert {path.name for path in tmp_path.iterdir()} == code | others
     for name in code:
         assert (tmp_path / name).read_text() == (PACKAGE / name).read_text()
-    config = json.loads((tmp_path / "config.json").read_text())
-    assert config["auto_map"] == {
+    file = "causal_lm_rnn" if generates else "modeling_rnn"
+    expected = {
         "AutoConfig": "configuration_rnn.RNNConfig",
-        "AutoModel": "modeling_rnn.RNNModel",
-        "AutoModelForCausalLM": "modeling_rnn.RNNForCausalLM",
-        "AutoModelForSequenceClassification": "modeling_rnn.RNNForSequenceClassification",
-        "AutoModelForTokenClassification": "modeling_rnn.RNNForTokenClassification",
-    }
+        "AutoModel": f"{file}.RNNModel",
+        "AutoModelForSequenceClassification": f"{file}.RNNForSequenceClassification",
+        "AutoModelForTokenClassification": f"{file}.RNNForTokenClassification",
+    } | ({"AutoModelForCausalLM": "causal_lm_rnn.RNNForCausalLM"} if generates else {})
+    assert json.loads((tmp_path / "config.json").read_text())["auto_map"] == expected
 
 
-@pytest.mark.parametrize(
-    ("file", "relative_imports"), [("configuration_rnn.py", []), ("modeling_rnn.py", ["configuration_rnn"])]
-)
-def test_file_that_travels_with_a_checkpoint_imports_nothing_else(file: str, relative_imports: list[str]) -> None:
-    """Only torch, transformers, huggingface_hub and the standard library; the other file by one relative import."""
+@pytest.mark.parametrize("file", HUB_FILES)
+def test_file_that_travels_with_a_checkpoint_imports_nothing_but_files_before_it(file: str) -> None:
+    """Only torch, transformers, huggingface_hub and the standard library; the others by name, without a cycle.
+
+    transformers finds the files to copy by a regular expression, which must find neither less nor more.
+    """
     absolute, relative = set(), []
-    for node in ast.walk(ast.parse((PACKAGE / file).read_text())):
+    for node in ast.walk(ast.parse((PACKAGE / f"{file}.py").read_text())):
         if isinstance(node, ast.Import):
             absolute.update(alias.name.partition(".")[0] for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.level:
             assert node.level == 1
-            relative.append(node.module)
+            relative.append(str(node.module))
         elif isinstance(node, ast.ImportFrom):
             absolute.add(str(node.module).partition(".")[0])
     assert absolute - set(sys.stdlib_module_names) <= {"torch", "transformers", "huggingface_hub"}
-    assert relative == relative_imports
+    assert set(relative) <= set(HUB_FILES[: HUB_FILES.index(file)])
+    assert sorted(relative) == sorted(get_relative_imports(PACKAGE / f"{file}.py"))
 
 
 @pytest.mark.parametrize("new_size", [12, 30])
