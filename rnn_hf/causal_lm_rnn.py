@@ -25,12 +25,11 @@ from transformers.cache_utils import Cache, CacheLayerMixin
 from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.utils.generic import can_return_tuple
 
-from .configuration_rnn import RNNConfig
+from .configuration_rnn import CACHE_NAMES, RNNConfig
 from .layers_rnn import RNNDropout
 from .modeling_rnn import RNNForSequenceClassification, RNNForTokenClassification, RNNModel, RNNPreTrainedModel
 
-# What transformers calls the state of a language model, which depends on its version
-CACHE_NAME = "cache" if "cache" in {entry.name for entry in fields(CausalLMOutputWithPast)} else "past_key_values"
+CACHE_NAME = next(name for name in CACHE_NAMES if name in {entry.name for entry in fields(CausalLMOutputWithPast)})
 
 # The label that a loss passes over
 IGNORED_LABEL = -100
@@ -130,15 +129,15 @@ class RNNCache(Cache):
 
 
 class RNNForCausalLM(RNNPreTrainedModel, GenerationMixin):
-    """Recurrent language model: `RNNModel` and an output layer, which shares the word vectors.
+    """Recurrent language model: `RNNModel` and an output layer that shares the word vectors.
 
     With `adaptive_softmax_cutoffs` the probability of a word is that of its cluster, times its own in the cluster:
     an exact distribution, of which training computes only what it needs (Grave et al., 2017). The words before the
-    first cutoff stand beside one vector for each cluster; all words keep vectors of the full width, so that they are
-    those of the embedding.
+    first cutoff share a softmax with one vector for each cluster. All words keep vectors of the full width, so that
+    they can be those of the embedding.
 
-    The states of one direction predict what follows, so `bidirectional=True` is refused. Where the states are not as
-    wide as the word vectors, a linear layer stands between. Nothing is pooled.
+    The states of one direction predict the next word, so `bidirectional=True` is refused. If the states are not as
+    wide as the word vectors, a linear layer lies between them. Nothing is pooled.
 
     Args:
         config: The configuration.
@@ -154,8 +153,8 @@ class RNNForCausalLM(RNNPreTrainedModel, GenerationMixin):
     """
 
     _auto_class = "AutoModelForCausalLM"
-    # transformers executes a file once more where it is both named here and imported by a file that is; classes made
-    # twice break pickling, so all models are named by the one file that imports the others
+    # transformers runs a file twice if it is named here and also imported by another that is, and objects of a class
+    # that was made twice cannot be pickled: so all models are named in the one file that imports the others
     auto_map = {
         "AutoConfig": "configuration_rnn.RNNConfig",
         "AutoModel": "causal_lm_rnn.RNNModel",
@@ -195,13 +194,12 @@ class RNNForCausalLM(RNNPreTrainedModel, GenerationMixin):
         attention_mask: Tensor | None = None,
         inputs_embeds: Tensor | None = None,
         labels: Tensor | None = None,
-        past_key_values: RNNCache | None = None,
+        cache: RNNCache | None = None,
         use_cache: bool | None = None,
         output_hidden_states: bool | None = None,
         output_logits: bool | None = None,
         logits_to_keep: int | Tensor = 0,
         num_items_in_batch: Tensor | int | None = None,
-        cache: RNNCache | None = None,
         **kwargs: Any,
     ) -> CausalLMOutputWithPast:
         r"""Predict the word after each position of a batch of texts.
@@ -210,15 +208,16 @@ class RNNForCausalLM(RNNPreTrainedModel, GenerationMixin):
             input_ids (`torch.LongTensor` of shape `(batch_size, sequence_length)`, *optional*):
                 Ids of the tokens.
             attention_mask (`torch.Tensor` of shape `(batch_size, sequence_length)`, *optional*):
-                1 for tokens, 0 for what is to be left out, wherever it stands. Without it everything is a token. It
-                may also cover what was read before; only its end is looked at.
+                1 for tokens, 0 for padding, on either side or in between. Defaults to 1 everywhere. It may also cover
+                the text before; only its end is used.
             inputs_embeds (`torch.FloatTensor` of shape `(batch_size, sequence_length, embedding_size)`, *optional*):
                 Word vectors in the place of `input_ids`.
             labels (`torch.LongTensor` of shape `(batch_size, sequence_length)`, *optional*):
                 The tokens themselves: the model shifts them, so that each position predicts the next one. The loss
-                passes over -100, which should stand at the padding.
-            past_key_values (`RNNCache`, *optional*):
-                The name of `cache` before transformers 5.24.
+                ignores -100, which belongs at the padding.
+            cache (`RNNCache`, *optional*):
+                The state after the text before, from which the model goes on; it is updated. Gradients do not flow
+                back into it. It is also taken under the name that older versions of transformers give it.
             use_cache (`bool`, *optional*):
                 Whether to return the state after the text. Defaults to the configuration's in evaluation, and to
                 `False` in training, unless a `cache` is given.
@@ -232,14 +231,12 @@ class RNNForCausalLM(RNNPreTrainedModel, GenerationMixin):
             num_items_in_batch (`torch.Tensor` or `int`, *optional*):
                 What to divide the sum of the losses by: Trainer passes the number of labels in all batches whose
                 gradients it accumulates. Defaults to the number in this batch.
-            cache (`RNNCache`, *optional*):
-                What was read before, from which the model goes on; it is updated. Gradients do not reach back into it.
             return_dict (`bool`, *optional*):
                 Whether to return a `CausalLMOutputWithPast` rather than a plain tuple.
             kwargs:
-                `shift_labels`, labels that are shifted already, in the place of `labels`: of a text that is read piece
-                by piece, the last label of a piece is the first token of the next one. All else is ignored, so that
-                what generic code passes to every model does not break this one.
+                `shift_labels`, labels that are shifted already, in the place of `labels`: if a text is read piece by
+                piece, the last label of a piece is the first token of the next one. Everything else is ignored, so
+                that what generic code passes to every model does not break this one.
 
         Returns:
             The loss and the logits: without an adaptive softmax scores before softmax, with one the logarithms of the
@@ -248,8 +245,11 @@ class RNNForCausalLM(RNNPreTrainedModel, GenerationMixin):
         Raises:
             ValueError: If not exactly one of `input_ids` and `inputs_embeds` is given, the mask has another shape, or
                 the cache is not an `RNNCache`.
+            TypeError: If `output_final_states` is given, which only the encoder takes.
         """
-        cache = past_key_values if cache is None else cache
+        self._refuse_final_states(kwargs)
+        if cache is None:
+            cache = kwargs.get(CACHE_NAMES[1])
         if cache is not None and not isinstance(cache, RNNCache):
             raise ValueError(f"`{CACHE_NAME}` must be an `RNNCache`, got `{type(cache).__name__}`. Pass `RNNCache()`.")
         if use_cache is None:
@@ -260,7 +260,7 @@ class RNNForCausalLM(RNNPreTrainedModel, GenerationMixin):
         if attention_mask is not None and given is not None:
             attention_mask = attention_mask[:, -given.shape[1] :] if given.shape[1] else attention_mask[:, :0]
         elif input_ids is not None:
-            # rows that `generate` has finished go on with padding, of which the encoder would warn without a mask
+            # `generate` pads rows that are finished, and the encoder would warn of padding without a mask
             attention_mask = torch.ones_like(input_ids)
         outputs = self.model(
             input_ids,
@@ -292,7 +292,7 @@ class RNNForCausalLM(RNNPreTrainedModel, GenerationMixin):
 
     @property
     def _bounds(self) -> list[int]:
-        """Where the words of the shortlist and of each cluster begin, and where the last ones end."""
+        """First word of the shortlist and of each cluster, then the size of the vocabulary."""
         return [0, *self.cutoffs, len(self.lm_head.weight)]
 
     def _logits(self, vectors: Tensor) -> Tensor:

@@ -19,15 +19,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers import initialization as init
+from transformers.modeling_outputs import SequenceClassifierOutput, TokenClassifierOutput
 from transformers.utils.generic import ModelOutput, can_return_tuple
 
 from .configuration_rnn import RNNConfig
-from .layers_rnn import RNNDropout, RNNLayer
-from .pooling_rnn import RNNPooler, pool_last, pool_mean
+from .layers_rnn import RNNDropout, RNNLayer, drop_words, init_recurrent_layer, run_layers
+from .pooling_rnn import RNNPooler, pool_mean
 
 
 @dataclass
@@ -44,26 +44,6 @@ class RNNModelOutput(ModelOutput):
     """
 
     last_hidden_state: Tensor | None = None
-    hidden_states: tuple[Tensor, ...] | None = None
-    final_hidden_state: Tensor | None = None
-    final_cell_state: Tensor | None = None
-
-
-@dataclass
-class RNNClassifierOutput(ModelOutput):
-    """What `RNNForSequenceClassification` and `RNNForTokenClassification` return.
-
-    Args:
-        loss: Mean loss of the batch; only with `labels`. A scalar.
-        logits: Scores before softmax (or the numbers, for regression): of each text, of shape
-            `(batch_size, num_labels)`, or of each token, of shape `(batch_size, sequence_length, num_labels)`.
-        hidden_states: As in `RNNModelOutput`.
-        final_hidden_state: As in `RNNModelOutput`; only with `output_final_states`.
-        final_cell_state: As in `RNNModelOutput`; only with `output_final_states`.
-    """
-
-    loss: Tensor | None = None
-    logits: Tensor | None = None
     hidden_states: tuple[Tensor, ...] | None = None
     final_hidden_state: Tensor | None = None
     final_cell_state: Tensor | None = None
@@ -93,7 +73,7 @@ class RNNPreTrainedModel(PreTrainedModel):
         if isinstance(module, nn.Embedding):
             config = self.config
             init.normal_(module.weight, config.embedding_initializer_mean, config.embedding_initializer_range)
-            # a slice does not carry the mark of a loaded weight, so it is looked up here and below
+            # a slice does not carry the mark of a loaded weight
             if module.padding_idx is not None and not getattr(module.weight, "_is_hf_initialized", False):
                 init.zeros_(module.weight[module.padding_idx])
         elif isinstance(module, nn.Linear):
@@ -104,24 +84,15 @@ class RNNPreTrainedModel(PreTrainedModel):
             elif module.bias is not None:
                 init.uniform_(module.bias, -bound, bound)
         elif isinstance(module, nn.RNNBase):
-            for name, parameter in module.named_parameters():
-                if not getattr(parameter, "_is_hf_initialized", False):
-                    self._init_recurrent_parameter(name, parameter)
+            init_recurrent_layer(module, self.config.recurrent_initializer)
 
-    def _init_recurrent_parameter(self, name: str, parameter: Tensor) -> None:
-        hidden_size = self.config.hidden_size
-        if self.config.recurrent_initializer == "uniform":
-            bound = hidden_size**-0.5
-            init.uniform_(parameter, -bound, bound)
-            return
-        if name.startswith("weight"):
-            draw = init.orthogonal_ if name.startswith("weight_hh") else init.xavier_uniform_
-            for gate in parameter.split(hidden_size):
-                draw(gate)
-            return
-        init.zeros_(parameter)
-        if self.config.cell_type == "lstm" and name.startswith("bias_ih"):
-            init.ones_(parameter[hidden_size : 2 * hidden_size])  # the forget gate is torch's second
+    @staticmethod
+    def _refuse_final_states(arguments: dict[str, Any]) -> None:
+        """Refuse an argument that heads would ignore, though the encoder has it."""
+        if "output_final_states" in arguments:
+            raise TypeError(
+                "`output_final_states` is an argument of the encoder, not of a head. Call the encoder, `model.model`."
+            )
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], *args: Any, **kwargs: Any) -> None:
         """Save as every transformers model does, with what each Auto class needs to load it by remote code."""
@@ -157,9 +128,9 @@ class RNNModel(RNNPreTrainedModel):
         self.hidden_dropout = RNNDropout(config.hidden_dropout_prob)
         self.gradient_checkpointing = False
         # what shapes the model stays as it was built; to ask the configuration takes microseconds in every batch
-        self.bidirectional, self.num_directions = config.bidirectional, config.num_directions
+        self.bidirectional = config.bidirectional
         self.has_cell_states = config.cell_type == "lstm"
-        self.obeys_mask = config.pack_padded_sequences
+        self.uses_mask = config.pack_padded_sequences
         self.post_init()  # type: ignore[no-untyped-call]  # transformers does not type it
 
     @can_return_tuple  # type: ignore[untyped-decorator]  # transformers does not type it
@@ -177,10 +148,9 @@ class RNNModel(RNNPreTrainedModel):
         r"""Read a batch of texts.
 
         Args:
-            input_ids (`torch.LongTensor` of shape `(batch_size, sequence_length)`, *optional*):
-                Ids of the tokens.
+            input_ids (`torch.LongTensor` of shape `(batch_size, sequence_length)`, *optional*): Ids of the tokens.
             attention_mask (`torch.Tensor` of shape `(batch_size, sequence_length)`, *optional*):
-                1 for tokens, 0 for what is to be left out, wherever it stands. Without it everything is a token.
+                1 for tokens, 0 for padding, on either side or in between. Defaults to 1 everywhere.
             inputs_embeds (`torch.FloatTensor` of shape `(batch_size, sequence_length, embedding_size)`, *optional*):
                 Word vectors in the place of `input_ids`.
             output_hidden_states (`bool`, *optional*):
@@ -188,32 +158,25 @@ class RNNModel(RNNPreTrainedModel):
             output_final_states (`bool`, *optional*, defaults to `True`):
                 Whether to return the states after the whole text.
             initial_hidden_state (`torch.Tensor` of shape `(batch_size, num_hidden_layers, hidden_size)`, *optional*):
-                The `final_hidden_state` of what stood before, so that a text can be read piece by piece.
+                The `final_hidden_state` of the text before, so that a long text can be read piece by piece.
             initial_cell_state (`torch.Tensor` of shape `(batch_size, num_hidden_layers, hidden_size)`, *optional*):
-                The `final_cell_state` of what stood before, which an LSTM needs, too.
-            return_dict (`bool`, *optional*):
-                Whether to return an `RNNModelOutput` rather than a plain tuple.
-            kwargs:
-                Ignored, so that what generic code passes to every model does not break this one.
+                The `final_cell_state` of the text before, which an LSTM needs, too.
+            return_dict (`bool`, *optional*): Whether to return an `RNNModelOutput` rather than a plain tuple.
+            kwargs: Ignored, so that what generic code passes to every model does not break this one.
 
         Raises:
             ValueError: If not exactly one of `input_ids` and `inputs_embeds` is given, the mask has another shape, or
                 an initial state is given that the model cannot start from.
         """
-        if (input_ids is None) == (inputs_embeds is None):
-            raise ValueError("Exactly one of `input_ids` and `inputs_embeds` must be given.")
-        self._check_initial_states(initial_hidden_state, initial_cell_state)
         if output_hidden_states is None:
             output_hidden_states = self.config.output_hidden_states
-        embeddings = self._embed(input_ids, inputs_embeds, attention_mask)
-        mask = self.token_mask(embeddings, attention_mask)
-        initial = [state for state in (initial_hidden_state, initial_cell_state) if state is not None]
-        all_states, *final_states = self.read(
-            embeddings, mask, bool(output_hidden_states), output_final_states, initial
+        self.warn_of_padding(input_ids, attention_mask)
+        self._check_initial_states(initial_hidden_state, initial_cell_state)
+        initial_states = [state for state in (initial_hidden_state, initial_cell_state) if state is not None]
+        all_states, _, final_states = self.encode(
+            input_ids, attention_mask, inputs_embeds, bool(output_hidden_states), output_final_states, initial_states
         )
-        final_hidden_state, final_cell_state = (
-            torch.cat(states, dim=1) if states else None for states in final_states
-        )
+        final_hidden_state, final_cell_state, *_ = *final_states, None, None
         return RNNModelOutput(
             last_hidden_state=all_states[-1],
             hidden_states=tuple(all_states) if output_hidden_states else None,
@@ -221,69 +184,45 @@ class RNNModel(RNNPreTrainedModel):
             final_cell_state=final_cell_state,
         )
 
-    def read(
+    def encode(
         self,
-        embeddings: Tensor,
-        mask: Tensor | None,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
         output_hidden_states: bool = False,
         output_final_states: bool = False,
         initial_states: Sequence[Tensor] = (),
-    ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-        """Run the layers over word vectors.
+    ) -> tuple[list[Tensor], Tensor | None, list[Tensor]]:
+        """Return what `forward` does and the mask to pool with, as plain tensors, which takes less time.
 
-        Args:
-            embeddings: Shape `(batch_size, sequence_length, embedding_size)`.
-            mask: What `token_mask` returned.
-            output_hidden_states: Whether to keep the states of every layer.
-            output_final_states: Whether to return the states after the whole text.
-            initial_states: The states before the text and, for the LSTM, the cell states; nothing for 0.
-                Shape of each `(batch_size, num_hidden_layers, hidden_size)`.
+        The arguments are those of `forward`, but for the initial states, which are one sequence.
 
         Returns:
-            The word vectors and the states of the top layer, or of all; the final states and cell states of each
-            layer, where they are asked for. Shapes as in `RNNModelOutput`.
+            The word vectors and the states of the top layer, or of all layers; `True` for tokens, of shape
+            `(batch_size, sequence_length)`, or `None` if everything is a token; the final hidden states and, for the
+            LSTM, the final cell states, if they are asked for. Shapes as in `RNNModelOutput`.
         """
-        states, order = embeddings, None
-        is_without_tokens = embeddings.shape[1] == 0
-        if is_without_tokens:  # torch's layers refuse to read nothing: let them read one padding
-            states, mask = F.pad(embeddings, (0, 0, 0, 1)), embeddings.new_zeros(len(embeddings), 1, dtype=torch.bool)
-        if mask is not None and bool(mask.all()):
-            mask = None
-        if mask is not None and bool((mask[:, 1:] > mask[:, :-1]).any()):
-            # tokens behind a gap: bring them to the front in their order, and put the states back at the end
-            order = mask.int().argsort(dim=1, descending=True, stable=True)
-            states = states.take_along_dim(order.unsqueeze(-1), dim=1)
-            mask = mask.take_along_dim(order, dim=1)
+        if (input_ids is None) == (inputs_embeds is None):
+            raise ValueError("Exactly one of `input_ids` and `inputs_embeds` must be given.")
+        embeddings = self._embed(input_ids, inputs_embeds)
+        mask = self._token_mask(embeddings, attention_mask)
+        states, final_states = run_layers(
+            self.layers,
+            self.hidden_dropout,
+            embeddings,
+            mask,
+            output_hidden_states=output_hidden_states,
+            output_final_states=output_final_states,
+            initial_states=initial_states,
+        )
+        return [embeddings, *states], mask, final_states
 
-        all_states = [embeddings]
-        final_hidden_states: list[Tensor] = []
-        final_cell_states: list[Tensor] = []
-        for index, layer in enumerate(self.layers):
-            if index:
-                states = self.hidden_dropout(states)
-            initial = tuple(state[:, index : index + 1] for state in initial_states) or None
-            states, cell_state = layer(
-                states,
-                mask=mask,
-                needs_cell_state=output_final_states and self.has_cell_states,
-                initial=initial,
+    def warn_of_padding(self, input_ids: Tensor | None, attention_mask: Tensor | None) -> None:
+        """Warn once of padding that no mask marks; the check takes too long for `encode`. Shapes as in `forward`."""
+        if input_ids is not None and input_ids.numel() and self.uses_mask:
+            self.warn_if_padding_and_no_attention_mask(  # type: ignore[no-untyped-call]  # as above
+                input_ids, attention_mask
             )
-            if output_final_states:
-                final = pool_last(states, mask, self.bidirectional).unflatten(-1, (self.num_directions, -1))
-                finals = [final] if cell_state is None else [final, cell_state]
-                if initial is not None and mask is not None:
-                    # where nothing is read, nothing changes
-                    has_tokens = mask.any(dim=1)[:, None, None]
-                    finals = [torch.where(has_tokens, *pair) for pair in zip(finals, initial, strict=True)]
-                for collected, state in zip((final_hidden_states, final_cell_states), finals, strict=False):
-                    collected.append(state)
-            if output_hidden_states or index + 1 == len(self.layers):
-                restored = (
-                    states if order is None else states.take_along_dim(order.argsort(dim=1).unsqueeze(-1), dim=1)
-                )
-                all_states.append(restored[:, :0] if is_without_tokens else restored)
-
-        return all_states, final_hidden_states, final_cell_states
 
     def _check_initial_states(self, hidden_state: Tensor | None, cell_state: Tensor | None) -> None:
         if hidden_state is None and cell_state is None:
@@ -296,50 +235,32 @@ class RNNModel(RNNPreTrainedModel):
             needed = "`initial_hidden_state`" + (" and `initial_cell_state`" if self.has_cell_states else " alone")
             raise ValueError(f"A model of this `cell_type` starts from {needed}.")
 
-    def token_mask(self, vectors: Tensor, attention_mask: Tensor | None) -> Tensor | None:
-        """Return which positions are read and pooled.
-
-        Args:
-            vectors: Word vectors or states. Shape `(batch_size, sequence_length, size)`.
-            attention_mask: The mask that `forward` was given, or `None`. Shape `(batch_size, sequence_length)`.
-
-        Returns:
-            `True` for what counts as a token. `None` for all, without a mask or with `pack_padded_sequences=False`.
-            Shape `(batch_size, sequence_length)`.
-
-        Raises:
-            ValueError: If the mask has another shape.
-        """
-        shape = vectors.shape[:2]
-        if attention_mask is not None and attention_mask.shape != shape:
+    def _token_mask(self, embeddings: Tensor, attention_mask: Tensor | None) -> Tensor | None:
+        """Return `True` for tokens, of shape `(batch_size, sequence_length)`; `None` if all positions are read."""
+        if attention_mask is None:
+            return None
+        if attention_mask.shape != embeddings.shape[:2]:
             raise ValueError(
-                f"`attention_mask` must have the shape {tuple(shape)} of the tokens, "
+                f"`attention_mask` must have the shape {tuple(embeddings.shape[:2])} of the tokens, "
                 f"got {tuple(attention_mask.shape)}."
             )
-        if attention_mask is None or not self.obeys_mask:
+        if not self.uses_mask:
             return None
-        mask = attention_mask.to(device=vectors.device, dtype=torch.bool)
-        # to look at it costs nothing on a CPU; elsewhere the device would have to be waited for
-        return None if mask.device.type == "cpu" and mask.shape[1] > 0 and bool(mask.all()) else mask
+        mask = attention_mask.to(device=embeddings.device, dtype=torch.bool)
+        return None if bool(mask.all()) else mask
 
-    def _embed(self, input_ids: Tensor | None, inputs_embeds: Tensor | None, attention_mask: Tensor | None) -> Tensor:
+    def _embed(self, input_ids: Tensor | None, inputs_embeds: Tensor | None) -> Tensor:
+        """Return word vectors, with dropout in training. Shape `(batch_size, sequence_length, embedding_size)`."""
         word_dropout = self.config.word_dropout if self.training else 0.0
         if input_ids is not None:
             if input_ids.numel() == 0:
                 input_ids = input_ids.long()  # tokenizers return an empty text as a tensor of floats
-            elif self.obeys_mask:
-                self.warn_if_padding_and_no_attention_mask(  # type: ignore[no-untyped-call]  # as above
-                    input_ids, attention_mask
-                )
             if word_dropout:
-                is_dropped = torch.rand(input_ids.shape, device=input_ids.device) < word_dropout
-                unknown_id: int = self.config.unk_token_id  # type: ignore[assignment]  # the configuration checked it
-                input_ids = torch.where(is_dropped, unknown_id, input_ids)
+                input_ids = drop_words(input_ids, self.config.unk_token_id, word_dropout)
             inputs_embeds = self.embed_tokens(input_ids)
-        elif word_dropout and inputs_embeds is not None:
-            is_dropped = torch.rand(inputs_embeds.shape[:2], device=inputs_embeds.device) < word_dropout
+        elif inputs_embeds is not None and word_dropout:
             unknown_word = self.embed_tokens.weight[self.config.unk_token_id]
-            inputs_embeds = torch.where(is_dropped.unsqueeze(-1), unknown_word, inputs_embeds)
+            inputs_embeds = drop_words(inputs_embeds, unknown_word, word_dropout)
         embeddings: Tensor = self.embedding_dropout(inputs_embeds)
         return embeddings
 
@@ -377,16 +298,14 @@ class RNNForSequenceClassification(RNNPreTrainedModel):
         inputs_embeds: Tensor | None = None,
         labels: Tensor | None = None,
         output_hidden_states: bool | None = None,
-        output_final_states: bool = False,
         **kwargs: Any,
-    ) -> RNNClassifierOutput:
+    ) -> SequenceClassifierOutput:
         r"""Classify a batch of texts.
 
         Args:
-            input_ids (`torch.LongTensor` of shape `(batch_size, sequence_length)`, *optional*):
-                Ids of the tokens.
+            input_ids (`torch.LongTensor` of shape `(batch_size, sequence_length)`, *optional*): Ids of the tokens.
             attention_mask (`torch.Tensor` of shape `(batch_size, sequence_length)`, *optional*):
-                1 for tokens, 0 for what is to be left out, wherever it stands. Without it everything is a token.
+                1 for tokens, 0 for padding, on either side or in between. Defaults to 1 everywhere.
             inputs_embeds (`torch.FloatTensor` of shape `(batch_size, sequence_length, embedding_size)`, *optional*):
                 Word vectors in the place of `input_ids`.
             labels (`torch.Tensor` of shape `(batch_size,)` or `(batch_size, num_labels)`, *optional*):
@@ -394,72 +313,49 @@ class RNNForSequenceClassification(RNNPreTrainedModel):
                 `problem_type="regression"`, numbers (mean squared error).
             output_hidden_states (`bool`, *optional*):
                 Whether to return the word vectors and the states of every layer. Defaults to the configuration's.
-            output_final_states (`bool`, *optional*, defaults to `False`):
-                Whether to return the states after the whole text.
-            return_dict (`bool`, *optional*):
-                Whether to return an `RNNClassifierOutput` rather than a plain tuple.
-            kwargs:
-                Ignored, so that what generic code passes to every model does not break this one.
+            return_dict (`bool`, *optional*): Whether to return a `SequenceClassifierOutput` rather than a plain tuple.
+            kwargs: Ignored, so that what generic code passes to every model does not break this one.
+
+        Returns:
+            The loss, with `labels`, and the scores before softmax (for a regression, the numbers), of shape
+            `(batch_size, num_labels)`.
 
         Raises:
             ValueError: If not exactly one of `input_ids` and `inputs_embeds` is given, or the mask has another shape.
+            TypeError: If `output_final_states` is given, which only the encoder takes.
         """
+        self._refuse_final_states(kwargs)
         if output_hidden_states is None:
             output_hidden_states = self.config.output_hidden_states
-        outputs = self.model(
-            input_ids,
-            attention_mask=attention_mask,
-            inputs_embeds=inputs_embeds,
-            output_hidden_states=output_hidden_states or self.concat_embedding_mean,
-            output_final_states=output_final_states,
-            return_dict=True,
-        )
-        mask = self.model.token_mask(outputs.last_hidden_state, attention_mask)
-        embeddings = outputs.hidden_states[0] if self.concat_embedding_mean else None
-        logits = self.classifier(self.classifier_dropout(self._pool(outputs.last_hidden_state, embeddings, mask)))
+        self.model.warn_of_padding(input_ids, attention_mask)
+        logits, _, all_states = self.score(input_ids, attention_mask, inputs_embeds, bool(output_hidden_states))
         loss = None
         if labels is not None:
             loss = self.loss_function(labels=labels, pooled_logits=logits, config=self.config)
-        return RNNClassifierOutput(
-            loss=loss,
-            logits=logits,
-            hidden_states=outputs.hidden_states if output_hidden_states else None,
-            final_hidden_state=outputs.final_hidden_state,
-            final_cell_state=outputs.final_cell_state,
+        return SequenceClassifierOutput(
+            loss=loss, logits=logits, hidden_states=tuple(all_states) if output_hidden_states else None
         )
 
-    def _pool(self, states: Tensor, embeddings: Tensor | None, mask: Tensor | None) -> Tensor:
-        pooled: Tensor = self.pooler(states, mask)
-        return pooled if embeddings is None else torch.cat([pooled, pool_mean(embeddings, mask)], dim=-1)
+    def score(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        output_hidden_states: bool = False,
+    ) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """Return what `forward` does and the pooled vectors, as plain tensors: for one text in two thirds of the time.
 
-    def pool(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
-        """Return the vector of each text that the classifier reads in evaluation, 0 for a text without tokens.
-
-        Args:
-            input_ids: Ids of the tokens. Shape `(batch_size, sequence_length)`.
-            attention_mask: As in `forward`. Shape `(batch_size, sequence_length)`.
-
-        Returns:
-            Pooled states, beside them the mean of the word vectors with `concat_embedding_mean`.
-            Shape `(batch_size, classifier.in_features)`.
-        """
-        embeddings = self.model.embed_tokens(input_ids)
-        mask = self.model.token_mask(embeddings, attention_mask)
-        all_states, _, _ = self.model.read(embeddings, mask)
-        return self._pool(all_states[-1], embeddings if self.concat_embedding_mean else None, mask)
-
-    def score(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
-        """Return the logits of evaluation and nothing else, in two thirds of the time `forward` takes for one text.
-
-        Args:
-            input_ids: Ids of the tokens. Shape `(batch_size, sequence_length)`.
-            attention_mask: As in `forward`. Shape `(batch_size, sequence_length)`.
+        The arguments are those of `forward`.
 
         Returns:
-            Logits of shape `(batch_size, num_labels)`.
+            The logits, of shape `(batch_size, num_labels)`; the vector of each text before dropout, 0 for a text
+            without tokens, of shape `(batch_size, classifier.in_features)`; the states that `RNNModel.encode` returns.
         """
-        logits: Tensor = self.classifier(self.pool(input_ids, attention_mask))
-        return logits
+        all_states, mask, _ = self.model.encode(input_ids, attention_mask, inputs_embeds, output_hidden_states)
+        pooled = self.pooler(all_states[-1], mask)
+        if self.concat_embedding_mean:
+            pooled = torch.cat([pooled, pool_mean(all_states[0], mask)], dim=-1)
+        return self.classifier(self.classifier_dropout(pooled)), pooled, all_states
 
 
 class RNNForTokenClassification(RNNPreTrainedModel):
@@ -497,62 +393,51 @@ class RNNForTokenClassification(RNNPreTrainedModel):
         inputs_embeds: Tensor | None = None,
         labels: Tensor | None = None,
         output_hidden_states: bool | None = None,
-        output_final_states: bool = False,
         num_items_in_batch: Tensor | int | None = None,
         **kwargs: Any,
-    ) -> RNNClassifierOutput:
+    ) -> TokenClassifierOutput:
         r"""Tag the tokens of a batch of texts.
 
         Args:
-            input_ids (`torch.LongTensor` of shape `(batch_size, sequence_length)`, *optional*):
-                Ids of the tokens.
+            input_ids (`torch.LongTensor` of shape `(batch_size, sequence_length)`, *optional*): Ids of the tokens.
             attention_mask (`torch.Tensor` of shape `(batch_size, sequence_length)`, *optional*):
-                1 for tokens, 0 for what is to be left out, wherever it stands. Without it everything is a token. The
-                logits of what is left out say nothing.
+                1 for tokens, 0 for padding, on either side or in between. Defaults to 1 everywhere. The logits of
+                padding mean nothing.
             inputs_embeds (`torch.FloatTensor` of shape `(batch_size, sequence_length, embedding_size)`, *optional*):
                 Word vectors in the place of `input_ids`.
             labels (`torch.LongTensor` of shape `(batch_size, sequence_length)`, *optional*):
-                Class ids (cross-entropy). Where the label is -100, the loss passes over the token: so it should be at
-                the padding and, where a word has one label and several tokens, at all of them but the first.
+                Class ids (cross-entropy). The loss ignores tokens with the label -100: it belongs at the padding and,
+                if a word has one label and several tokens, at all of them but the first.
             output_hidden_states (`bool`, *optional*):
                 Whether to return the word vectors and the states of every layer. Defaults to the configuration's.
-            output_final_states (`bool`, *optional*, defaults to `False`):
-                Whether to return the states after the whole text.
             num_items_in_batch (`torch.Tensor` or `int`, *optional*):
                 What to divide the sum of the losses by: Trainer passes the number of labels in all batches whose
                 gradients it accumulates. Defaults to the number in this batch.
-            return_dict (`bool`, *optional*):
-                Whether to return an `RNNClassifierOutput` rather than a plain tuple.
-            kwargs:
-                Ignored, so that what generic code passes to every model does not break this one.
+            return_dict (`bool`, *optional*): Whether to return a `TokenClassifierOutput` rather than a plain tuple.
+            kwargs: Ignored, so that what generic code passes to every model does not break this one.
+
+        Returns:
+            The loss, with `labels`, and the scores before softmax, of shape
+            `(batch_size, sequence_length, num_labels)`.
 
         Raises:
             ValueError: If not exactly one of `input_ids` and `inputs_embeds` is given, or the mask has another shape.
+            TypeError: If `output_final_states` is given, which only the encoder takes.
         """
+        self._refuse_final_states(kwargs)
         outputs = self.model(
             input_ids,
             attention_mask=attention_mask,
             inputs_embeds=inputs_embeds,
             output_hidden_states=output_hidden_states,
-            output_final_states=output_final_states,
+            output_final_states=False,
             return_dict=True,
         )
         logits = self.classifier(self.classifier_dropout(outputs.last_hidden_state))
         loss = None
         if labels is not None:
             loss = self.loss_function(logits, labels, self.config, num_items_in_batch=num_items_in_batch)
-        return RNNClassifierOutput(
-            loss=loss,
-            logits=logits,
-            hidden_states=outputs.hidden_states,
-            final_hidden_state=outputs.final_hidden_state,
-            final_cell_state=outputs.final_cell_state,
-        )
+        return TokenClassifierOutput(loss=loss, logits=logits, hidden_states=outputs.hidden_states)
 
 
-__all__ = [
-    "RNNForSequenceClassification",
-    "RNNForTokenClassification",
-    "RNNModel",
-    "RNNPreTrainedModel",
-]
+__all__ = ["RNNForSequenceClassification", "RNNForTokenClassification", "RNNModel", "RNNPreTrainedModel"]

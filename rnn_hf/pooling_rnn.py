@@ -47,18 +47,20 @@ def pool_last(states: Tensor, mask: Tensor | None, bidirectional: bool) -> Tenso
         >>> pool_last(states, torch.tensor([[True, True, False]]), bidirectional=True)
         tensor([[ 2., 10.]])
     """
+    rows: Tensor | slice
+    first: Tensor | int
+    last: Tensor | int
     if mask is None:
-        first, last = states[:, 0], states[:, -1]
-        size = states.shape[-1] // 2
-        return torch.cat([last[:, :size], first[:, size:]], dim=-1) if bidirectional else last
-    rows = torch.arange(len(states), device=states.device)
-    positions = torch.arange(mask.shape[1], device=mask.device)
-    at_last = states[rows, (mask * positions).argmax(dim=1)]
+        rows, first, last = slice(None), 0, -1
+    else:
+        positions = torch.arange(mask.shape[1], device=mask.device)
+        rows = torch.arange(len(states), device=states.device)
+        first, last = mask.int().argmax(dim=1), (mask * positions).argmax(dim=1)
+    pooled = states[rows, last]
     if bidirectional:
-        forward_half, _ = at_last.chunk(2, dim=-1)
-        _, backward_half = states[rows, mask.int().argmax(dim=1)].chunk(2, dim=-1)
-        at_last = torch.cat([forward_half, backward_half], dim=-1)
-    return at_last * mask.any(dim=1, keepdim=True)
+        size = states.shape[-1] // 2
+        pooled = torch.cat([pooled[:, :size], states[rows, first][:, size:]], dim=-1)
+    return pooled if mask is None else pooled * mask.any(dim=1, keepdim=True)
 
 
 def pool_mean(states: Tensor, mask: Tensor | None) -> Tensor:
@@ -97,11 +99,10 @@ def pool_max(states: Tensor, mask: Tensor | None) -> Tensor:
         >>> pool_max(torch.tensor([[[-1.0], [-3.0], [0.0]]]), torch.tensor([[True, True, False]]))
         tensor([[-1.]])
     """
-    if mask is None:
-        return states.amax(dim=1)
-    lowest = torch.finfo(states.dtype).min
-    maxima = states.masked_fill(~mask.unsqueeze(-1), lowest).amax(dim=1)
-    return maxima * mask.any(dim=1, keepdim=True)
+    if mask is not None:
+        states = states.masked_fill(~mask.unsqueeze(-1), torch.finfo(states.dtype).min)
+    maxima = states.amax(dim=1)
+    return maxima if mask is None else maxima * mask.any(dim=1, keepdim=True)
 
 
 class RNNAttentionPooling(nn.Module):
@@ -114,9 +115,11 @@ class RNNAttentionPooling(nn.Module):
     def forward(self, states: Tensor, mask: Tensor | None) -> Tensor:
         """Return the weighted means. Shapes as in `pool_mean`."""
         scores: Tensor = self.score(torch.tanh(states)).squeeze(-1)  # (batch, time)
-        if mask is None:
-            return (scores.softmax(dim=1).unsqueeze(-1) * states).sum(dim=1)
-        weights: Tensor = scores.masked_fill(~mask, torch.finfo(scores.dtype).min).softmax(dim=1) * mask
+        if mask is not None:
+            scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
+        weights = scores.softmax(dim=1)
+        if mask is not None:  # of a text without tokens, all weights are alike
+            weights = weights * mask
         return (weights.unsqueeze(-1) * states).sum(dim=1)
 
 

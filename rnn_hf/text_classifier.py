@@ -1,6 +1,5 @@
 """From strings to labels and probabilities, with a saved model."""
 
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -14,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from huggingface_hub import try_to_load_from_cache
 from safetensors import SafetensorError
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerBase
 from transformers.utils import CONFIG_NAME
@@ -104,23 +103,23 @@ class TextClassifier:
             cache_dir: Where downloads are kept.
             local_files_only: Whether to look into the cache only.
             device: Where the model runs; the CPU by default.
-            dtype: Type of the weights, whatever they are saved in: a floating type of torch or its name, or `"int8"`
-                for dynamic quantization of the LSTM, the GRU and the classifier (CPU only; word vectors stay as they
-                are, and so does the plain RNN, which torch cannot quantize).
+            dtype: Type of the weights, whatever they are saved in: a floating type of torch or its name.
 
         Raises:
             FileNotFoundError: If there is no such folder.
             ValueError: If the folder or repository holds no model of this family, or one that is damaged, or the type
-                is none of these.
+                is not a floating type.
         """
         name = folder_or_id(name_or_path)
         type_name = str(dtype).removeprefix("torch.")
-        is_quantized = type_name == "int8"
-        floating = getattr(torch, "float32" if is_quantized else type_name, None)
+        if type_name == "int8":
+            raise ValueError(
+                '`dtype="int8"` is no longer offered: it was slower than float32. Pass "float32", "float16" or '
+                '"bfloat16".'
+            )
+        floating = getattr(torch, type_name, None)
         if not isinstance(floating, torch.dtype) or not floating.is_floating_point:
-            raise ValueError(f'`dtype` must be a floating type of torch or "int8", got {dtype!r}.')
-        if is_quantized and torch.device(device or "cpu").type != "cpu":
-            raise ValueError(f'`dtype="int8"` needs `device="cpu"`, got {str(device)!r}. Use "float16" or "bfloat16".')
+            raise ValueError(f"`dtype` must be a floating type of torch, got {dtype!r}.")
         hub: dict[str, Any] = {
             "revision": revision or "main",
             "token": token,
@@ -137,7 +136,7 @@ class TextClassifier:
         tokenizer = read_tokenizer(name, **hub)
         check_token_ids(tokenizer, max(config.vocab_size, len(tokenizer)))
         placed: RNNForSequenceClassification = model if device is None else model.to(device)  # type: ignore[arg-type]
-        classifier = cls(_quantized(placed) if is_quantized else placed, tokenizer)
+        classifier = cls(placed, tokenizer)
         is_folder = Path(name).is_dir()
         # another process has another working directory, and the branch may have moved on when it loads
         classifier._load_again = partial(
@@ -253,7 +252,7 @@ class TextClassifier:
             float32 of shape `(num_texts, size)`; `(size,)` for a single string. The size is that of the pooled states,
             `model.classifier.in_features`.
         """
-        vectors = self._normalized_vectors if normalize_embeddings else self.model.pool
+        vectors = self._normalized_vectors if normalize_embeddings else self._vectors
         return self._rows(vectors, self.model.classifier.in_features, texts, batch_size, show_progress)
 
     def iter_proba(self, texts: Iterable[str], batch_size: int = 256) -> Iterator[np.ndarray]:
@@ -277,10 +276,13 @@ class TextClassifier:
         yield from self._chunks(self._probabilities, self.model.num_labels, texts, batch_size)
 
     def _probabilities(self, input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
-        return self._activate(self.model.score(input_ids, attention_mask).float())
+        return self._activate(self.model.score(input_ids, attention_mask)[0].float())
+
+    def _vectors(self, input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
+        return self.model.score(input_ids, attention_mask)[1]
 
     def _normalized_vectors(self, input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
-        return F.normalize(self.model.pool(input_ids, attention_mask).float(), dim=-1)
+        return F.normalize(self._vectors(input_ids, attention_mask).float(), dim=-1)
 
     def _rows(
         self, compute: BatchFunction, size: int, texts: str | Iterable[str], batch_size: int, show_progress: bool
@@ -401,17 +403,6 @@ def batches_of_like_length(order: np.ndarray, lengths: np.ndarray, batch_size: i
     mixed = np.concatenate(others)
     for start in range(0, len(mixed), unit):
         yield mixed[start : start + unit]
-
-
-def _quantized(model: RNNForSequenceClassification) -> RNNForSequenceClassification:
-    with warnings.catch_warnings():
-        # torch points to torchao, which has no recurrent layers
-        for category in (DeprecationWarning, UserWarning):
-            warnings.simplefilter("ignore", category)
-        quantized: RNNForSequenceClassification = torch.ao.quantization.quantize_dynamic(
-            model, {nn.LSTM, nn.GRU, nn.Linear}, dtype=torch.qint8
-        )
-    return quantized
 
 
 @contextmanager
