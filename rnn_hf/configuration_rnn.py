@@ -26,6 +26,9 @@ ClassifierPooling = Literal["last", "mean", "max", "attention", "mean_max", "mea
 RecurrentInitializer = Literal["orthogonal", "uniform"]
 ProblemType = Literal["single_label_classification", "multi_label_classification", "regression"]
 
+# What transformers calls the state of a language model: the first since version 5.24, the second before
+CACHE_NAMES = ("cache", "past_key_values")
+
 
 @strict
 class RNNConfig(PreTrainedConfig):
@@ -104,13 +107,7 @@ class RNNConfig(PreTrainedConfig):
     """
 
     model_type: ClassVar[str] = "rnn_hf"
-    # a language model's state is "cache" since transformers 5.24, "past_key_values" before
-    keys_to_ignore_at_inference: ClassVar[list[str]] = [
-        "final_hidden_state",
-        "final_cell_state",
-        "cache",
-        "past_key_values",
-    ]
+    keys_to_ignore_at_inference: ClassVar[list[str]] = ["final_hidden_state", "final_cell_state", *CACHE_NAMES]
     _auto_class: ClassVar[str | None] = "AutoConfig"
 
     vocab_size: int = 30_000

@@ -1,6 +1,8 @@
 """A finished model folder goes to the Hub: checked first, then in one commit."""
 
+import re
 from pathlib import Path
+from typing import Any
 
 import yaml
 from huggingface_hub import (
@@ -18,15 +20,16 @@ from rnn_hf.safe_loading import check_model
 
 from .errors import scrubbed
 
-# What a model cannot be loaded without, then what explains it
-REQUIRED_FILES = (
-    "README.md", "config.json", "model.safetensors", "configuration_rnn.py", "modeling_rnn.py", "tokenizer.json",
-    "tokenizer_config.json",
-)  # fmt: skip
+# What a model cannot be loaded without, beside its code, then what explains it
+REQUIRED_FILES = ("README.md", "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
 OPTIONAL_FILES = (
     "special_tokens_map.json", "generation_config.json", "recipe.yaml", "all_results.json", "figures/*.png",
     "figures/*.svg",
 )  # fmt: skip
+
+# How `auto_map` names a class, and how a file imports from one beside it; transformers looks for imports as this does
+CLASS_REFERENCE = re.compile(r"([^\W\d]\w*)\.[^\W\d]\w*")
+RELATIVE_IMPORT = re.compile(r"^\s*from\s+\.(\S+)\s+import", re.MULTILINE)
 
 # The base of the Hub's own errors is that of every failed request, whichever client the installed version has
 REQUEST_ERROR: type[Exception] = HfHubHTTPError.__bases__[0]
@@ -52,6 +55,44 @@ def check_hub_access(name: str | None) -> None:
         raise ValueError("No access token of the Hub was found. Run `hf auth login`, or set `HF_TOKEN`.")
 
 
+def code_files(folder: Path, auto_map: Any) -> list[str]:
+    """Return the names of the files that hold a model's code: those that `auto_map` names and what they import.
+
+    No code is run. A file that is missing is listed too.
+
+    Args:
+        folder: A model folder.
+        auto_map: What its `config.json` says under that name: from each Auto class to `file.Class`.
+
+    Raises:
+        ValueError: If no code is named, or code that is not in a Python file of the folder itself.
+    """
+    if not isinstance(auto_map, dict) or "AutoConfig" not in auto_map:
+        raise ValueError(
+            f"`auto_map` in config.json must name the code of the model, got {auto_map!r:.60}. Save the model with "
+            "`save_pretrained`."
+        )
+    modules = []
+    for reference in auto_map.values():
+        found = CLASS_REFERENCE.fullmatch(reference) if isinstance(reference, str) else None
+        if found is None:
+            raise ValueError(
+                f"`auto_map` in config.json must name classes as `file.Class`, in files beside it, got "
+                f"{reference!r:.60}. Save the model with `save_pretrained`."
+            )
+        modules.append(found[1])
+    modules = list(dict.fromkeys(modules))
+    for module in modules:  # grows on the way
+        path = folder / f"{module}.py"
+        text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() and not path.is_symlink() else ""
+        for imported in RELATIVE_IMPORT.findall(text):
+            if not imported.isidentifier():
+                raise ValueError(f"{str(path)!r} must import from files beside it, got `.{imported:.60}`.")
+            if imported not in modules:
+                modules.append(imported)
+    return [f"{module}.py" for module in modules]
+
+
 def files_to_push(folder: str | Path) -> dict[str, Path]:
     """Return the files of a model folder that belong on the Hub, once they are found to be a whole model.
 
@@ -59,30 +100,25 @@ def files_to_push(folder: str | Path) -> dict[str, Path]:
         folder: What `scripts/train.py` wrote, or a folder like it.
 
     Returns:
-        Names in the repository and where the files lie. Whatever is not listed in `REQUIRED_FILES` or
-        `OPTIONAL_FILES`, checkpoints above all, is left out.
+        Names in the repository and where the files lie: `REQUIRED_FILES`, those of `OPTIONAL_FILES` that are there,
+        and `code_files`. Everything else, checkpoints above all, is left out.
 
     Raises:
-        FileNotFoundError: If the folder or a required file is missing.
+        FileNotFoundError: If the folder or a file that it needs is missing.
         ValueError: If the configuration, the weights or the card are not those of a model of this family, or if one
             of the files, or the folder that it lies in, is a link, which may lead to what nobody meant to share.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"The model folder {str(folder)!r} does not exist.")
-    missing = [name for name in REQUIRED_FILES if not (folder / name).is_file()]
-    if missing:
-        raise FileNotFoundError(f"{str(folder)!r} is not a whole model: {', '.join(missing)} not found.")
     optional = [path for pattern in OPTIONAL_FILES for path in sorted(folder.glob(pattern)) if path.is_file()]
     paths = [*(folder / name for name in REQUIRED_FILES), *optional]
-    for path in paths:
-        # the model folder itself may be reached by a link, since it was named
-        link = next((place for place in (path.parent, path) if place != folder and place.is_symlink()), None)
-        if link is not None:
-            raise ValueError(f"'{link}' is a link, to '{link.readlink()}'. Put there what is to be shared.")
-    check_model(folder, is_strict=True)
+    _check_files(folder, paths)
+    config = check_model(folder, is_strict=True)
+    code = [folder / name for name in code_files(folder, getattr(config, "auto_map", None))]
+    _check_files(folder, code)
     _check_card(folder / "README.md")
-    return {path.relative_to(folder).as_posix(): path for path in paths}
+    return {path.relative_to(folder).as_posix(): path for path in [*paths, *code]}
 
 
 def push_folder(
@@ -131,6 +167,17 @@ def push_folder(
     except RuntimeError as error:  # what an upload of weights that breaks off is told as
         raise ConnectionError(f"The weights did not reach the Hub ({error.__cause__ or error}). Try again.") from error
     return scrubbed(str(commit.commit_url))
+
+
+def _check_files(folder: Path, paths: list[Path]) -> None:
+    missing = [path.name for path in paths if not path.is_file()]
+    if missing:
+        raise FileNotFoundError(f"{str(folder)!r} is not a whole model: {', '.join(missing)} not found.")
+    for path in paths:
+        # the model folder itself may be reached by a link, since it was named
+        link = next((place for place in (path.parent, path) if place != folder and place.is_symlink()), None)
+        if link is not None:
+            raise ValueError(f"'{link}' is a link, to '{link.readlink()}'. Put there what is to be shared.")
 
 
 def _check_card(path: Path) -> None:

@@ -8,16 +8,10 @@ from transformers import (
     AutoModelForTokenClassification,
 )
 
+from .causal_lm_rnn import RNNCache, RNNForCausalLM
 from .configuration_rnn import RNNConfig
 from .data.tokenizer_training import train_tokenizer
-from .modeling_rnn import (
-    RNNCache,
-    RNNForCausalLM,
-    RNNForSequenceClassification,
-    RNNForTokenClassification,
-    RNNModel,
-    RNNPreTrainedModel,
-)
+from .modeling_rnn import RNNForSequenceClassification, RNNForTokenClassification, RNNModel, RNNPreTrainedModel
 from .text_classifier import TextClassifier
 from .version import __version__
 

@@ -17,9 +17,10 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils.hub import cached_file, has_file
 from transformers.utils.peft_utils import find_adapter_config_file
 
+from .causal_lm_rnn import RNNForCausalLM
 from .configuration_rnn import RNNConfig
 from .errors import one_line
-from .modeling_rnn import HEADS, RNNForSequenceClassification, RNNPreTrainedModel
+from .modeling_rnn import RNNForSequenceClassification, RNNForTokenClassification, RNNModel, RNNPreTrainedModel
 
 CONFIG, WEIGHTS, WEIGHTS_INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
@@ -30,6 +31,14 @@ FOREIGN_SETTINGS = (
     "attn_implementation",
     "_attn_implementation",
     "_attn_implementation_internal",
+)
+
+# What a folder can hold
+HEADS: tuple[type[RNNPreTrainedModel], ...] = (
+    RNNModel,
+    RNNForSequenceClassification,
+    RNNForTokenClassification,
+    RNNForCausalLM,
 )
 
 # None can be larger than the number of all weights

@@ -351,12 +351,7 @@ class TextClassifier:
         self._save(Path(save_directory).expanduser(), None)
 
     def push_to_hub(
-        self,
-        repo_id: str,
-        *,
-        private: bool = False,
-        revision: str | None = None,
-        commit_message: str | None = None,
+        self, repo_id: str, *, private: bool = False, revision: str | None = None, commit_message: str | None = None
     ) -> str:
         """Push the classifier to the Hub in one commit, and return the address of the commit.
 
@@ -389,7 +384,7 @@ class TextClassifier:
         write_with_short_card(self.model, self.tokenizer, folder, name or folder.resolve().name, self.label_names)
 
     def _logits(self, input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
-        return self.model.score(input_ids, attention_mask).float()
+        return self.model.score(input_ids, attention_mask)[0].float()
 
     def _probabilities(self, input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
         return self._activate(self._logits(input_ids, attention_mask))

@@ -10,7 +10,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from rnn_hf import RNNConfig, RNNForCausalLM, RNNForSequenceClassification, RNNForTokenClassification, TextClassifier
+from rnn_hf import RNNConfig, RNNForSequenceClassification, RNNForTokenClassification, TextClassifier
+from rnn_hf.causal_lm_rnn import RNNForCausalLM
 from rnn_hf.data.tokenizer_training import save_tokenizer, train_tokenizer
 from tests.refusals import assert_one_line, assert_refused
 

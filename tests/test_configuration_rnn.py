@@ -9,7 +9,8 @@ from transformers import AutoConfig
 
 from rnn_hf import RNNConfig
 from rnn_hf.configuration_rnn import CellType, ClassifierPooling
-from rnn_hf.modeling_rnn import POOLING_PARTS, RECURRENT_LAYERS
+from rnn_hf.layers_rnn import RECURRENT_LAYERS
+from rnn_hf.pooling_rnn import POOLING_PARTS
 
 # every field away from its default
 CHANGED: dict[str, Any] = {

@@ -18,9 +18,9 @@ from transformers import (
     pipeline,
 )
 
-from rnn_hf import RNNCache, RNNConfig, RNNForCausalLM, RNNModel
+from rnn_hf import RNNConfig, RNNModel
+from rnn_hf.causal_lm_rnn import CACHE_NAME, RNNCache, RNNForCausalLM
 from rnn_hf.data.tokenizer_training import train_tokenizer
-from rnn_hf.modeling_rnn import CACHE_NAME
 from tests.conftest import no_warnings
 from tests.test_modeling_rnn import (
     LAYOUTS,

@@ -14,15 +14,22 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoModel, AutoModelForSequenceClassification, PreTrainedModel, Trainer, TrainingArguments
+from transformers.dynamic_module_utils import get_relative_imports
 
 import rnn_hf
 from rnn_hf import RNNConfig, RNNForSequenceClassification, RNNModel
 from rnn_hf.configuration_rnn import CellType, ClassifierPooling
-from rnn_hf.modeling_rnn import HEADS, ElmanRecurrence, GRURecurrence, RNNDropout, RNNLayer, RNNPreTrainedModel
+from rnn_hf.layers_rnn import RNNDropout, RNNLayer
+from rnn_hf.modeling_rnn import RNNPreTrainedModel
+from rnn_hf.recurrences_rnn import ElmanRecurrence, GRURecurrence
+from rnn_hf.safe_loading import HEADS
 
 PACKAGE = Path(rnn_hf.__file__).parent
 TINY_CHECKPOINT = Path(__file__).parent / "fixtures" / "tiny_checkpoint"
+# in an order in which each imports only from those before it
+HUB_FILES = ["configuration_rnn", "pooling_rnn", "recurrences_rnn", "layers_rnn", "modeling_rnn", "causal_lm_rnn"]
 TORCH_LAYERS: dict[str, type[nn.RNNBase]] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
 GATES = {"rnn": 1, "lstm": 4, "gru": 3}
 NO_DROPOUT: dict[str, Any] = {"word_dropout": 0, "embedding_dropout": 0, "classifier_dropout": 0}
@@ -146,7 +153,7 @@ def test_mask_may_have_any_type(dtype: torch.dtype) -> None:
 
 
 @torch.no_grad()
-def test_model_without_a_padding_token_still_obeys_the_mask() -> None:
+def test_model_without_a_padding_token_still_uses_the_mask() -> None:
     model = make_model(pad_token_id=None, bidirectional=True)
     input_ids, attention_mask = make_batch("padded on the left")
     torch.testing.assert_close(model(input_ids, attention_mask=attention_mask).logits, logits_alone(model))
@@ -297,11 +304,42 @@ def test_cells_that_torch_does_not_fuse_run_as_loops_of_our_own(cell_type: str, 
 
 @pytest.mark.parametrize("layout", [None, *LAYOUTS])
 @pytest.mark.parametrize("concat_embedding_mean", [False, True])
-def test_scores_are_the_logits_of_evaluation(concat_embedding_mean: bool, layout: str | None) -> None:
+@torch.no_grad()
+def test_scores_are_what_forward_returns_and_the_vectors_that_the_classifier_reads(
+    concat_embedding_mean: bool, layout: str | None
+) -> None:
     model = make_model(bidirectional=True, num_hidden_layers=2, concat_embedding_mean=concat_embedding_mean)
     batch = (torch.tensor([[7, 8, 9], [3, 5, 2]]), None) if layout is None else make_batch(layout)
-    with torch.no_grad():
-        torch.testing.assert_close(model.score(*batch), model(*batch).logits)
+    logits, pooled, states = model.score(*batch, output_hidden_states=True)
+    outputs = model(*batch, output_hidden_states=True)
+    assert torch.equal(logits, outputs.logits)
+    assert all(torch.equal(*pair) for pair in zip(states, outputs.hidden_states, strict=True))
+    assert torch.equal(model.classifier(pooled), logits)
+    embeddings, top = model.score(*batch)[2]
+    assert torch.equal(embeddings, states[0]) and torch.equal(top, states[-1])
+
+
+class NumValuesRead(TorchDispatchMode):
+    """Counts how often a value is read from a tensor, for which a GPU would have to be waited for."""
+
+    number = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.number += func is torch.ops.aten._local_scalar_dense.default
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("model_class", [RNNModel, RNNForSequenceClassification])
+@both_depths
+@torch.no_grad()
+def test_a_mask_is_examined_once_for_padding_and_once_for_gaps(
+    num_hidden_layers: int, model_class: type[RNNPreTrainedModel]
+) -> None:
+    model = make_model(model_class, cell_type="gru", num_hidden_layers=num_hidden_layers)
+    for attention_mask, number in ((torch.ones(2, 3), 1), (torch.tensor([[1, 1, 0], [0, 1, 1]]), 2)):
+        with NumValuesRead() as values:
+            model(torch.tensor([[7, 8, 9], [3, 5, 2]]), attention_mask=attention_mask)
+        assert values.number == number
 
 
 @torch.no_grad()
@@ -313,15 +351,23 @@ def test_each_entry_of_hidden_states_is_one_layer_of_torch() -> None:
     torch.testing.assert_close(model.model.layers[1].recurrent(first)[0], second)
 
 
-def test_final_states_of_a_head_come_on_request_only() -> None:
+def test_final_states_are_those_of_the_encoder_and_not_joined_in_predictions() -> None:
     """They are batch first, but as many as the layers: what a prediction loop joins must not hold them."""
     model = make_model(num_hidden_layers=2, bidirectional=True, concat_embedding_mean=True)
     input_ids, attention_mask = make_batch("padded on the right")
     assert set(model(input_ids, attention_mask=attention_mask).keys()) == {"logits"}
-    outputs = model(input_ids, attention_mask=attention_mask, output_final_states=True)
+    outputs = model.model(input_ids, attention_mask=attention_mask)
     assert outputs.final_hidden_state.shape == (3, 4, 4)
     assert outputs.final_cell_state.shape == (3, 4, 4)
-    assert set(outputs.keys()) - {"logits"} <= set(model.config.keys_to_ignore_at_inference)
+    assert set(outputs.keys()) - {"last_hidden_state"} <= set(model.config.keys_to_ignore_at_inference)
+
+
+@pytest.mark.parametrize("value", [True, False])
+@pytest.mark.parametrize("model_class", [head for head in HEADS if head is not RNNModel])
+def test_a_head_refuses_an_argument_of_the_encoder(model_class: type[RNNPreTrainedModel], value: bool) -> None:
+    model = make_model(model_class)
+    with pytest.raises(TypeError, match=r"`output_final_states` is an argument of the encoder, .* `model.model`"):
+        model(torch.tensor([[7, 8, 9]]), output_final_states=value)
 
 
 @pytest.mark.parametrize("output_final_states", [False, True])
@@ -356,10 +402,10 @@ def test_empty_text_pools_to_zeros(cell_type: str, bidirectional: bool, pooling:
         concat_embedding_mean=True,
     )
     empty = torch.empty(1, 0, dtype=dtype)
-    outputs = model(empty, attention_mask=empty, output_hidden_states=True, output_final_states=True)
+    outputs = model(empty, attention_mask=empty, output_hidden_states=True)
     torch.testing.assert_close(outputs.logits, model.classifier.bias[None])
     assert [states.shape[:2] for states in outputs.hidden_states] == [(1, 0)] * 3
-    assert not outputs.final_hidden_state.any()
+    assert not model.model(empty, attention_mask=empty).final_hidden_state.any()
     model.train()(empty, labels=torch.tensor([1])).loss.backward()
     assert all(parameter.grad is None or parameter.grad.isfinite().all() for parameter in model.parameters())
 
@@ -388,13 +434,13 @@ def test_row_of_padding_pools_to_zeros(
         attention_mask=attention_mask,
         labels=torch.zeros(len(input_ids), dtype=torch.long),
         output_hidden_states=True,
-        output_final_states=True,
     )
     torch.testing.assert_close(outputs.logits[0], model.classifier.bias)
     assert not any(states[0].any() for states in outputs.hidden_states[1:])
-    assert not outputs.final_hidden_state[0].any()
+    encoded = model.model(input_ids, attention_mask=attention_mask)
+    assert not encoded.final_hidden_state[0].any()
     if cell_type == "lstm":
-        assert not outputs.final_cell_state[0].any()
+        assert not encoded.final_cell_state[0].any()
     torch.testing.assert_close(outputs.logits[1:], logits_alone(model)[1 : len(input_ids)])
     outputs.loss.backward()
     assert all(parameter.grad is None or parameter.grad.isfinite().all() for parameter in model.parameters())
@@ -405,8 +451,8 @@ def test_row_of_padding_pools_to_zeros(
 def test_text_of_100_000_words_is_read(cell_type: str) -> None:
     model = make_model(cell_type=cell_type, bidirectional=True, classifier_pooling="mean_max_last")
     text = torch.randint(2, 20, (1, 100_000))
-    outputs = model(text, output_final_states=True)
-    assert outputs.logits.isfinite().all()
+    assert model(text).logits.isfinite().all()
+    outputs = model.model(text)
     # a state forgets: the end of a long text reads as the text
     end = model.model(text[:, -1000:])
     torch.testing.assert_close(outputs.final_hidden_state[:, 0], end.final_hidden_state[:, 0])
@@ -819,44 +865,51 @@ def test_checkpoint_of_the_first_version_gives_the_logits_it_gave_then() -> None
 
 @pytest.mark.parametrize("model_class", HEADS)
 def test_saved_folder_holds_all_that_the_auto_classes_need(model_class: type[PreTrainedModel], tmp_path: Path) -> None:
-    """Weights as safetensors, never a pickle; the two files that `trust_remote_code` runs; every Auto class."""
-    model_class(RNNConfig(**TINY)).save_pretrained(tmp_path)
-    code = ["configuration_rnn.py", "modeling_rnn.py"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "config.json",
-        *code[:1],
-        *(["generation_config.json"] if model_class.can_generate() else []),
-        "model.safetensors",
-        *code[1:],
-    ]
+    """Weights as safetensors, never a pickle; the code that `trust_remote_code` runs, for generation where it is."""
+    config = RNNConfig(**TINY)
+    # as left by a model of the other kind
+    config.auto_map = {"AutoModelForCausalLM": "causal_lm_rnn.RNNForCausalLM", "AutoModelForOther": "other.Other"}
+    model_class(config).save_pretrained(tmp_path)
+    generates = model_class.can_generate()
+    code = {f"{name}.py" for name in HUB_FILES if generates or name != "causal_lm_rnn"}
+    others = {"config.json", "model.safetensors"} | ({"generation_config.json"} if generates else set())
+    assert {path.name for path in tmp_path.iterdir()} == code | others
     for name in code:
         assert (tmp_path / name).read_text() == (PACKAGE / name).read_text()
-    config = json.loads((tmp_path / "config.json").read_text())
-    assert config["auto_map"] == {
+    file = "causal_lm_rnn" if generates else "modeling_rnn"
+    expected = {
         "AutoConfig": "configuration_rnn.RNNConfig",
-        "AutoModel": "modeling_rnn.RNNModel",
-        "AutoModelForCausalLM": "modeling_rnn.RNNForCausalLM",
-        "AutoModelForSequenceClassification": "modeling_rnn.RNNForSequenceClassification",
-        "AutoModelForTokenClassification": "modeling_rnn.RNNForTokenClassification",
-    }
+        "AutoModel": f"{file}.RNNModel",
+        "AutoModelForSequenceClassification": f"{file}.RNNForSequenceClassification",
+        "AutoModelForTokenClassification": f"{file}.RNNForTokenClassification",
+    } | ({"AutoModelForCausalLM": "causal_lm_rnn.RNNForCausalLM"} if generates else {})
+    assert json.loads((tmp_path / "config.json").read_text())["auto_map"] == expected
 
 
-@pytest.mark.parametrize(
-    ("file", "relative_imports"), [("configuration_rnn.py", []), ("modeling_rnn.py", ["configuration_rnn"])]
-)
-def test_file_that_travels_with_a_checkpoint_imports_nothing_else(file: str, relative_imports: list[str]) -> None:
-    """Only torch, transformers, huggingface_hub and the standard library; the other file by one relative import."""
+def test_files_that_travel_with_a_checkpoint_are_all_known_and_can_be_read_at_a_sitting() -> None:
+    lengths = {path.stem: len(path.read_text().splitlines()) for path in PACKAGE.glob("*_rnn.py")}
+    assert lengths.keys() == set(HUB_FILES)
+    assert max(lengths.values()) <= 450, lengths
+
+
+@pytest.mark.parametrize("file", HUB_FILES)
+def test_file_that_travels_with_a_checkpoint_imports_nothing_but_files_before_it(file: str) -> None:
+    """Only torch, transformers, huggingface_hub and the standard library; the others by name, without a cycle.
+
+    transformers finds the files to copy by a regular expression, which must find neither less nor more.
+    """
     absolute, relative = set(), []
-    for node in ast.walk(ast.parse((PACKAGE / file).read_text())):
+    for node in ast.walk(ast.parse((PACKAGE / f"{file}.py").read_text())):
         if isinstance(node, ast.Import):
             absolute.update(alias.name.partition(".")[0] for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.level:
             assert node.level == 1
-            relative.append(node.module)
+            relative.append(str(node.module))
         elif isinstance(node, ast.ImportFrom):
             absolute.add(str(node.module).partition(".")[0])
     assert absolute - set(sys.stdlib_module_names) <= {"torch", "transformers", "huggingface_hub"}
-    assert relative == relative_imports
+    assert set(relative) <= set(HUB_FILES[: HUB_FILES.index(file)])
+    assert sorted(relative) == sorted(get_relative_imports(PACKAGE / f"{file}.py"))
 
 
 @pytest.mark.parametrize("new_size", [12, 30])

@@ -34,7 +34,7 @@ from rnn_hf.data.bptt import StreamSampler
 from rnn_hf.data.tokenizer_training import CONTINUATION, TokenizerType, save_tokenizer, train_tokenizer
 from rnn_hf.data.tokenizing import encodable, fast_encoder, flatten
 from rnn_hf.errors import plain
-from rnn_hf.modeling_rnn import RNNPooler
+from rnn_hf.pooling_rnn import RNNPooler
 from rnn_hf.reporting.model_card import render_model_card
 from rnn_hf.training.metrics import classification_metrics, multi_label_metrics, regression_metrics
 from scripts.research.count_near_duplicates import EXACT, Copies, shingles, words_of

@@ -145,9 +145,9 @@ def test_states_come_on_request_only() -> None:
     model = make_model(RNNForTokenClassification, num_hidden_layers=2, bidirectional=True)
     input_ids, attention_mask = make_batch("padded on the right")
     assert set(model(input_ids, attention_mask=attention_mask).keys()) == {"logits"}
-    outputs = model(input_ids, attention_mask=attention_mask, output_hidden_states=True, output_final_states=True)
+    outputs = model(input_ids, attention_mask=attention_mask, output_hidden_states=True)
+    assert set(outputs.keys()) == {"logits", "hidden_states"}
     assert [states.shape[-1] for states in outputs.hidden_states] == [5, 8, 8]
-    assert outputs.final_hidden_state.shape == outputs.final_cell_state.shape == (3, 4, 4)
 
 
 def test_classifier_dropout_acts_on_states_in_training_only() -> None:

@@ -22,7 +22,7 @@ import transformers
 
 import rnn_hf
 from rnn_hf.configuration_rnn import CellType
-from rnn_hf.modeling_rnn import HEADS
+from rnn_hf.safe_loading import HEADS
 
 TEMPLATE = Path(__file__).parent / "transformers_common" / "rnn_common_tests.py"
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from rnn_hf.modeling_rnn import IGNORED_LABEL
+from rnn_hf.causal_lm_rnn import IGNORED_LABEL
 
 from .batching import BatchSampler
 

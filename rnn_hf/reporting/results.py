@@ -1,6 +1,5 @@
 """How a run finishes: the files in its folder, the summary that a person reads, and the push to the Hub."""
 
-import json
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path

@@ -6,17 +6,12 @@ from typing import Any
 
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
+from rnn_hf.causal_lm_rnn import RNNForCausalLM
 from rnn_hf.configuration_rnn import RNNConfig
 from rnn_hf.data.tokenizer_training import train_tokenizer
 from rnn_hf.data.tokenizing import set_training_length
 from rnn_hf.data.word_vectors import initialize_embeddings, read_model_vectors, read_word_vectors
-from rnn_hf.modeling_rnn import (
-    RNNForCausalLM,
-    RNNForSequenceClassification,
-    RNNForTokenClassification,
-    RNNModel,
-    RNNPreTrainedModel,
-)
+from rnn_hf.modeling_rnn import RNNForSequenceClassification, RNNForTokenClassification, RNNModel, RNNPreTrainedModel
 from rnn_hf.progress import say
 from rnn_hf.safe_loading import CONFIG, check_model, check_token_ids, read_tokenizer
 

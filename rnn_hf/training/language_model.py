@@ -11,8 +11,8 @@ from accelerate.utils import set_seed
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
 
+from rnn_hf.causal_lm_rnn import RNNCache, RNNForCausalLM
 from rnn_hf.data.bptt import StreamSampler, TokenStreams
-from rnn_hf.modeling_rnn import RNNCache, RNNForCausalLM
 from rnn_hf.progress import say
 
 from .arguments import LanguageModelTrainArguments

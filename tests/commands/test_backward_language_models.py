@@ -10,7 +10,8 @@ from accelerate.state import AcceleratorState
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
 
-from rnn_hf import RNNForCausalLM, RNNForSequenceClassification, RNNModel
+from rnn_hf import RNNForSequenceClassification, RNNModel
+from rnn_hf.causal_lm_rnn import RNNForCausalLM
 from rnn_hf.commands import train, train_language_model
 from rnn_hf.data.tokenizer_training import train_tokenizer
 from rnn_hf.data.word_vectors import read_model_vectors

@@ -65,7 +65,8 @@ def is_on_hub(name: str) -> bool:
     return True
 
 
-EXPECTED = {*REQUIRED_FILES, "recipe.yaml", "all_results.json", "figures/curves.png"}
+CODE = {"configuration_rnn.py", "layers_rnn.py", "modeling_rnn.py", "pooling_rnn.py", "recurrences_rnn.py"}
+EXPECTED = {*REQUIRED_FILES, *CODE, "recipe.yaml", "all_results.json", "figures/curves.png"}
 
 
 def test_what_belongs_goes_up_in_one_commit_and_nothing_else(
@@ -137,11 +138,37 @@ def set_config(folder: Path, **values: Any) -> None:
     (folder / "config.json").write_text(json.dumps(config | values))
 
 
+def import_in_code(folder: Path, module: str) -> None:
+    with (folder / "modeling_rnn.py").open("a") as file:
+        file.write(f"\nfrom {module} import X\n")
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
         (lambda folder: (folder / "model.safetensors").unlink(), "model.safetensors not found"),
         (lambda folder: (folder / "modeling_rnn.py").unlink(), "modeling_rnn.py not found"),
+        (lambda folder: (folder / "configuration_rnn.py").unlink(), "configuration_rnn.py not found"),
+        (lambda folder: import_in_code(folder, ".layers"), "layers.py not found"),
+        (lambda folder: import_in_code(folder, "..layers"), "must import from files beside it, got `..layers`"),
+        (lambda folder: import_in_code(folder, ".sub.layers"), "must import from files beside it, got `.sub.layers`"),
+        (lambda folder: set_config(folder, auto_map=None), "must name the code of the model, got None"),
+        (lambda folder: set_config(folder, auto_map=["setup.A"]), "must name the code of the model, got ['setup.A']"),
+        (lambda folder: set_config(folder, auto_map={}), "must name the code of the model, got {}"),
+        *(
+            (lambda folder, name=name: set_config(folder, auto_map={"AutoConfig": name}), f"beside it, got {name!r}")
+            for name in (
+                "../setup.A",
+                "/etc/setup.A",
+                ".setup.A",
+                "setup",
+                "a.setup.A",
+                "owner/x--setup.A",
+                ["s.A"],
+                1,
+            )
+        ),
+        (lambda folder: set_config(folder, auto_map={"AutoConfig": "nowhere.A"}), "nowhere.py not found"),
         (lambda folder: (folder / "tokenizer.json").unlink(), "tokenizer.json not found"),
         (lambda folder: (folder / "model.safetensors").write_bytes(b"half"), "not a whole file of weights"),
         (drop_a_weight, "classifier.bias must have the shape [2], got none"),
@@ -169,10 +196,16 @@ def test_a_folder_that_is_not_a_whole_model_is_refused_before_anything_is_made(
 
 
 @pytest.mark.parametrize("inside", [False, True], ids=["out of the folder", "inside it"])
-@pytest.mark.parametrize("name", ["README.md", "model.safetensors", "recipe.yaml", "figures/curves.png", "figures"])
+@pytest.mark.parametrize(
+    "name",
+    ["README.md", "model.safetensors", "recipe.yaml", "figures/curves.png", "figures", "modeling_rnn.py", "more.py"],
+)
 def test_a_link_is_named_and_nothing_is_pushed(
     name: str, inside: bool, hub: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    if name == "more.py":
+        (folder / name).write_text("X = 1")
+        import_in_code(folder, ".more")
     target = (folder / ".git" if inside else tmp_path) / "elsewhere"
     (folder / name).rename(target)
     (folder / name).symlink_to(target)
@@ -189,6 +222,15 @@ def test_a_link_to_the_model_folder_is_followed_and_links_that_stay_here_do_not_
     (folder / "checkpoints" / "step-2").symlink_to(tmp_path)
     push_to_hub.main([str(tmp_path / "newest"), NAME])
     assert set(HfApi().list_repo_files(NAME)) - {".gitattributes"} == EXPECTED
+
+
+def test_code_is_what_the_configuration_names_and_what_that_imports(hub: str, folder: Path) -> None:
+    """Step by step, and no other Python file."""
+    for name, imported in (("modeling_rnn", "first"), ("first", "second"), ("second", "modeling_rnn")):
+        with (folder / f"{name}.py").open("a") as file:
+            file.write(f"\ndef later():\n    from .{imported} import X\n")
+    push_to_hub.main([str(folder), NAME])
+    assert set(HfApi().list_repo_files(NAME)) - {".gitattributes"} == {*EXPECTED, "first.py", "second.py"}
 
 
 @pytest.mark.parametrize(
@@ -268,7 +310,7 @@ def test_training_pushes_the_finished_folder(hub: str, train: Train, capsys: pyt
     assert info.private
     assert (folder / "checkpoints").is_dir()
     pushed = set(HfApi().list_repo_files(NAME, revision="trained")) - {".gitattributes"}
-    assert {*REQUIRED_FILES, "recipe.yaml", "all_results.json"} <= pushed
+    assert {*REQUIRED_FILES, *CODE, "recipe.yaml", "all_results.json"} <= pushed
     assert not any(name.startswith("checkpoints") for name in pushed)
     assert f'model="{NAME}"' in (folder / "README.md").read_text()
     # who repeats the run from its recipe does not push to the same place
@@ -283,7 +325,7 @@ def test_a_refused_push_leaves_the_trained_folder_whole(
     line = capsys.readouterr().err.strip().splitlines()[-1].split("\r")[-1]
     assert line.startswith("rnn-hf train: error: The model is whole in ")
     assert "may not write to 'others/tiny'" in line
-    assert set(REQUIRED_FILES) <= {path.name for path in (tmp_path / "model").iterdir()}
+    assert {*REQUIRED_FILES, *CODE} <= {path.name for path in (tmp_path / "model").iterdir()}
     assert push_to_hub.main([str(tmp_path / "model"), NAME]) is not None
 
 

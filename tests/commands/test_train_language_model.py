@@ -14,7 +14,7 @@ from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 from transformers import AutoTokenizer, pipeline
 
-from rnn_hf import RNNForCausalLM
+from rnn_hf.causal_lm_rnn import RNNForCausalLM
 from rnn_hf.commands import train
 from rnn_hf.commands import train_language_model as script
 from rnn_hf.data.demo_news import load_demo_news
@@ -33,8 +33,9 @@ TINY_RUN = [
 ]  # fmt: skip
 
 PROMISED_FILES = {
-    "README.md", "all_results.json", "config.json", "configuration_rnn.py", "figures", "generation_config.json",
-    "model.safetensors", "modeling_rnn.py", "recipe.yaml", "tokenizer.json", "tokenizer_config.json",
+    "README.md", "all_results.json", "causal_lm_rnn.py", "config.json", "configuration_rnn.py", "figures",
+    "generation_config.json", "layers_rnn.py", "model.safetensors", "modeling_rnn.py", "pooling_rnn.py", "recipe.yaml",
+    "recurrences_rnn.py", "tokenizer.json", "tokenizer_config.json",
 }  # fmt: skip
 PROMISED_RESULTS = {
     "validation_perplexity", "validation_loss", "train_loss", "epoch", "step", "best_step", "train_runtime",

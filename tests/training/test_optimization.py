@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from rnn_hf import RNNConfig, RNNForCausalLM, RNNForSequenceClassification, RNNPreTrainedModel
+from rnn_hf import RNNConfig, RNNForSequenceClassification, RNNPreTrainedModel
+from rnn_hf.causal_lm_rnn import RNNForCausalLM
 from rnn_hf.training.arguments import OptimizerName, SchedulerName, TrainArguments
 from rnn_hf.training.lazy_adam import LazyAdam
 from rnn_hf.training.optimization import (

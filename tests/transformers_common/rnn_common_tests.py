@@ -17,9 +17,10 @@ from transformers.models.auto.modeling_auto import (
     MODEL_MAPPING_NAMES,
 )
 
-from rnn_hf import RNNConfig, RNNForCausalLM, RNNForSequenceClassification, RNNForTokenClassification, RNNModel
+from rnn_hf import RNNConfig, RNNForSequenceClassification, RNNForTokenClassification, RNNModel
+from rnn_hf.causal_lm_rnn import RNNForCausalLM
 from rnn_hf.configuration_rnn import CellType
-from rnn_hf.modeling_rnn import HEADS
+from rnn_hf.safe_loading import HEADS
 
 from .test_configuration_common import ConfigTester
 from .test_modeling_common import ModelTesterMixin, global_rng, ids_tensor, random_attention_mask

@@ -1,0 +1,354 @@
+# Copyright 2026 The rnn_hf authors. All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Recurrent language models: the state that generation keeps, and the adaptive softmax."""
+
+from dataclasses import fields
+from itertools import pairwise
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import GenerationMixin
+from transformers.cache_utils import Cache, CacheLayerMixin
+from transformers.modeling_outputs import CausalLMOutputWithPast
+from transformers.utils.generic import can_return_tuple
+
+from .configuration_rnn import CACHE_NAMES, RNNConfig
+from .layers_rnn import RNNDropout
+from .modeling_rnn import RNNForSequenceClassification, RNNForTokenClassification, RNNModel, RNNPreTrainedModel
+
+CACHE_NAME = next(name for name in CACHE_NAMES if name in {entry.name for entry in fields(CausalLMOutputWithPast)})
+
+# The label that a loss passes over
+IGNORED_LABEL = -100
+
+
+class RNNCacheLayer(CacheLayerMixin):
+    """The state of all layers after what a language model has read; its size does not grow with the text.
+
+    Attributes:
+        hidden_state: Shape `(batch_size, num_hidden_layers, hidden_size)`.
+        cell_state: The same of an LSTM's cell, or `None`.
+        num_tokens: Positions read so far, padding included.
+    """
+
+    is_sliding = False
+    hidden_state: Tensor | None
+    cell_state: Tensor | None
+    num_tokens: int
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # transformers does not type it
+        self.reset()
+
+    def advance(self, hidden_state: Tensor, cell_state: Tensor | None, num_tokens: int) -> None:
+        """Replace the state by the one after `num_tokens` more positions."""
+        # a graph that reached back through all pieces of a text would grow with it
+        self.hidden_state = hidden_state.detach()
+        self.cell_state = None if cell_state is None else cell_state.detach()
+        self.num_tokens += num_tokens
+        self.is_initialized = True
+
+    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
+        """Do nothing: there are no keys and values, for which transformers has this method."""
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        """Refuse, for the same reason; `advance` is what a recurrent model calls."""
+        raise RuntimeError("A recurrent state has no keys and values. Pass the cache to a model of this family.")
+
+    def get_seq_length(self) -> int:
+        """Return how many positions were read."""
+        return self.num_tokens
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        """Return the length of a mask over all positions, and its offset."""
+        return self.num_tokens + query_length, 0
+
+    def get_max_length(self) -> int:
+        """Return -1: there is no limit."""
+        return -1
+
+    get_max_cache_shape = get_max_length
+
+    def reset(self) -> None:
+        """Forget everything."""
+        self.hidden_state = self.cell_state = None
+        self.num_tokens, self.is_initialized = 0, False
+
+    def crop(self, *args: Any, **kwargs: Any) -> None:
+        """Refuse: a state does not tell what it was some tokens ago."""
+        raise RuntimeError("A recurrent state cannot be cropped. Read the shorter text from its start.")
+
+    def reorder_cache(self, beam_idx: Tensor) -> None:
+        """Let each row go on from the state of row `beam_idx` (beam search)."""
+        self.batch_select_indices(beam_idx)
+
+    def batch_select_indices(self, indices: Tensor) -> None:
+        """Keep the states of some rows."""
+        if self.hidden_state is not None:
+            self.hidden_state = self.hidden_state[indices.to(self.hidden_state.device)]
+        if self.cell_state is not None:
+            self.cell_state = self.cell_state[indices.to(self.cell_state.device)]
+
+    def batch_repeat_interleave(self, repeats: int) -> None:
+        """Repeat the state of each row."""
+        if self.hidden_state is not None:
+            self.batch_select_indices(torch.arange(len(self.hidden_state)).repeat_interleave(repeats))
+
+    @property
+    def batch_size(self) -> int:
+        """Rows of the state, -1 before the first token."""
+        return -1 if self.hidden_state is None else len(self.hidden_state)
+
+
+class RNNCache(Cache):
+    """What a language model remembers of a text, as `generate` passes it from token to token.
+
+    Example:
+        >>> model = RNNForCausalLM(RNNConfig(vocab_size=10)).eval()
+        >>> cache = RNNCache()
+        >>> logits = [model(torch.tensor([[token]]), cache=cache).logits for token in (7, 8, 9)]
+        >>> torch.testing.assert_close(torch.cat(logits, dim=1), model(torch.tensor([[7, 8, 9]])).logits)
+    """
+
+    def __init__(self) -> None:
+        self.state = RNNCacheLayer()
+        super().__init__(layers=[self.state])
+
+
+class RNNForCausalLM(RNNPreTrainedModel, GenerationMixin):
+    """Recurrent language model: `RNNModel` and an output layer that shares the word vectors.
+
+    With `adaptive_softmax_cutoffs` the probability of a word is that of its cluster, times its own in the cluster:
+    an exact distribution, of which training computes only what it needs (Grave et al., 2017). The words before the
+    first cutoff share a softmax with one vector for each cluster. All words keep vectors of the full width, so that
+    they can be those of the embedding.
+
+    The states of one direction predict the next word, so `bidirectional=True` is refused. If the states are not as
+    wide as the word vectors, a linear layer lies between them. Nothing is pooled.
+
+    Args:
+        config: The configuration.
+
+    Raises:
+        ValueError: If `config.bidirectional` is set.
+
+    Example:
+        >>> model = RNNForCausalLM(RNNConfig(vocab_size=10, adaptive_softmax_cutoffs=[4])).eval()
+        >>> logits = model(torch.tensor([[7, 8, 9]])).logits
+        >>> logits.shape, logits.exp().sum(dim=-1).round(decimals=4).tolist()
+        (torch.Size([1, 3, 10]), [[1.0, 1.0, 1.0]])
+    """
+
+    _auto_class = "AutoModelForCausalLM"
+    # transformers runs a file twice if it is named here and also imported by another that is, and objects of a class
+    # that was made twice cannot be pickled: so all models are named in the one file that imports the others
+    auto_map = {
+        "AutoConfig": "configuration_rnn.RNNConfig",
+        "AutoModel": "causal_lm_rnn.RNNModel",
+        "AutoModelForCausalLM": "causal_lm_rnn.RNNForCausalLM",
+        "AutoModelForSequenceClassification": "causal_lm_rnn.RNNForSequenceClassification",
+        "AutoModelForTokenClassification": "causal_lm_rnn.RNNForTokenClassification",
+    }
+    _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}
+    # what the other heads have above their encoder
+    _keys_to_ignore_on_load_unexpected = [r"^(classifier|pooler)\."]
+    # the labels of accumulated batches differ in number, and the loss is the mean over all of them
+    accepts_loss_kwargs = True
+    # a state cannot be set back to an earlier token, as assisted generation would have to
+    _is_stateful = True
+
+    def __init__(self, config: RNNConfig) -> None:
+        if config.bidirectional:
+            raise ValueError(
+                "A language model needs `bidirectional=False`, got True: the backward direction would read the words "
+                "that are to be predicted."
+            )
+        super().__init__(config)
+        self.model = RNNModel(config)
+        self.classifier_dropout = RNNDropout(config.classifier_dropout)
+        has_projection = config.output_size != config.embedding_size
+        self.projection = nn.Linear(config.output_size, config.embedding_size) if has_projection else nn.Identity()
+        self.lm_head = nn.Linear(config.embedding_size, config.vocab_size)
+        self.cutoffs = list(config.adaptive_softmax_cutoffs or ())
+        if self.cutoffs:
+            self.clusters = nn.Linear(config.embedding_size, len(self.cutoffs))
+        self.post_init()  # type: ignore[no-untyped-call]  # transformers does not type it
+
+    @can_return_tuple  # type: ignore[untyped-decorator]  # transformers does not type it
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        cache: RNNCache | None = None,
+        use_cache: bool | None = None,
+        output_hidden_states: bool | None = None,
+        output_logits: bool | None = None,
+        logits_to_keep: int | Tensor = 0,
+        num_items_in_batch: Tensor | int | None = None,
+        **kwargs: Any,
+    ) -> CausalLMOutputWithPast:
+        r"""Predict the word after each position of a batch of texts.
+
+        Args:
+            input_ids (`torch.LongTensor` of shape `(batch_size, sequence_length)`, *optional*):
+                Ids of the tokens.
+            attention_mask (`torch.Tensor` of shape `(batch_size, sequence_length)`, *optional*):
+                1 for tokens, 0 for padding, on either side or in between. Defaults to 1 everywhere. It may also cover
+                the text before; only its end is used.
+            inputs_embeds (`torch.FloatTensor` of shape `(batch_size, sequence_length, embedding_size)`, *optional*):
+                Word vectors in the place of `input_ids`.
+            labels (`torch.LongTensor` of shape `(batch_size, sequence_length)`, *optional*):
+                The tokens themselves: the model shifts them, so that each position predicts the next one. The loss
+                ignores -100, which belongs at the padding.
+            cache (`RNNCache`, *optional*):
+                The state after the text before, from which the model goes on; it is updated. Gradients do not flow
+                back into it. It is also taken under the name that older versions of transformers give it.
+            use_cache (`bool`, *optional*):
+                Whether to return the state after the text. Defaults to the configuration's in evaluation, and to
+                `False` in training, unless a `cache` is given.
+            output_hidden_states (`bool`, *optional*):
+                Whether to return the word vectors and the states of every layer. Defaults to the configuration's.
+            output_logits (`bool`, *optional*):
+                Whether to return the logits. Defaults to `True`, but to `False` in training with labels: there are
+                `batch_size * sequence_length * vocab_size` of them, and the loss does not need them all.
+            logits_to_keep (`int` or `torch.LongTensor`, *optional*, defaults to 0):
+                How many of the last positions have logits, 0 for all; or which positions.
+            num_items_in_batch (`torch.Tensor` or `int`, *optional*):
+                What to divide the sum of the losses by: Trainer passes the number of labels in all batches whose
+                gradients it accumulates. Defaults to the number in this batch.
+            return_dict (`bool`, *optional*):
+                Whether to return a `CausalLMOutputWithPast` rather than a plain tuple.
+            kwargs:
+                `shift_labels`, labels that are shifted already, in the place of `labels`: if a text is read piece by
+                piece, the last label of a piece is the first token of the next one. Everything else is ignored, so
+                that what generic code passes to every model does not break this one.
+
+        Returns:
+            The loss and the logits: without an adaptive softmax scores before softmax, with one the logarithms of the
+            probabilities. `softmax(logits)` is the distribution either way.
+
+        Raises:
+            ValueError: If not exactly one of `input_ids` and `inputs_embeds` is given, the mask has another shape, or
+                the cache is not an `RNNCache`.
+            TypeError: If `output_final_states` is given, which only the encoder takes.
+        """
+        self._refuse_final_states(kwargs)
+        if cache is None:
+            cache = kwargs.get(CACHE_NAMES[1])
+        if cache is not None and not isinstance(cache, RNNCache):
+            raise ValueError(f"`{CACHE_NAME}` must be an `RNNCache`, got `{type(cache).__name__}`. Pass `RNNCache()`.")
+        if use_cache is None:
+            use_cache = cache is not None or (self.config.use_cache and not self.training)
+        if use_cache and cache is None:
+            cache = RNNCache()
+        given = input_ids if inputs_embeds is None else inputs_embeds
+        if attention_mask is not None and given is not None:
+            attention_mask = attention_mask[:, -given.shape[1] :] if given.shape[1] else attention_mask[:, :0]
+        elif input_ids is not None:
+            # `generate` pads rows that are finished, and the encoder would warn of padding without a mask
+            attention_mask = torch.ones_like(input_ids)
+        outputs = self.model(
+            input_ids,
+            attention_mask=attention_mask,
+            inputs_embeds=inputs_embeds,
+            output_hidden_states=output_hidden_states,
+            output_final_states=bool(use_cache),
+            initial_hidden_state=None if cache is None else cache.state.hidden_state,
+            initial_cell_state=None if cache is None else cache.state.cell_state,
+            return_dict=True,
+        )
+        states = outputs.last_hidden_state
+        if use_cache and cache is not None:
+            cache.state.advance(outputs.final_hidden_state, outputs.final_cell_state, states.shape[1])
+        vectors = self.projection(self.classifier_dropout(states))
+
+        loss = logits = None
+        shift_labels = kwargs.get("shift_labels")  # as an argument, Trainer would take it for one it must give
+        has_labels = labels is not None or shift_labels is not None
+        if shift_labels is not None:
+            loss = self._loss(vectors, shift_labels, num_items_in_batch)
+        elif labels is not None:
+            loss = self._loss(vectors[:, :-1], labels[:, 1:], num_items_in_batch)
+        if output_logits or (output_logits is None and not (has_labels and self.training)):
+            kept = slice(-logits_to_keep or None, None) if isinstance(logits_to_keep, int) else logits_to_keep
+            logits = self._logits(vectors[:, kept])
+        state: dict[str, Any] = {CACHE_NAME: cache if use_cache else None}
+        return CausalLMOutputWithPast(loss=loss, logits=logits, hidden_states=outputs.hidden_states, **state)
+
+    @property
+    def _bounds(self) -> list[int]:
+        """First word of the shortlist and of each cluster, then the size of the vocabulary."""
+        return [0, *self.cutoffs, len(self.lm_head.weight)]
+
+    def _logits(self, vectors: Tensor) -> Tensor:
+        """Return the logits of all words. Shape `(batch_size, sequence_length, vocab_size)`."""
+        scores: Tensor = self.lm_head(vectors)
+        if not self.cutoffs:
+            return scores
+        shortlist, *tails = scores.split([end - start for start, end in pairwise(self._bounds)], dim=-1)
+        head = torch.cat([shortlist, self.clusters(vectors)], dim=-1).log_softmax(dim=-1)
+        shortlist, clusters = head.split([self.cutoffs[0], len(self.cutoffs)], dim=-1)
+        pairs = zip(tails, clusters.split(1, dim=-1), strict=True)
+        return torch.cat([shortlist, *(tail.log_softmax(dim=-1) + cluster for tail, cluster in pairs)], dim=-1)
+
+    def _loss(self, vectors: Tensor, labels: Tensor, num_items: Tensor | int | None) -> Tensor:
+        """Return the sum of the losses over `num_items`, without the scores of clusters that no label is in."""
+        labels = labels.to(vectors.device)
+        is_label = labels != IGNORED_LABEL
+        vectors, labels = vectors[is_label], labels[is_label]
+        if num_items is None:
+            num_items = max(1, len(labels))
+        elif isinstance(num_items, Tensor):
+            num_items = num_items.to(vectors.device)
+        bounds = self._bounds
+        sizes = [end - start for start, end in pairwise(bounds)]
+        # one split: its gradient is put together once, that of a slice would be as large as all for each slice
+        weights, biases = self.lm_head.weight.split(sizes), self.lm_head.bias.split(sizes)
+        if not self.cutoffs:
+            return self._sum_of_losses(vectors, weights[0], biases[0], labels) / num_items
+        cluster_of = torch.bucketize(labels, torch.tensor(self.cutoffs, device=labels.device), right=True)
+        loss = self._sum_of_losses(
+            vectors,
+            torch.cat([weights[0], self.clusters.weight]),
+            torch.cat([biases[0], self.clusters.bias]),
+            torch.where(cluster_of == 0, labels, self.cutoffs[0] - 1 + cluster_of),
+        )
+        for cluster in range(1, len(sizes)):
+            rows = (cluster_of == cluster).nonzero().squeeze(1)
+            loss = loss + self._sum_of_losses(
+                vectors[rows], weights[cluster], biases[cluster], labels[rows] - bounds[cluster]
+            )
+        return loss / num_items
+
+    @staticmethod
+    def _sum_of_losses(vectors: Tensor, weight: Tensor, bias: Tensor, labels: Tensor) -> Tensor:
+        return F.cross_entropy(F.linear(vectors, weight, bias).float(), labels, reduction="sum")
+
+    @classmethod
+    def _supports_default_dynamic_cache(cls) -> bool:
+        """Return `False`: `generate` would make a cache of keys and values. `forward` makes its own."""
+        return False
+
+
+__all__ = [
+    "RNNCache",
+    "RNNForCausalLM",
+    "RNNForSequenceClassification",
+    "RNNForTokenClassification",
+    "RNNModel",
+]

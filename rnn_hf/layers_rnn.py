@@ -1,0 +1,297 @@
+# Copyright 2026 The rnn_hf authors. All rights reserved.
+#
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""One recurrent layer over padded texts, and dropout."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+from transformers import initialization as init
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from .configuration_rnn import RecurrentInitializer, RNNConfig
+from .pooling_rnn import pool_last
+from .recurrences_rnn import ElmanRecurrence, GRURecurrence
+
+RECURRENT_LAYERS: dict[str, Callable[..., nn.RNNBase]] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
+
+# What these layers call, with the weights of one direction
+TORCH_RECURRENCES: dict[str, Callable[..., Any]] = {"rnn": torch.rnn_tanh, "lstm": torch.lstm, "gru": torch.gru}
+
+
+class RNNDropout(nn.Dropout):
+    """Dropout that does not hold up a CPU.
+
+    torch draws one random number for each entry of a mask, which for the word vectors of a batch takes about as long
+    as the LSTM that reads them. Here 64 random bits decide on four entries, each with a probability that is a multiple
+    of 2 to the power of -16.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Return the input with some entries set to 0 and the others scaled up, of the same shape."""
+        if not self.training or self.p == 0:
+            return input
+        if input.device.type != "cpu":
+            return super().forward(input)
+        num_entries = input.numel()
+        bits = torch.empty((num_entries + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
+        num_dropped = min(round(self.p * 2**16), 2**16 - 1)  # of all values that 16 bits have
+        is_kept = (bits.view(torch.int16)[:num_entries] >= num_dropped - 2**15).view(input.shape)
+        return input * (is_kept * (2**16 / (2**16 - num_dropped))).to(input.dtype)
+
+
+def drop_words(words: Tensor, unknown: Tensor | int | None, probability: float) -> Tensor:
+    """Return words of which a share is replaced by the unknown word (Iyyer et al., 2015).
+
+    Args:
+        words: Ids of shape `(batch_size, sequence_length)`, or word vectors, which have one more dimension.
+        unknown: The id or the vector of the unknown word.
+        probability: Share of the words to replace.
+    """
+    is_dropped = torch.rand(words.shape[:2], device=words.device) < probability
+    if words.dim() == 3:
+        is_dropped = is_dropped.unsqueeze(-1)
+    return torch.where(is_dropped, unknown, words)  # type: ignore[arg-type]  # the configuration checked that it is there
+
+
+def _cpu_fuses_half_types() -> bool:
+    """Return whether torch's fused LSTM computes in the type of autocast; on other CPUs it raises instead."""
+    is_supported = {
+        torch.bfloat16: torch.ops.mkldnn._is_mkldnn_bf16_supported,
+        torch.float16: torch.ops.mkldnn._is_mkldnn_fp16_supported,
+    }
+    return bool(is_supported[torch.get_autocast_dtype("cpu")]())
+
+
+class RNNLayer(GradientCheckpointingLayer):
+    """One recurrent layer over right-padded texts of any length."""
+
+    def __init__(self, config: RNNConfig, input_size: int) -> None:
+        super().__init__()
+        self.cell_type = config.cell_type
+        self.bidirectional = config.bidirectional
+        self.recurrent = RECURRENT_LAYERS[config.cell_type](
+            input_size, config.hidden_size, batch_first=True, bidirectional=config.bidirectional
+        )
+
+    @property
+    def _weights(self) -> list[Tensor]:
+        """Matrices and biases, of the forward direction and then of the backward one, as torch's layer lists them."""
+        return self.recurrent._flat_weights  # type: ignore[return-value]  # none is missing
+
+    def forward(
+        self,
+        hidden_states: Tensor,
+        mask: Tensor | None = None,
+        needs_final_states: bool = False,
+        initial: tuple[Tensor, ...] = (),
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Read the texts, in the fastest form that is exact.
+
+        One direction runs over the padding, too: what follows a text cannot change its states. Of two directions, the
+        backward one must start on the last token, for which the texts are packed. They are packed, too, where the cell
+        state after each text is asked for. On a CPU, torch fuses the LSTM alone, and not over packed sequences: so the
+        LSTM's backward direction reads reversed copies of the texts there, and the other cells are trained as
+        `ElmanRecurrence` and `GRURecurrence`.
+
+        Args:
+            hidden_states: Word vectors or the states of the layer below. Shape `(batch_size, sequence_length, size)`.
+            mask: `True` for tokens, which stand at the front; `None` where nothing is padded.
+                Shape `(batch_size, sequence_length)`.
+            needs_final_states: Whether the states after each text are asked for.
+            initial: The hidden state of one direction before the first token and, for the LSTM, its cell state;
+                nothing for 0. Shape of each `(batch_size, 1, hidden_size)`.
+
+        Returns:
+            States, 0 where the mask is `False`, of shape `(batch_size, sequence_length, output_size)`; the final
+            hidden state and, for the LSTM, the final cell state, of shape `(batch_size, num_directions, hidden_size)`,
+            if they are asked for. A row without tokens keeps its initial state.
+        """
+        if hidden_states.is_cuda:
+            self.recurrent.flatten_parameters()
+        on_cpu = hidden_states.device.type == "cpu"
+        if on_cpu and torch.is_autocast_enabled("cpu") and not _cpu_fuses_half_types():
+            with torch.autocast("cpu", enabled=False):
+                initial = tuple(state.float() for state in initial)
+                return self.forward(hidden_states.float(), mask, needs_final_states, initial)
+        torchs_final: Any = None
+        needs_cell_state = needs_final_states and self.cell_type == "lstm"
+        if mask is not None and needs_cell_state:
+            states, torchs_final = self._read_packed(hidden_states, mask, initial)
+        elif on_cpu and (
+            self._is_faster_as_loop(hidden_states)
+            or (self.cell_type == "lstm" and self.bidirectional and mask is not None)
+        ):
+            states = self._read_directions(hidden_states, mask, initial)
+        elif self.bidirectional and mask is not None:
+            states, _ = self._read_packed(hidden_states, mask, initial)
+        elif on_cpu and not (needs_cell_state or torch.is_grad_enabled()):
+            states = self._run(hidden_states, self._weights, initial)
+        else:
+            states, torchs_final = self.recurrent(hidden_states, self._as_torch_takes_it(initial))
+        if mask is not None:
+            # in its place where no backward pass needs the states as they are
+            states = states.mul_(mask.unsqueeze(-1)) if states.grad_fn is None else states * mask.unsqueeze(-1)
+        if not needs_final_states:
+            return states, ()
+        finals = [pool_last(states, mask, self.bidirectional).unflatten(-1, (2 if self.bidirectional else 1, -1))]
+        if needs_cell_state:
+            finals.append(torchs_final[1].transpose(0, 1))  # (batch, num_directions, hidden)
+        if mask is not None:
+            has_tokens = mask.any(dim=1)[:, None, None]
+            before = initial or [torch.zeros_like(final) for final in finals]
+            finals = [torch.where(has_tokens, *pair) for pair in zip(finals, before, strict=True)]
+        return states, tuple(finals)
+
+    def _as_torch_takes_it(self, initial: tuple[Tensor, ...]) -> Any:
+        """Return an initial state, one tensor or for the LSTM two, with the batch in the middle; `None` for 0."""
+        if not initial:
+            return None
+        turned = tuple(state.transpose(0, 1).contiguous() for state in initial)
+        return turned if self.cell_type == "lstm" else turned[0]
+
+    def _read_packed(self, inputs: Tensor, mask: Tensor, initial: tuple[Tensor, ...]) -> tuple[Tensor, Any]:
+        lengths = mask.sum(dim=1).clamp(min=1).cpu()
+        packed = pack_padded_sequence(inputs, lengths, batch_first=True, enforce_sorted=False)
+        packed_states, final = self.recurrent(packed, self._as_torch_takes_it(initial))
+        states, _ = pad_packed_sequence(packed_states, batch_first=True, total_length=mask.shape[1])
+        return states, final
+
+    def _read_directions(self, inputs: Tensor, mask: Tensor | None, initial: tuple[Tensor, ...]) -> Tensor:
+        states = self._read_one_way(inputs, self._weights[:4], initial)
+        if not self.bidirectional:
+            return states
+        batch_size, length = inputs.shape[:2]
+        positions = torch.arange(length)
+        # a position's mirror image within its text; padding stays where it is
+        mirrored = (length if mask is None else mask.sum(dim=1, keepdim=True)) - 1 - positions
+        mirrored = torch.where(mirrored < 0, positions, mirrored) + length * torch.arange(batch_size).unsqueeze(1)
+        turned = inputs.flatten(0, 1).index_select(0, mirrored.flatten()).view_as(inputs)
+        backward = self._read_one_way(turned, self._weights[4:])
+        backward = backward.flatten(0, 1).index_select(0, mirrored.flatten()).view_as(states)
+        return torch.cat([states, backward], dim=-1)
+
+    def _read_one_way(self, inputs: Tensor, weights: list[Tensor], initial: tuple[Tensor, ...] = ()) -> Tensor:
+        """Return the states of the direction that has these weights. Shape `(batch, time, hidden_size)`."""
+        if not self._is_faster_as_loop(inputs):
+            return self._run(inputs, weights, initial)
+        recurrence = {"rnn": ElmanRecurrence, "gru": GRURecurrence}[self.cell_type]
+        first = initial[0].squeeze(1) if initial else None
+        states: Tensor = recurrence.apply(inputs.transpose(0, 1), first, *weights).transpose(0, 1)
+        return states
+
+    def _run(self, inputs: Tensor, weights: list[Tensor], initial: tuple[Tensor, ...] = ()) -> Tensor:
+        """Return what `self.recurrent` would with the weights of one direction or both, without all it checks."""
+        num_directions = len(weights) // 4
+        state = self._as_torch_takes_it(initial)
+        if state is None:
+            zeros = inputs.new_zeros(num_directions, len(inputs), self.recurrent.hidden_size)
+            state = (zeros, zeros) if self.cell_type == "lstm" else zeros
+        run = TORCH_RECURRENCES[self.cell_type]
+        states: Tensor = run(inputs, state, weights, True, 1, 0.0, self.training, num_directions == 2, True)[0]
+        return states
+
+    def _is_faster_as_loop(self, inputs: Tensor) -> bool:
+        return (
+            self.cell_type != "lstm"
+            and torch.is_grad_enabled()
+            and inputs.device.type == "cpu"
+            and inputs.dtype in (torch.float32, torch.float64)
+            and not torch.is_autocast_enabled("cpu")
+            and not torch.compiler.is_compiling()
+            and not torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]  # torch's own words
+        )
+
+
+def run_layers(
+    layers: Iterable[nn.Module],
+    dropout: nn.Module,
+    embeddings: Tensor,
+    mask: Tensor | None,
+    *,
+    output_hidden_states: bool,
+    output_final_states: bool,
+    initial_states: Sequence[Tensor],
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Run one layer on top of the other over texts with padding on either side or in between.
+
+    Args:
+        layers: Layers of the class `RNNLayer`.
+        dropout: What stands between two layers.
+        embeddings: Word vectors. Shape `(batch_size, sequence_length, embedding_size)`.
+        mask: `True` for tokens; `None` if everything is one. Shape `(batch_size, sequence_length)`.
+        output_hidden_states: Whether to return the states of every layer, not of the top layer alone.
+        output_final_states: Whether to return the states after the whole text.
+        initial_states: The hidden states before the text and, for the LSTM, the cell states; nothing for 0.
+            Shape of each `(batch_size, num_hidden_layers, hidden_size)`.
+
+    Returns:
+        The states, of shape `(batch_size, sequence_length, output_size)` for each layer; the final hidden states and,
+        for the LSTM, the final cell states, of shape `(batch_size, num_hidden_layers * num_directions, hidden_size)`.
+    """
+    inputs, order = embeddings, None
+    is_empty = embeddings.shape[1] == 0
+    if is_empty:  # torch's layers refuse an empty sequence: they read one padding
+        inputs = F.pad(embeddings, (0, 0, 0, 1))
+        mask = embeddings.new_zeros(len(embeddings), 1, dtype=torch.bool)
+    elif mask is not None and bool((mask[:, 1:] > mask[:, :-1]).any()):
+        # tokens after a gap: move all tokens to the front in their order, and the states back at the end
+        order = mask.int().argsort(dim=1, descending=True, stable=True).unsqueeze(-1)
+        inputs = inputs.take_along_dim(order, dim=1)
+        mask = mask.take_along_dim(order.squeeze(-1), dim=1)
+
+    all_states: list[Tensor] = []
+    all_finals: list[tuple[Tensor, ...]] = []
+    for index, layer in enumerate(layers):
+        initial = tuple(state[:, index : index + 1] for state in initial_states)
+        if index:
+            inputs = dropout(inputs)
+        inputs, finals = layer(inputs, mask=mask, needs_final_states=output_final_states, initial=initial)
+        all_states = [*all_states, inputs] if output_hidden_states else [inputs]
+        all_finals.append(finals)
+    if order is not None:
+        all_states = [states.take_along_dim(order.argsort(dim=1), dim=1) for states in all_states]
+    if is_empty:
+        all_states = [states[:, :0] for states in all_states]
+    return all_states, [torch.cat(finals, dim=1) for finals in zip(*all_finals, strict=True)]
+
+
+def init_recurrent_layer(layer: nn.RNNBase, initializer: RecurrentInitializer) -> None:
+    """Draw the weights of one of torch's layers as `RNNConfig` describes it; weights from a checkpoint stay.
+
+    Args:
+        layer: The layer.
+        initializer: `config.recurrent_initializer`.
+    """
+    size = layer.hidden_size
+    for name, parameter in layer.named_parameters():
+        # a slice does not carry the mark of a loaded weight
+        if getattr(parameter, "_is_hf_initialized", False):
+            continue
+        if initializer == "uniform":
+            init.uniform_(parameter, -(size**-0.5), size**-0.5)
+        elif name.startswith("weight"):
+            draw = init.orthogonal_ if name.startswith("weight_hh") else init.xavier_uniform_
+            for gate in parameter.split(size):
+                draw(gate)
+        else:
+            init.zeros_(parameter)
+            if isinstance(layer, nn.LSTM) and name.startswith("bias_ih"):
+                init.ones_(parameter[size : 2 * size])  # the forget gate is torch's second
+
+
+__all__ = ["RNNDropout", "RNNLayer", "drop_words", "init_recurrent_layer", "run_layers"]
