@@ -3,7 +3,6 @@
 import importlib
 import sys
 from collections.abc import Sequence
-from typing import Any
 
 from .version import __version__
 
@@ -29,15 +28,15 @@ def usage() -> str:
 `rnn-hf JOB --help` lists the flags of a job."
 
 
-def main(argv: Sequence[str] | None = None) -> Any:
-    """Run the job that the command line names."""
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the job that the command line names: the entry point of `rnn-hf`."""
     words = sys.argv[1:] if argv is None else list(argv)
     if not words or words[0] in ("-h", "--help"):
         print(usage())
-        return None
+        return
     if words[0] == "--version":
         print(__version__)
-        return None
+        return
     if words[0] not in JOBS:
         print(f"rnn-hf: error: Unknown job {words[0]!r}. Choose from {', '.join(JOBS)}.", file=sys.stderr)
         sys.exit(2)
@@ -53,13 +52,8 @@ def main(argv: Sequence[str] | None = None) -> Any:
             file=sys.stderr,
         )
         sys.exit(2)
-    return job.main(words[1:])
-
-
-def run() -> None:
-    """Run the job, and exit: the entry point of the console command."""
-    main()
+    job.main(words[1:])
 
 
 if __name__ == "__main__":
-    run()
+    main()

@@ -6,8 +6,8 @@ from typing import Any, ClassVar
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import Tags
-from sklearn.utils.multiclass import type_of_target
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from .data.lists import as_list
 from .text_classifier import TextClassifier
@@ -109,16 +109,17 @@ class RNNTextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
 
         Args:
             X: Texts; a table with a single column is taken as that column.
-            y: The class of each: strings, whole numbers, booleans or floats.
+            y: The class of each: strings, booleans or whole numbers.
 
         Raises:
             TypeError: If a text is not a string.
-            ValueError: If `y` has fewer than two classes or more than one column, or an argument is out of its domain.
+            ValueError: If `y` has fewer than two classes, more than one column or other numbers than whole ones, or an
+                argument is out of its domain.
         """
-        classes = np.asarray(as_list(y, "y"))
-        if type_of_target(classes, input_name="y") not in ("binary", "multiclass"):
-            raise ValueError(f"`y` must be one class for each text, got {type_of_target(classes)} values.")
-        self.classes_ = np.unique(classes)
+        if y is None:
+            raise ValueError("`fit` requires y to be passed, but the target y is None.")
+        classes = column_or_1d(y, warn=True)
+        check_classification_targets(classes)
         arguments = {
             self._OTHER_NAMES.get(name, name): value
             for name, value in self.get_params(deep=False).items()
@@ -132,6 +133,7 @@ class RNNTextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
             **arguments,
             **(self.settings or {}),
         )
+        self.classes_ = np.unique(classes)
         return self
 
     def predict_proba(self, X: Iterable[str]) -> np.ndarray:  # noqa: N803
@@ -150,7 +152,8 @@ class RNNTextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
 
     def predict(self, X: Iterable[str]) -> np.ndarray:  # noqa: N803
         """Return the class of each text. Shape `(num_texts,)`."""
-        classes: np.ndarray = self.classes_[self.predict_proba(X).argmax(axis=1)]
+        best = self.predict_proba(X).argmax(axis=1)
+        classes: np.ndarray = self.classes_[best]
         return classes
 
 

@@ -174,7 +174,7 @@ def split_rows(
     counts = class_counts(whole)
     if counts is not None and sum(count > 0 for count in counts.values()) < 2:
         only = next(name for name, count in counts.items() if count > 0)
-        raise ValueError(f"`labels` must have at least two classes, got only {only!r}.")
+        raise ValueError(f"`labels` must have at least two classes, got one class, {only!r}.")
     validation_size = args.validation_size
     if counts is not None and "validation" not in rows and validation_size > 0:
         rare = [name for name, count in counts.items() if count == 1]
