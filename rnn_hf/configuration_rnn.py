@@ -92,8 +92,8 @@ class RNNConfig(PreTrainedConfig):
             order; words should be sorted by falling frequency. Training then computes the scores of the words before
             the first cutoff for every token, those of a cluster only for its own. Defaults to one softmax over all.
         reads_backward (`bool`, *optional*, defaults to `False`):
-            Whether a language model was trained on texts turned round, their last token first. The model itself does
-            not use it: whoever gives it a text turns that round.
+            Whether a language model was trained on reversed texts, last token first. The model itself does not use
+            it: the caller reverses its texts.
         tie_word_embeddings (`bool`, *optional*, defaults to `True`):
             Whether a language model's output layer shares the word vectors (Press and Wolf, 2017).
         use_cache (`bool`, *optional*, defaults to `True`):

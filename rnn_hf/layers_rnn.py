@@ -34,7 +34,7 @@ TORCH_RECURRENCES: dict[str, Callable[..., Any]] = {"rnn": torch.rnn_tanh, "lstm
 
 
 class RNNDropout(nn.Dropout):
-    """Dropout that does not hold up a CPU.
+    """Dropout that is fast on a CPU.
 
     torch draws one random number for each entry of a mask, which for the word vectors of a batch takes about as long
     as the LSTM that reads them. Here 64 random bits decide on four entries, each with a probability that is a multiple
@@ -43,9 +43,7 @@ class RNNDropout(nn.Dropout):
 
     def forward(self, input: Tensor) -> Tensor:
         """Return the input with some entries set to 0 and the others scaled up, of the same shape."""
-        if not self.training or self.p == 0:
-            return input
-        if input.device.type != "cpu":
+        if not self.training or self.p == 0 or input.device.type != "cpu":
             return super().forward(input)
         num_entries = input.numel()
         bits = torch.empty((num_entries + 3) // 4, dtype=torch.int64).random_(-(2**63), None)

@@ -119,7 +119,7 @@ class RNNModel(RNNPreTrainedModel):
 
     def __init__(self, config: RNNConfig) -> None:
         super().__init__(config)
-        # the padded classifiers of old draw and train the padding row like any other
+        # without packing, the padding row is drawn and trained like any other
         padding_idx = config.pad_token_id if config.pack_padded_sequences else None
         self.embed_tokens = nn.Embedding(config.vocab_size, config.embedding_size, padding_idx)
         self.embedding_dropout = RNNDropout(config.embedding_dropout)
@@ -127,7 +127,7 @@ class RNNModel(RNNPreTrainedModel):
         self.layers = nn.ModuleList(RNNLayer(config, input_size) for input_size in input_sizes)
         self.hidden_dropout = RNNDropout(config.hidden_dropout_prob)
         self.gradient_checkpointing = False
-        # what shapes the model stays as it was built; to ask the configuration takes microseconds in every batch
+        # copies of what does not change: reading the configuration takes microseconds in every batch
         self.bidirectional = config.bidirectional
         self.has_cell_states = config.cell_type == "lstm"
         self.uses_mask = config.pack_padded_sequences
@@ -251,18 +251,16 @@ class RNNModel(RNNPreTrainedModel):
 
     def _embed(self, input_ids: Tensor | None, inputs_embeds: Tensor | None) -> Tensor:
         """Return word vectors, with dropout in training. Shape `(batch_size, sequence_length, embedding_size)`."""
+        if input_ids is not None and input_ids.numel() == 0:
+            input_ids = input_ids.long()  # tokenizers return an empty text as a tensor of floats
         word_dropout = self.config.word_dropout if self.training else 0.0
-        if input_ids is not None:
-            if input_ids.numel() == 0:
-                input_ids = input_ids.long()  # tokenizers return an empty text as a tensor of floats
-            if word_dropout:
-                input_ids = drop_words(input_ids, self.config.unk_token_id, word_dropout)
-            inputs_embeds = self.embed_tokens(input_ids)
-        elif inputs_embeds is not None and word_dropout:
-            unknown_word = self.embed_tokens.weight[self.config.unk_token_id]
-            inputs_embeds = drop_words(inputs_embeds, unknown_word, word_dropout)
-        embeddings: Tensor = self.embedding_dropout(inputs_embeds)
-        return embeddings
+        if word_dropout and input_ids is not None:
+            input_ids = drop_words(input_ids, self.config.unk_token_id, word_dropout)
+        embeddings: Tensor = self.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds
+        if word_dropout and inputs_embeds is not None:
+            embeddings = drop_words(embeddings, self.embed_tokens.weight[self.config.unk_token_id], word_dropout)
+        # calling a module that does nothing takes microseconds
+        return self.embedding_dropout(embeddings) if self.training else embeddings
 
 
 class RNNForSequenceClassification(RNNPreTrainedModel):
@@ -355,7 +353,8 @@ class RNNForSequenceClassification(RNNPreTrainedModel):
         pooled = self.pooler(all_states[-1], mask)
         if self.concat_embedding_mean:
             pooled = torch.cat([pooled, pool_mean(all_states[0], mask)], dim=-1)
-        return self.classifier(self.classifier_dropout(pooled)), pooled, all_states
+        dropped = self.classifier_dropout(pooled) if self.training else pooled
+        return self.classifier(dropped), pooled, all_states
 
 
 class RNNForTokenClassification(RNNPreTrainedModel):

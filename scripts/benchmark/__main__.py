@@ -59,7 +59,6 @@ from scripts.benchmark.training import TrainBenchmark, TrainBenchmarkArguments
 from scripts.research.baselines import TITLES, FastText, tfidf_classifiers
 
 OURS = "rnn_hf, TextClassifier"
-OURS_INT8 = "rnn_hf, int8"
 PIPELINE = "rnn_hf, transformers pipeline"
 TOKENIZER_ALONE, RECURRENT_ALONE = "rnn_hf, tokenizer alone", "rnn_hf, recurrent layers alone"
 FASTTEXT, TFIDF = TITLES["fasttext"], TITLES["tfidf"]
@@ -154,7 +153,6 @@ class PredictBenchmark(Benchmark):
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
         self.args = args
         self.classifier = TextClassifier.from_pretrained(args.model_name_or_path)
-        self.int8 = TextClassifier.from_pretrained(args.model_name_or_path, dtype="int8")
         splits = [args.split] if args.profile else ["train", args.split]
         self.dataset = load_text_dataset(
             args.dataset_name, label_names=self.classifier.labels, splits=splits, validation_size=0
@@ -206,7 +204,6 @@ class PredictBenchmark(Benchmark):
         texts, labels = self.labelled("train")
         made: dict[str, Contestant | None] = {
             OURS: Contestant(self.classifier.predict, takes_a_string=True, has_accuracy=True),
-            OURS_INT8: Contestant(self.int8.predict, takes_a_string=True, has_accuracy=True),
             PIPELINE: Contestant(peers.pipeline_peer(self.args.model_name_or_path), takes_a_string=True),
         }
         pieces = peers.train_wordpiece(texts)

@@ -70,7 +70,7 @@ def test_prediction_is_compared_and_written(train: Train, tmp_path: Path, capsys
     capsys.readouterr()
     argv = ["--model_name_or_path", str(folder), "--dataset_name", "demo", "--max_samples", "40", "--rounds", "2"]
     rows = run("predict", *argv, output_file=tmp_path / "predict.json")
-    for name in (benchmark.OURS, benchmark.OURS_INT8, benchmark.PIPELINE, benchmark.TFIDF):
+    for name in (benchmark.OURS, benchmark.PIPELINE, benchmark.TFIDF):
         assert rows[name]["num_texts"] == 40
         assert len(rows[name]["texts_per_second"]["rounds"]) == 2
         assert len(rows[name]["milliseconds_for_one_text"]["rounds"]) == 3
