@@ -19,12 +19,13 @@ def escaped(text: object) -> str:
     return MARKUP.sub(r"\\\1", html.escape(plain(text), quote=False))
 
 
-def table(titles: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Return a table, the first column flush left and the others flush right.
+def table(titles: Sequence[str], rows: Iterable[Sequence[object]], *, align_right: bool = True) -> str:
+    """Return a table.
 
     Args:
         titles: Titles of the columns, as Markdown.
         rows: As many cells in each as there are titles, as Markdown.
+        align_right: Whether all columns but the first are aligned on the right.
 
     Example:
         >>> print(table(["fact", "value"], [["seed", 42]]))
@@ -34,7 +35,7 @@ def table(titles: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """
     lines = [titles, *rows]
     shown = [f"| {' | '.join(map(str, cells))} |" for cells in lines]
-    shown.insert(1, f"|---|{'---:|' * (len(titles) - 1)}")
+    shown.insert(1, f"|---|{('---:|' if align_right else '---|') * (len(titles) - 1)}")
     return "\n".join(shown)
 
 

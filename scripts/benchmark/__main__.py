@@ -27,8 +27,9 @@ from torch.nn.utils.rnn import pad_sequence
 
 from rnn_hf.commands.parser import ScriptParser, check_folder_of, exit_statuses, user_errors
 from rnn_hf.data.sources import load_text_dataset
+from rnn_hf.files import write_json
 from rnn_hf.text_classifier import TextClassifier, one_thread_each
-from rnn_hf.training.arguments import check_domains, flag
+from rnn_hf.training.arguments import flag
 from scripts.benchmark import peers
 from scripts.benchmark.device import DeviceBenchmark, DeviceBenchmarkArguments
 from scripts.benchmark.processes import (
@@ -40,6 +41,7 @@ from scripts.benchmark.processes import (
 from scripts.benchmark.report import (
     NOT_INSTALLED,
     Benchmark,
+    DatasetBenchmarkArguments,
     Promise,
     Report,
     Spread,
@@ -51,10 +53,9 @@ from scripts.benchmark.report import (
     seconds_of,
     take_turns,
     versions,
-    write_report,
 )
 from scripts.benchmark.training import TrainBenchmark, TrainBenchmarkArguments
-from scripts.research.baselines import TITLES, FastText, tfidf_classifiers
+from scripts.research.baselines import TITLES, FastText, labelled, tfidf_classifiers
 
 OURS = "rnn_hf, TextClassifier"
 OURS_INT8 = "rnn_hf, int8"
@@ -70,22 +71,18 @@ CHUNK_SIZE = 8192  # texts that go through the tokenizer together
 BATCH_SIZE = 256  # texts that go through the recurrent layers together
 
 
-@dataclass
-class PredictBenchmarkArguments:
+@dataclass(kw_only=True)
+class PredictBenchmarkArguments(DatasetBenchmarkArguments):
     """Strings in, labels out: texts a second, milliseconds for one text, and accuracy."""
 
     model_name_or_path: str = field(metadata={"help": "Model folder or `owner/name` on the Hub."})
-    dataset_name: str | None = flag(
-        None, "Dataset on the Hub, folder in its layout, or `demo` (generated). Default: fancyzhx/ag_news."
-    )
     split: str = flag("test", "Split whose texts are classified: train, validation or test.")
     max_samples: int = flag(7600, "Most texts that are classified for the time; accuracy is that of all.", at_least=1)
-    rounds: int = flag(5, "How often each classifier has its turn.", at_least=1)
+    rounds: int = flag(5, "Number of rounds; each measures everything once, in turn.", at_least=1)
     profile: bool = flag(False, "Whether to show where the time goes instead of comparing.")
-    output_file: str | None = flag(None, "JSON file for the results.")
 
     def __post_init__(self) -> None:
-        check_domains(self)
+        super().__post_init__()
         check_profile(self.profile, self.output_file)
 
 
@@ -203,7 +200,7 @@ class PredictBenchmark(Benchmark):
 
     def contestants(self) -> dict[str, Contestant | None]:
         """Return all classifiers, trained where they need it; `None` for one whose package is not installed."""
-        texts, labels = self.labelled("train")
+        texts, labels = labelled(self.dataset["train"])
         made: dict[str, Contestant | None] = {
             OURS: Contestant(self.classifier.predict, takes_a_string=True, has_accuracy=True),
             OURS_INT8: Contestant(self.int8.predict, takes_a_string=True, has_accuracy=True),
@@ -225,12 +222,6 @@ class PredictBenchmark(Benchmark):
         for name, (package, make) in tqdm(makers.items(), desc="Training the peers", unit="peer"):
             made[name] = make() if peers.is_installed(package) else None
         return made
-
-    def labelled(self, split: str) -> tuple[list[str], list[str]]:
-        """Return the texts of a split and the names of their labels."""
-        rows = self.dataset[split]
-        names = rows.features["label"].names
-        return list(rows["text"]), [names[label] for label in rows["label"]]
 
     def rate(self, contestant: Contestant) -> Callable[[], float]:
         """Return a function that measures a classifier's texts a second; it has classified a few by then."""
@@ -258,7 +249,7 @@ class PredictBenchmark(Benchmark):
 
     def accuracies(self, contestants: dict[str, Contestant]) -> dict[str, float]:
         """Return the accuracy on the whole split of each classifier that has been trained."""
-        texts, labels = self.labelled(self.args.split)
+        texts, labels = labelled(self.dataset[self.args.split])
         accuracies = {}
         for name, contestant in contestants.items():
             if contestant.has_accuracy:
@@ -341,7 +332,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     on = "{cpu}, {num_threads} of {num_cpus} processors".format(**result["machine"])
     print(f"{report}\n\n{on}; {result['runtime']:.1f} s in all")
     if args.output_file is not None:
-        write_report(Path(args.output_file), result)
+        write_json(Path(args.output_file), result)
         print(f"Written: {args.output_file}")
     return result
 

@@ -19,22 +19,27 @@ from transformers.utils.hub import cached_file
 
 from rnn_hf.data.sources import load_text_dataset
 from rnn_hf.text_classifier import TextClassifier
-from rnn_hf.training.arguments import check_domains, flag
-from scripts.benchmark.report import Benchmark, Promise, Report, Spread, sample_of, take_turns
+from rnn_hf.training.arguments import flag
+from scripts.benchmark.report import (
+    Benchmark,
+    BenchmarkArguments,
+    DatasetBenchmarkArguments,
+    Promise,
+    Report,
+    Spread,
+    sample_of,
+    take_turns,
+)
 
 SCRIPTS = Path(__file__).resolve().parents[1]
 
 
-@dataclass
-class LoadBenchmarkArguments:
+@dataclass(kw_only=True)
+class LoadBenchmarkArguments(BenchmarkArguments):
     """Seconds from a fresh process to the first prediction."""
 
     model_name_or_path: str = field(metadata={"help": "Model folder or `owner/name` on the Hub."})
-    rounds: int = flag(5, "How often each fresh process has its turn.", at_least=1)
-    output_file: str | None = flag(None, "JSON file for the results.")
-
-    def __post_init__(self) -> None:
-        check_domains(self)
+    rounds: int = flag(5, "Number of rounds; each measures everything once, in turn.", at_least=1)
 
 
 # Runs the statements it is given, and prints the seconds of each
@@ -125,20 +130,13 @@ class LoadBenchmark(Benchmark):
         return seconds
 
 
-@dataclass
-class MemoryBenchmarkArguments:
+@dataclass(kw_only=True)
+class MemoryBenchmarkArguments(DatasetBenchmarkArguments):
     """Peak memory on some rows and on many times as many."""
 
-    dataset_name: str | None = flag(
-        None, "Dataset on the Hub, folder in its layout, or `demo` (generated). Default: fancyzhx/ag_news."
-    )
     max_samples: int | None = flag(None, "Training rows that are taken. Default: all.", at_least=1)
     copies: int = flag(10, "How many times as many rows the second run has.", at_least=2)
-    rounds: int = flag(1, "How often each run has its turn.", at_least=1)
-    output_file: str | None = flag(None, "JSON file for the results.")
-
-    def __post_init__(self) -> None:
-        check_domains(self)
+    rounds: int = flag(1, "Number of rounds; each measures everything once, in turn.", at_least=1)
 
 
 class MemoryBenchmark(Benchmark):
