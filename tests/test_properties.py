@@ -497,8 +497,8 @@ def test_the_table_of_a_card_has_a_row_for_each_label_as_it_is(labels: list[str]
     found = [shown(cell) for cell in cells(page(card)) if not cell.content.startswith("`")]
     start = found.index("class")
     assert found[start + 5 : start + 5 + 5 * len(labels) : 5] == [plain(label) for label in labels]
-    (error,) = (block for block in page(card) if block.content.startswith("The commonest error"))
-    assert f": {plain(labels[0])} taken for {plain(labels[1])}, 2 of" in shown(error)
+    (error,) = (block for block in page(card) if block.content.startswith("The most frequent error"))
+    assert f": {plain(labels[0])} classified as {plain(labels[1])}, 2 of" in shown(error)
 
 
 @settings(max_examples=60)

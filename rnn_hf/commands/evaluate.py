@@ -31,7 +31,7 @@ from .json_lines import json_lines
 from .parser import check_folder_of
 
 FIGURE_FORMATS = (".png", ".svg", ".pdf")
-# Errors that are listed where there are too many classes for a confusion matrix
+# Number of errors listed if there are too many classes for a confusion matrix
 NUM_ERRORS = 20
 
 
@@ -74,9 +74,9 @@ def check_figure_file(path: Path) -> None:
 
 
 def as_table(metrics: dict[str, Any]) -> str:
-    """Return metrics as text: totals, a row for each class or target, and the confusion matrix if there is one.
+    """Return metrics as text: totals, a row for each class or target, and the confusion matrix of a classifier.
 
-    Of more than 50 classes, it shows those with the most rows, and the most frequent errors in place of the matrix.
+    With more than 50 classes, it shows the most frequent ones, and the most frequent errors instead of the matrix.
 
     Args:
         metrics: What `compute_metrics` returns.
@@ -102,17 +102,17 @@ def as_table(metrics: dict[str, Any]) -> str:
         shares = " ".join(f"{100 * of_class[name]:>9.2f}" for name in ("precision", "recall", "f1"))
         lines.append(f"{plain(label):<{width}} {shares} {of_class['support']:>9,}")
     if len(shown) < len(labels):
-        lines.append(f"... and {len(labels) - len(shown):,} classes with fewer rows; `--output_file` writes all")
+        lines.append(f"... and {len(labels) - len(shown):,} less frequent classes; `--output_file` writes all")
     if "confusion_matrix" not in metrics:
         return "\n".join(lines)
     if len(shown) < len(labels):
-        lines += ["", "the most frequent errors: true class, predicted class, rows"]
+        lines += ["", "most frequent errors (true class, predicted class, rows)"]
         errors = most_frequent_errors(metrics["confusion_matrix"], NUM_ERRORS)
         lines += [f"{labels[true]}, {labels[predicted]}, {count:,}" for true, predicted, count in errors]
         return "\n".join(lines)
     cell = max(len(f"{count:,}") for row in metrics["confusion_matrix"] for count in row)
     cell = max(cell, *(min(len(label), 12) for label in labels))
-    lines += ["", "true class down, predicted class across"]
+    lines += ["", "confusion matrix (rows: true class, columns: predicted class)"]
     lines.append(" " * width + "".join(f" {label[:12]:>{cell}}" for label in labels))
     for label, row in zip(labels, metrics["confusion_matrix"], strict=True):
         lines.append(f"{label:<{width}}" + "".join(f" {count:>{cell},}" for count in row))

@@ -1,4 +1,4 @@
-"""The sections of a card that show what was measured: quality, teachers, speed and size."""
+"""Sections of a card that show results: test metrics, teachers, speed and size."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,11 +16,11 @@ TEACHER_FIGURES = ("teacher_accuracy", "teacher_agreement")
 
 
 def test_results(facts: RunFacts) -> str:
-    """Return all that was measured on the test split."""
+    """Return the results on the test split."""
     results, title = facts.results, "## Results on the test split\n\n"
     if not facts.measured:
         return f"{title}There was no test split."
-    parts = [f"{results['num_test_examples']:,} rows, read once, after training.", scores_table(facts)]
+    parts = [f"{results['num_test_examples']:,} rows, evaluated once, after training.", scores_table(facts)]
     per_class = results.get("test_per_class")
     if per_class:
         shown = most_frequent_classes(per_class)
@@ -34,49 +34,49 @@ def test_results(facts: RunFacts) -> str:
         ]
         seed = f" (seed {results['seed']})" if facts.other_seeds else ""
         if len(shown) == len(per_class):
-            parts.append(f"Each class, in %{seed}:")
+            parts.append(f"Per class, in %{seed}:")
         else:
             parts.append(
                 f"The {len(shown)} most frequent of the {len(per_class):,} classes, in %{seed}; `all_results.json` "
-                "has the others:"
+                "has all of them:"
             )
         parts.append(table(["class", "precision", "recall", "F1", "rows"], rows))
-    parts.append(commonest_error(results))
+    parts.append(most_frequent_error(results))
     parts.append(facts.figure("confusion_matrix.png"))
     if results.get("test_calibration") is not None:
         error, num_bins = (results["test_calibration"][key] for key in ("expected_calibration_error", "num_bins"))
         parts.append(
-            f"The expected calibration error, the mean gap between the probability of the predicted class and the "
-            f"share of right predictions (Guo et al., 2017), is {100 * error:.1f} % over {num_bins} bins."
+            f"The expected calibration error, the mean difference between the probability of the predicted class and "
+            f"the share of correct predictions (Guo et al., 2017), is {100 * error:.1f} % over {num_bins} bins."
         )
     if results.get("temperature") is not None:
         parts.append(
-            f"The logits are divided by a temperature of {results['temperature']:.3g}, the one that fits the "
-            "validation split best; the division is part of the weights and changes no prediction. Without it, the "
-            f"error would be {100 * results['test_ece_before_scaling']:.1f} %."
+            f"The logits are divided by a temperature of {results['temperature']:.3g}, fitted on the validation "
+            "split; the division is part of the weights and does not change predicted classes. Without it, the "
+            f"calibration error would be {100 * results['test_ece_before_scaling']:.1f} %."
         )
     parts.append(facts.figure("reliability.png"))
     return title + "\n\n".join(part for part in parts if part)
 
 
 def language_results(facts: RunFacts) -> str:
-    """Return the perplexity of a language model, and texts that it made up."""
+    """Return the perplexity of a language model, and generated texts."""
     results = facts.results
     parts = ["There was no validation split."]
     if facts.measured:
         parts = [
-            f"{results['num_validation_tokens']:,} tokens of {results['num_validation_examples']:,} rows, the end of "
-            "each text counted as one. They chose the weights that were kept; the test split was not read.",
+            f"{results['num_validation_tokens']:,} tokens of {results['num_validation_examples']:,} rows, counting "
+            "the end of each text as a token. The weights were selected on these rows; the test split was not used.",
             scores_table(facts),
         ]
     if results.get("generated_texts"):
         texts = [plain(text) or "(an empty text)" for text in results["generated_texts"]]
-        parts += ["Texts that it makes up:", fenced("text", *texts)]
+        parts += ["Generated texts:", fenced("text", *texts)]
     return "## Results on the validation split\n\n" + "\n\n".join(parts)
 
 
 def scores_table(facts: RunFacts) -> str:
-    """Return the metrics of the model, and over the seeds their mean, spread and interval."""
+    """Return the metrics of the model and, with several seeds, their mean, standard deviation and interval."""
     runs = [facts.results, *facts.other_seeds]
     titles, rows = ["metric", "value"], []
     if facts.other_seeds:
@@ -98,8 +98,8 @@ def scores_table(facts: RunFacts) -> str:
     return table(titles, rows) + (f"\n\n{INTERVAL_NOTE}" if facts.other_seeds else "")
 
 
-def commonest_error(results: Mapping[str, Any]) -> str:
-    """Return which class is most often taken for which other one."""
+def most_frequent_error(results: Mapping[str, Any]) -> str:
+    """Return which class is most often confused with which other class."""
     matrix, labels = results.get("test_confusion_matrix") or [], list(results.get("test_per_class") or ())
     errors = most_frequent_errors(matrix, 1) if matrix and labels else []
     if not errors:
@@ -107,20 +107,20 @@ def commonest_error(results: Mapping[str, Any]) -> str:
     [(true, predicted, count)] = errors
     of_class, _, counts = confusion_entries(matrix)
     return (
-        f"The commonest error: {escaped(labels[true])} taken for {escaped(labels[predicted])}, "
+        f"The most frequent error: {escaped(labels[true])} classified as {escaped(labels[predicted])}, "
         f"{count:,} of {counts[of_class == true].sum():,} rows."
     )
 
 
 def distillation(facts: RunFacts) -> str:
-    """Return whom the model learned from, and how near it has come."""
+    """Return the teachers of a distilled model, and how often it agrees with them."""
     results, recipe = facts.results, facts.recipe
     if "teacher_name_or_path" not in recipe:
         return ""
-    parts = ["The model was trained on the answers of larger ones, its teachers (Hinton et al., 2015)."]
+    parts = ["The model was trained on the predictions of larger models, its teachers (Hinton et al., 2015)."]
     if results.get("num_noised_examples"):
         parts[0] += (
-            f" They also answered {results['num_noised_examples']:,} noised copies of the training texts "
+            f" The teachers also labelled {results['num_noised_examples']:,} noised copies of the training texts "
             "(Tang et al., 2019)."
         )
     if "teachers" in results:
@@ -135,12 +135,12 @@ def distillation(facts: RunFacts) -> str:
 
 
 def teacher_title(name: str) -> str:
-    """Return a teacher's name on the Hub, or that of its folder: the path would be one of this machine."""
+    """Return a teacher's name on the Hub, or that of its folder, as a path is specific to a machine."""
     return name if is_on_hub(name) else Path(name).name
 
 
 def speed_and_size(facts: RunFacts) -> str:
-    """Return how large the model is and, where it was measured, how fast it is beside others."""
+    """Return the size of the model and, if it was measured, its speed compared with other classifiers."""
     results, sizes = facts.results, []
     if "num_parameters" in results:
         sizes.append(f"{results['num_parameters']:,} parameters")
@@ -150,16 +150,16 @@ def speed_and_size(facts: RunFacts) -> str:
     if facts.prediction is not None:
         machine, versions = facts.prediction["machine"], facts.prediction["versions"]
         parts += [
-            f"Strings in, labels out, measured in turns, medians, on {machine['num_threads']} threads of a shared "
-            f"machine ({escaped(machine['cpu'])}), torch {versions['torch']}. "
-            "Its peers learned from the same training split and answered the same test rows:",
+            f"From strings to labels, medians over rounds in which the classifiers took turns, on "
+            f"{machine['num_threads']} threads of a shared machine ({escaped(machine['cpu'])}), torch "
+            f"{versions['torch']}. All were trained and tested on the same rows:",
             prediction_table(facts.prediction),
         ]
     return "## Speed and size\n\n" + "\n\n".join(parts) if parts else ""
 
 
 def prediction_table(report: Mapping[str, Any]) -> str:
-    """Return speed and accuracy of the classifiers that a benchmark measured both of."""
+    """Return speed and accuracy of the classifiers for which a benchmark has both."""
     rows = [
         [
             escaped(row["name"]),
@@ -170,4 +170,4 @@ def prediction_table(report: Mapping[str, Any]) -> str:
         for row in report["rows"]
         if row.get("accuracy") is not None and row.get("milliseconds_for_one_text") is not None
     ]
-    return table(["classifier", "texts a second", "ms for one text", "test accuracy, %"], rows)
+    return table(["classifier", "texts per second", "ms for one text", "test accuracy, %"], rows)

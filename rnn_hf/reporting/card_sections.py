@@ -1,4 +1,4 @@
-"""The sections of a card that say what a model is, how to use it, and how it was trained."""
+"""Sections of a card: what the model is, how to use it, its limits, its data and its training."""
 
 import json
 import shlex
@@ -12,7 +12,7 @@ from .dataset_facts import dataset_title, hub_dataset, is_on_hub
 from .markdown import escaped, fenced, table
 from .run_facts import METRICS, RunFacts
 
-# What a reader asks first about a run, out of the dozens of arguments in its recipe
+# The most important of the dozens of arguments in a recipe
 SHOWN_SETTINGS = (
     "cell_type", "num_hidden_layers", "bidirectional", "hidden_size", "embedding_size", "classifier_pooling",
     "concat_embedding_mean", "pack_padded_sequences", "recurrent_initializer", "vocab_size", "max_length",
@@ -23,7 +23,7 @@ SHOWN_SETTINGS = (
     "bptt", "adaptive_softmax_cutoffs",
 )  # fmt: skip
 
-# What only some runs do, and what it is for the others
+# Shown only if they differ from these defaults
 RARE_SETTINGS = {
     "model_name_or_path": None,
     "backward_model_name_or_path": None,
@@ -31,7 +31,7 @@ RARE_SETTINGS = {
     "gradual_unfreezing": False,
 }
 
-# What a language model has no use for
+# Not shown for a language model
 SETTINGS_OF_CLASSIFIERS = {
     "bidirectional", "classifier_pooling", "concat_embedding_mean", "pack_padded_sequences", "label_smoothing_factor",
 }  # fmt: skip
@@ -61,7 +61,7 @@ def summary(facts: RunFacts) -> str:
 
 def how_to_use(facts: RunFacts) -> str:
     """Return three ways to load the model."""
-    # a string of JSON is one of Python, too
+    # a JSON string is also a Python string
     name = json.dumps(plain(facts.name), ensure_ascii=False)
     text = json.dumps(next(iter(facts.data.examples), "A text to classify."))
     task = f'"{facts.task}", model={name}'
@@ -88,18 +88,17 @@ def how_to_use(facts: RunFacts) -> str:
         f"classifier.predict([{text}])",
     )
     has_owner = "/" in facts.name and is_on_hub(facts.name)
-    place = "The name in the lines below is that of the folder with this card and the weights; on the Hub, put the "
-    place += "owner and a slash before it.\n\n"
+    place = "The name below is that of the local folder with the model; on the Hub, it is `OWNER/NAME`.\n\n"
     return (
         f"## Use\n\n{'' if has_owner else place}"
         f"With the package `rnn_hf`:\n\n{with_package}\n\n"
-        f"Without it: transformers runs the code beside the weights once you trust it.\n\n{with_remote_code}\n\n"
-        f"For many texts, `TextClassifier` is the fast way:\n\n{with_text_classifier}"
+        f"Without it, transformers runs the code that is stored with the weights:\n\n{with_remote_code}\n\n"
+        f"`TextClassifier` is faster for many texts:\n\n{with_text_classifier}"
     )
 
 
 def how_to_generate(facts: RunFacts) -> str:
-    """Return how to go on with a text, and how to make a classifier of a language model."""
+    """Return how to generate text with a language model, and how to train a classifier from it."""
     name = json.dumps(plain(facts.name), ensure_ascii=False)
     lines = (
         "from transformers import pipeline",
@@ -115,67 +114,68 @@ def how_to_generate(facts: RunFacts) -> str:
     if facts.recipe.get("reads_backward"):
         start = f"--model_name_or_path FORWARD --backward_model_name_or_path {folder}"
         reading = (
-            "It reads texts from the last word to the first, so what it writes is to be turned round. It is half of a "
-            "bidirectional encoder, whose other half is a language model with the same word vectors.\n\n"
+            "It reads texts from the last word to the first, so the words it generates are in reverse order. It is "
+            "one half of a bidirectional encoder; the other half is a language model with the same word vectors that "
+            "reads forward.\n\n"
         )
     command = f"python scripts/train.py {start} --output_dir runs/classifier"
     return (
         f"## Use\n\n{reading}"
         f"With the package `rnn_hf`:\n\n{fenced('python', *with_package)}\n\n"
-        "Without it: transformers runs the code beside the weights once you trust it.\n\n"
+        "Without it, transformers runs the code that is stored with the weights:\n\n"
         f"{fenced('python', *with_remote_code)}\n\n"
-        "A classifier begins with what the encoder has learned (Howard and Ruder, 2018):\n\n"
+        "To train a classifier that starts from its encoder (Howard and Ruder, 2018):\n\n"
         f"{fenced('bash', command)}"
     )
 
 
 def use_and_limits(facts: RunFacts) -> str:
-    """Return what the model is for, and where it fails."""
+    """Return the intended use and the limits of the model."""
     if facts.is_language_model:
         return (
             "## Intended use and limits\n\n"
-            "To begin classifiers of such texts with, and to teach how language models work.\n\n"
-            "- What it writes looks like its training texts, but nothing in it need be true.\n"
-            "- Words that it has not seen, and all letters but small ones, are foreign to it.\n"
-            "- Whatever is wrong or one-sided in its training texts, it has learned, too."
+            "To initialize classifiers of similar texts, and to teach how language models work.\n\n"
+            "- Generated text resembles the training texts; it is not necessarily true.\n"
+            "- Text is converted to lower case, and words outside its vocabulary are unknown to it.\n"
+            "- It reproduces errors and biases of its training texts."
         )
     limits = list(facts.data.limits)
     if not facts.recipe["pack_padded_sequences"]:
         limits.append(
-            "It reads padding as if it were text (`pack_padded_sequences: false`), which is there to show what comes "
-            "of that: the answer to a text depends on the others in its batch."
+            "It reads padding as if it were text (`pack_padded_sequences: false`), to show the consequence: the "
+            "prediction for a text depends on the other texts in its batch."
         )
     points = "\n".join(f"- {limit}" for limit in limits)
     return f"## Intended use and limits\n\n{facts.data.intended_use}\n\n{points}"
 
 
 def training_data(facts: RunFacts) -> str:
-    """Return where the rows come from, and how many there were."""
+    """Return the source of the rows, and the number of rows used."""
     results, recipe, data = facts.results, facts.recipe, facts.data
     counts = {
         "training": results["num_train_examples"],
         "validation": results.get("num_validation_examples"),
         "test": results["num_test_examples"],
     }
-    # a name at the beginning of a line could be the mark of a list
+    # at the start of a line, a name could be read as the marker of a list
     parts = [f"The dataset: {linked_dataset(facts)}. {data.description}".strip()]
     parts.append(table(["split", "rows used"], [[name, f"{count:,}"] for name, count in counts.items() if count]))
     if data.num_train_examples is not None:
         if results.get("validation_accuracy") is not None or facts.is_language_model:
             parts.append(
-                f"The dataset has no validation split; {100 * recipe['validation_size']:g} % of its training rows, "
-                "cut off at random with equal shares of the classes, serve as one."
+                f"The dataset has no validation split; a stratified random {100 * recipe['validation_size']:g} % of "
+                "its training rows were used as one."
             )
         if counts["training"] + (counts["validation"] or 0) < data.num_train_examples:
             parts.append(
-                f"As published, the training split has {data.num_train_examples:,} rows. This run used fewer, so "
-                "results published elsewhere are no measure for its own."
+                f"As published, the training split has {data.num_train_examples:,} rows. This run used fewer, so its "
+                "results cannot be compared with published ones."
             )
     return "## Data\n\n" + "\n\n".join(parts)
 
 
 def training(facts: RunFacts) -> str:
-    """Return how the model was trained, and how to do it again."""
+    """Return how the model was trained, and how to repeat the run."""
     results, recipe = facts.results, facts.recipe
     names = [name for name in SHOWN_SETTINGS if not (facts.is_language_model and name in SETTINGS_OF_CLASSIFIERS)]
     names += [name for name, usual in RARE_SETTINGS.items() if recipe.get(name, usual) != usual]
@@ -185,39 +185,39 @@ def training(facts: RunFacts) -> str:
     script = "distill.py" if "teacher_name_or_path" in recipe else script
     command = f"python scripts/{script} {recipe_path} --seed {results['seed']} --output_dir {folder}"
     parts = [
-        "From a clone of `rnn_hf`, with the `recipe.yaml` that lies beside this card, this repeats the run:\n\n"
+        "To repeat the run, in a clone of `rnn_hf`, with the `recipe.yaml` next to this card:\n\n"
         f"{fenced('bash', command)}",
         facts.figure("learning_curves.png"),
     ]
     if parts[-1]:
         smoothing = recipe.get("label_smoothing_factor")
-        note = " The training loss counts the smoothing of the labels, the validation loss does not."
-        parts.append(f"The curves of training are means over the epoch so far.{note if smoothing else ''}")
+        note = " The training loss includes label smoothing, the validation loss does not."
+        parts.append(f"Training curves are running means over the epoch.{note if smoothing else ''}")
     parts += [
         table(["setting", "value"], settings),
-        "`recipe.yaml` holds every argument, `all_results.json` every figure of the run.",
-        "The run and its surroundings:",
+        "`recipe.yaml` has every argument, `all_results.json` every result of the run.",
+        "The run and its environment:",
         table(["fact", "value"], environment(results)),
     ]
     return "## Training\n\n" + "\n\n".join(part for part in parts if part)
 
 
 def shown_setting(value: Any) -> str:
-    """Return a value of a recipe as it stands there; of a folder the name, whose path would be one of this machine."""
+    """Return a value of a recipe as Markdown; of a path only the last part, as the rest is specific to a machine."""
     if isinstance(value, str) and not is_on_hub(value):
         value = Path(value).name
     return f"`{plain(str(value).lower())}`"
 
 
 def environment(results: Mapping[str, Any]) -> list[list[str]]:
-    """Return what a run took and what it ran on, as far as it is known."""
+    """Return the cost of a run and the versions and devices it used, as far as they are known."""
     formats = {
         "epochs": ("epoch", "{:g}"),
         "optimizer steps": ("step", "{:,}"),
-        "step of the weights kept": ("best_step", "{:,}"),
-        "seconds of training": ("train_runtime", "{:.1f}"),
-        "texts a second in training": ("train_samples_per_second", "{:,.0f}"),
-        "tokens a second in training": ("train_tokens_per_second", "{:,.0f}"),
+        "step of the selected weights": ("best_step", "{:,}"),
+        "training time, s": ("train_runtime", "{:.1f}"),
+        "training texts per second": ("train_samples_per_second", "{:,.0f}"),
+        "training tokens per second": ("train_tokens_per_second", "{:,.0f}"),
         "seed": ("seed", "{}"),
         "processes": ("num_processes", "{}"),
         "device": ("device", "{}"),
@@ -238,7 +238,7 @@ def environment(results: Mapping[str, Any]) -> list[list[str]]:
 
 
 def linked_dataset(facts: RunFacts) -> str:
-    """Return the name of the dataset, with a link where it is one of the Hub's."""
+    """Return the name of the dataset, with a link if it is on the Hub."""
     title = dataset_title(facts.recipe)
     if hub_dataset(facts.recipe) is not None:
         return f"[{escaped(title)}](https://huggingface.co/datasets/{title})"

@@ -1,7 +1,7 @@
-"""Pictures of a classifier's results, drawn with matplotlib (`pip install "rnn-hf[plots]"`).
+"""Figures of a classifier's results, drawn with matplotlib (`pip install "rnn-hf[plots]"`).
 
-Every function returns a figure of its own, which no global state of matplotlib knows; save it with
-`figure.savefig(path)`. Each has a white background of its own: a page in dark mode must not swallow the letters.
+Every function returns a new figure that is not registered with pyplot; save it with `figure.savefig(path)`. The
+background is white, so that text stays readable on a dark page.
 """
 
 import math
@@ -26,7 +26,7 @@ from .seeds import seed_statistics
 WIDTH = 6.0
 DOTS_PER_INCH = 150
 NUM_COLORS = 64
-# With more classes, counts and then names would run into each other
+# With more classes, counts or names would overlap
 MOST_COUNTS, MOST_NAMES = 12, 30
 # Cells along one side of a confusion matrix
 MOST_CELLS = 250
@@ -39,14 +39,14 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def plot_confusion_matrix(confusion_matrix: ConfusionMatrix, label_names: Sequence[str]) -> Figure:
-    """Return a picture of a confusion matrix, each row shaded by its shares so that small classes can be read, too.
+    """Return a figure of a confusion matrix, colored by the share of each cell in its row.
 
     Args:
         confusion_matrix: The `"confusion_matrix"` of `classification_metrics`, in either form.
         label_names: Names of the classes in the order of their ids.
     """
     true, predicted, count = confusion_entries(confusion_matrix)
-    # several classes share a cell where a picture has too few pixels for one each
+    # thousands of classes have more cells than the figure has pixels, so neighbors share a cell
     per_cell = math.ceil(len(label_names) / MOST_CELLS)
     num_cells = math.ceil(len(label_names) / per_cell)
     counts = np.zeros((num_cells, num_cells), dtype=int)
@@ -71,11 +71,11 @@ def plot_confusion_matrix(confusion_matrix: ConfusionMatrix, label_names: Sequen
 
 
 def plot_learning_curves(log: Sequence[Mapping[str, Any]]) -> Figure:
-    """Return a picture of how loss and score went, the training's as running means of an epoch.
+    """Return a figure of loss and score by step; those of training are running means over the epoch.
 
     Args:
-        log: Entries with `"step"` and any of `"loss"`, `"validation_loss"`, `"train_accuracy"` and one other
-            `"validation_..."`, the score that chose the weights, in the order of the steps.
+        log: Entries in the order of their steps, with `"step"` and any of `"loss"`, `"validation_loss"`,
+            `"train_accuracy"` and another `"validation_..."`, the metric that selects the weights.
     """
     scores = [name for name in {name: None for entry in log for name in entry} if name.startswith("validation_")]
     scores = [name for name in scores if name != "validation_loss"]
@@ -106,9 +106,9 @@ def plot_learning_curves(log: Sequence[Mapping[str, Any]]) -> Figure:
 
 
 def plot_reliability(calibration: Mapping[str, Any]) -> Figure:
-    """Return a reliability diagram: the accuracy of each bin of confidences, and below it the rows in that bin.
+    """Return a reliability diagram: the accuracy by confidence, and below it the number of rows by confidence.
 
-    Bars that end on the diagonal are well calibrated; below it, the classifier is too sure of itself (Guo et al.,
+    A classifier whose bars end on the diagonal is well calibrated; bars below it mean overconfidence (Guo et al.,
     2017).
 
     Args:
@@ -144,10 +144,10 @@ def plot_reliability(calibration: Mapping[str, Any]) -> Figure:
 
 
 def plot_accuracy_by_rows(accuracies: Mapping[str, Mapping[int, Sequence[float]]]) -> Figure:
-    """Return a picture of how the test accuracy grows with the training rows, means over seeds with their spread.
+    """Return a figure of the test accuracy by the number of training rows, mean ± standard deviation over seeds.
 
     Args:
-        accuracies: For each classifier, the accuracies of its seeds by the number of rows it learned from.
+        accuracies: For each classifier, the accuracies of its seeds by the number of training rows.
     """
     figure = new_figure(WIDTH, 0.6 * WIDTH)
     axes = figure.add_subplot()
@@ -170,11 +170,11 @@ def plot_accuracy_by_rows(accuracies: Mapping[str, Mapping[int, Sequence[float]]
 
 
 def draw_figures(results: Mapping[str, Any], folder: Path) -> None:
-    """Draw what the results of a run have the figures for, and remove what an earlier run had drawn beside that.
+    """Draw the figures that the results of a run have data for, and remove other figures of an earlier run.
 
     Args:
-        results: What `all_results.json` holds.
-        folder: Where the pictures go; it is made if one of them is drawn.
+        results: Content of `all_results.json`.
+        folder: Folder for the figures; it is created if there is one to draw.
     """
     figures = {}
     if any(entry.keys() & {"loss", "validation_loss"} for entry in results.get("log") or ()):
@@ -190,13 +190,13 @@ def draw_figures(results: Mapping[str, Any], folder: Path) -> None:
         if name in figures:
             folder.mkdir(parents=True, exist_ok=True)
             with warnings.catch_warnings():
-                # a script that the font lacks is drawn as boxes
+                # characters that the font lacks are drawn as boxes
                 warnings.filterwarnings("ignore", message="Glyph .* missing from")
                 save_small(figures[name], path)
 
 
 def save_small(figure: Figure, path: Path) -> None:
-    """Write a figure as a PNG file of few colors, which takes a fraction of the bytes and looks the same."""
+    """Write a figure as a PNG file with few colors, which is much smaller and looks the same."""
     drawn = BytesIO()
     figure.savefig(drawn, format="png", dpi=DOTS_PER_INCH)
     with Image.open(drawn) as image:
@@ -204,6 +204,6 @@ def save_small(figure: Figure, path: Path) -> None:
 
 
 def shortened(name: str) -> str:
-    """Return a name on one line, cut off where it would leave no room for the picture."""
+    """Return a name on one line, truncated so that it leaves room for the figure."""
     name = plain(name)
     return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"

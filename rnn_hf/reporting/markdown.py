@@ -1,4 +1,4 @@
-"""Pieces of a Markdown page that show a text as it is, whatever the text holds."""
+"""Markdown that shows any text literally."""
 
 import html
 import re
@@ -10,7 +10,7 @@ MARKUP = re.compile(r"([\\`*_\[\]|~$#])")
 
 
 def escaped(text: object) -> str:
-    r"""Return a text for the middle of a line or for a table's cell, where none of its marks is markup.
+    r"""Return a text escaped for the middle of a line or the cell of a table.
 
     Example:
         >>> escaped("a|b <script>")
@@ -19,12 +19,13 @@ def escaped(text: object) -> str:
     return MARKUP.sub(r"\\\1", html.escape(plain(text), quote=False))
 
 
-def table(titles: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Return a table, the first column flush left and the others flush right.
+def table(titles: Sequence[str], rows: Iterable[Sequence[object]], *, align_right: bool = True) -> str:
+    """Return a table.
 
     Args:
         titles: Titles of the columns, as Markdown.
-        rows: As many cells in each as there are titles, as Markdown.
+        rows: The cells of each row, as Markdown, one for each title.
+        align_right: Whether all columns but the first are aligned on the right.
 
     Example:
         >>> print(table(["fact", "value"], [["seed", 42]]))
@@ -34,10 +35,10 @@ def table(titles: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """
     lines = [titles, *rows]
     shown = [f"| {' | '.join(map(str, cells))} |" for cells in lines]
-    shown.insert(1, f"|---|{'---:|' * (len(titles) - 1)}")
+    shown.insert(1, f"|---|{('---:|' if align_right else '---|') * (len(titles) - 1)}")
     return "\n".join(shown)
 
 
 def fenced(language: str, *lines: str) -> str:
-    """Return lines of code, none of which may begin with a fence, as a block."""
+    """Return a block of code; no line may start with a fence."""
     return "\n".join([f"```{language}", *lines, "```"])

@@ -1,4 +1,4 @@
-"""The card that stands beside a model's weights: for the Hub its front matter, for a reader its sections."""
+"""The model card of a run: front matter for the Hub, and sections for readers."""
 
 from collections.abc import Mapping
 from importlib.util import find_spec
@@ -18,13 +18,13 @@ from .run_facts import FIGURES, RunFacts, read_run_facts
 
 
 def write_model_card(folder: Path, *, name: str, recipe: Mapping[str, Any], recipe_path: str = "recipe.yaml") -> None:
-    """Draw the figures of a run, where matplotlib is installed, and write its card beside them.
+    """Draw the figures of a run, if matplotlib is installed, and write its card.
 
     Args:
-        folder: What `read_run_facts` reads; gets `README.md` and `figures/`.
+        folder: Folder that `read_run_facts` reads; `README.md` and `figures/` are written into it.
         name: Name of the model.
         recipe: Every argument of the run.
-        recipe_path: Where the recipe lies, as seen from a clone of the package.
+        recipe_path: Path of the recipe relative to a clone of the package.
     """
     if find_spec("matplotlib") is not None:
         from .figures import draw_figures  # matplotlib is an extra
@@ -36,7 +36,7 @@ def write_model_card(folder: Path, *, name: str, recipe: Mapping[str, Any], reci
 
 
 def render_model_card(facts: RunFacts) -> ModelCard:
-    """Return the card of a run: what the Hub reads, and what a person reads."""
+    """Return the card of a run."""
     sections = (
         f"# {escaped(facts.name)}\n\n{summary(facts)}",
         how_to_generate(facts) if facts.is_language_model else how_to_use(facts),

@@ -1,4 +1,4 @@
-"""The facts of a run, read from the files in its folder, that its card is made from."""
+"""What a card is made from: the recipe, the results and the figures in the folder of a run."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,14 +20,14 @@ FIGURE_TEXTS = {
 
 @dataclass(frozen=True)
 class Metric:
-    """A figure of the test split as the Hub names it.
+    """A metric of a card, and its name on the Hub.
 
     Args:
         key: Its key in `all_results.json`.
         type: Its name among the Hub's metrics.
         title: Its name in the card.
-        args: How it is computed, as the Hub's metric takes it.
-        is_share: Whether it is shown in percent.
+        args: Arguments of the Hub's metric.
+        is_share: Whether it is a share, shown in percent.
     """
 
     key: str
@@ -37,7 +37,7 @@ class Metric:
     is_share: bool = True
 
     def shown(self, value: float) -> str:
-        """Return a value with the digits a test split of thousands of rows can bear."""
+        """Return a value with as many digits as are significant on thousands of rows."""
         return f"{100 * value:.2f} %" if self.is_share else f"{value:.4g}"
 
 
@@ -57,16 +57,16 @@ PERPLEXITY = Metric("validation_perplexity", "perplexity", "Perplexity", is_shar
 
 @dataclass(frozen=True)
 class RunFacts:
-    """All that a card is made from.
+    """What a card is made from.
 
     Args:
         name: Name of the model.
         recipe: Every argument of the run.
-        results: What `all_results.json` holds.
-        other_seeds: The same of runs that differ in their seed only.
+        results: Content of `all_results.json`.
+        other_seeds: The results of runs that differ only in their seed.
         prediction: What `python -m scripts.benchmark predict` wrote about the model, if it was measured.
         figures: Names of the files in the folder of figures.
-        recipe_path: Where the recipe lies, as seen from a clone of the package.
+        recipe_path: Path of the recipe relative to a clone of the package.
     """
 
     name: str
@@ -79,17 +79,17 @@ class RunFacts:
 
     @property
     def data(self) -> DatasetFacts:
-        """What is known of the dataset."""
+        """What is known about the dataset."""
         return dataset_facts(self.recipe)
 
     @property
     def is_language_model(self) -> bool:
-        """Whether the model predicts words rather than classes."""
+        """Whether the model is a language model rather than a classifier."""
         return "bptt" in self.recipe
 
     @property
     def split(self) -> str:
-        """The split that the metrics are measured on."""
+        """The split that the metrics are computed on."""
         return "validation" if self.is_language_model else "test"
 
     @property
@@ -100,25 +100,25 @@ class RunFacts:
 
     @property
     def task(self) -> str:
-        """The Hub's name of the task."""
+        """The task, as the Hub names it."""
         return "text-generation" if self.is_language_model else "text-classification"
 
     def figure(self, name: str) -> str:
-        """Return a figure as Markdown, by its place relative to the card; nothing if it was not drawn."""
+        """Return a Markdown image of a figure, or an empty text if it was not drawn."""
         return f"![{FIGURE_TEXTS[name]}]({FIGURES}/{name})" if name in self.figures else ""
 
 
 def read_run_facts(
     folder: Path, *, name: str, recipe: Mapping[str, Any], recipe_path: str = "recipe.yaml"
 ) -> RunFacts:
-    """Return what a card is made from.
+    """Read what a card is made from.
 
     Args:
-        folder: Holds `all_results.json` and, where they were measured, `all_results_seed_*.json` and
-            `benchmark_predict.json`; its figures lie in `figures/`.
+        folder: Has `all_results.json`, optionally `all_results_seed_*.json` and `benchmark_predict.json`, and the
+            figures in `figures/`.
         name: Name of the model.
         recipe: Every argument of the run.
-        recipe_path: Where the recipe lies, as seen from a clone of the package.
+        recipe_path: Path of the recipe relative to a clone of the package.
     """
     prediction = folder / "benchmark_predict.json"
     return RunFacts(

@@ -1,4 +1,4 @@
-"""What several runs that differ in their seed say together."""
+"""Statistics over runs that differ only in their seed."""
 
 import math
 from collections.abc import Sequence
@@ -8,26 +8,24 @@ from typing import Any
 
 from scipy.stats import t as student_t
 
-# What an interval over seeds means, for whoever reads one
+# Shown with every interval over seeds
 INTERVAL_NOTE = (
-    "The interval is Student's, for the mean over seeds, and takes their results for normally distributed. It covers "
-    "what the seed decides: first weights, order of the batches, dropout, and the validation split where one is cut. "
-    "It does not cover the choice of the test rows, of the training rows, or of the settings."
+    "The interval is Student's t interval of the mean over seeds; it assumes normally distributed results. It covers "
+    "what depends on the seed: initial weights, order of batches, dropout and, if it is split off the training rows, "
+    "the validation split. It does not cover the choice of test rows, training rows or hyperparameters."
 )
 
 
 @dataclass(frozen=True)
 class SeedStatistics:
-    """One figure over several seeds.
+    """A metric over several seeds.
 
     Args:
         mean: The mean.
-        standard_deviation: Sample standard deviation, with one seed less than there are in the denominator; `None`
-            for a single seed.
-        interval: Bounds between which the mean over all seeds lies with a probability of `confidence`; `None` for a
-            single seed.
-        confidence: That probability.
-        values: The figure of each seed.
+        standard_deviation: Sample standard deviation (`ddof=1`); `None` for a single seed.
+        interval: Confidence interval of the mean; `None` for a single seed.
+        confidence: Confidence level of the interval.
+        values: The value of each seed.
     """
 
     mean: float
@@ -37,16 +35,16 @@ class SeedStatistics:
     values: tuple[float, ...]
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the figures as JSON holds them."""
+        """Return the statistics in a form that JSON can hold."""
         return asdict(self) | {"interval": None if self.interval is None else list(self.interval)}
 
 
 def seed_statistics(values: Sequence[float], confidence: float = 0.95) -> SeedStatistics:
-    """Return mean, spread and interval of a figure over seeds.
+    """Return mean, standard deviation and confidence interval of a metric over seeds.
 
     Args:
-        values: The figure of each seed, at least one.
-        confidence: Probability that the interval covers the mean over all seeds (Student, 1908).
+        values: The value of each seed, at least one.
+        confidence: Confidence level of the interval (Student, 1908).
 
     Example:
         >>> figures = seed_statistics([0.90, 0.92, 0.94])
@@ -58,7 +56,7 @@ def seed_statistics(values: Sequence[float], confidence: float = 0.95) -> SeedSt
     if len(values) == 1:
         return SeedStatistics(center, None, None, confidence, tuple(values))
     spread = stdev(values)
-    # not through its argument `scale`, which makes NaN of no spread at all
+    # `interval(..., scale=0)` would be NaN if all values are equal
     low, high = (
         center + float(bound) * spread / math.sqrt(len(values))
         for bound in student_t.interval(confidence, len(values) - 1)
@@ -67,7 +65,7 @@ def seed_statistics(values: Sequence[float], confidence: float = 0.95) -> SeedSt
 
 
 def percent(values: Sequence[float], digits: int = 1) -> str:
-    """Return the mean of shares in percent, with the standard deviation where there are several.
+    """Return the mean of shares in percent and, of several, the standard deviation.
 
     Example:
         >>> percent([0.5, 0.7]), percent([0.5], digits=2)

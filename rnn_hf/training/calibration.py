@@ -1,4 +1,4 @@
-"""Temperature scaling (Guo et al., 2017): one number that makes the probabilities of a finished classifier fit."""
+"""Temperature scaling (Guo et al., 2017), which calibrates a trained classifier with one parameter."""
 
 import math
 from typing import Any
@@ -11,21 +11,21 @@ from torch import nn
 
 from .metrics import calibration
 
-# Beyond these, the probabilities of any classifier are all alike or all 0 and 1
+# Outside these bounds, all probabilities are practically equal, or 0 and 1
 BOUNDS = (0.01, 100.0)
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
-    """Return the temperature by which dividing the logits makes the labels most likely.
+    """Return the temperature that minimizes the cross-entropy when the logits are divided by it.
 
-    Where every row is right, or a logit is no finite number, no temperature is the best one, and it is 1.
+    It is 1 if there is no optimum, because all rows are classified correctly, or a logit is not finite.
 
     Args:
-        logits: Scores of rows that were not trained on. Shape `(num_examples, num_labels)`.
+        logits: Logits of rows that were not used for training. Shape `(num_examples, num_labels)`.
         labels: True classes. Shape `(num_examples,)`.
 
     Example:
-        >>> logits = np.log([[0.99, 0.01]] * 4)  # sure of the first class, which is right three times out of four
+        >>> logits = np.log([[0.99, 0.01]] * 4)  # certain of the first class, which is correct in 3 of 4 rows
         >>> probabilities = np.exp(logits / fit_temperature(logits, np.array([0, 0, 0, 1])))
         >>> (probabilities / probabilities.sum(axis=1, keepdims=True)).round(2)[0].tolist()
         [0.75, 0.25]
@@ -37,18 +37,19 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     def loss(log_temperature: float) -> float:
         return float(F.cross_entropy(scores / math.exp(log_temperature), truth))
 
-    # the loss has one minimum: it is convex in the inverse of the temperature
+    # the loss has a single minimum, because it is convex in the inverse temperature
     found = minimize_scalar(loss, bounds=tuple(map(math.log, BOUNDS)), method="bounded", options={"xatol": 1e-6})
     return float(math.exp(found.x))
 
 
 @torch.no_grad()
 def fold_temperature(model: nn.Module, temperature: float) -> None:
-    """Divide the weight and the bias of a model's classifier, and so its logits, and note it in the configuration.
+    """Divide the logits of a model by a temperature, by dividing the weight and the bias of its classifier.
 
     Args:
-        model: A classifier whose logits come from the linear layer `classifier`.
-        temperature: What they are divided by.
+        model: A model whose logits come from the linear layer `classifier`; the temperature is stored in its
+            configuration as `calibration_temperature`.
+        temperature: The temperature.
     """
     for weight in model.classifier.parameters():  # type: ignore[union-attr]  # a layer
         weight.div_(temperature)
@@ -56,11 +57,11 @@ def fold_temperature(model: nn.Module, temperature: float) -> None:
 
 
 def effect_of_temperature(temperature: float, logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
-    """Return what `all_results.json` tells of a temperature: itself, and the calibration errors with and without it.
+    """Return a temperature and the calibration errors with and without it, for `all_results.json`.
 
     Args:
         temperature: The temperature.
-        logits: Scores of the test split, divided by it. Shape `(num_examples, num_labels)`.
+        logits: Logits of the test split, already divided by it. Shape `(num_examples, num_labels)`.
         labels: True classes. Shape `(num_examples,)`.
     """
     before, after = (

@@ -1,4 +1,4 @@
-"""The loss of each type of problem, and the weights of its classes."""
+"""Loss functions of the problem types, and class weights."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -17,17 +17,17 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 def create_loss(
     problem_type: ProblemType, *, label_smoothing: float = 0.0, class_weights: Tensor | None = None
 ) -> Loss:
-    """Return the function from logits and labels to the mean loss of a batch.
+    """Return a function that computes the mean loss of a batch from logits and labels.
 
     Args:
         problem_type: `"single_label_classification"`: cross-entropy; `"multi_label_classification"`: binary
             cross-entropy of each class; `"regression"`: mean squared error.
-        label_smoothing: Share of each label spread over all classes.
-        class_weights: Weight of each class: of its rows if a text has one class, and the mean is then the weighted
-            one; of its positive rows if a text has several. Shape `(num_labels,)`.
+        label_smoothing: Share of each label that is spread over all classes.
+        class_weights: Weight of each class. With one class per text, it weights the rows of the class and the mean
+            is the weighted one; with several, it weights the positive rows of the class. Shape `(num_labels,)`.
 
     Raises:
-        ValueError: If the problem has no use for an argument.
+        ValueError: If an argument does not apply to the problem type.
 
     Example:
         >>> loss = create_loss("regression")
@@ -50,22 +50,23 @@ def create_loss(
 def class_weights_of(
     given: Sequence[str] | None, labels: np.ndarray, label_names: Sequence[str], problem_type: ProblemType
 ) -> Tensor | None:
-    """Return the weight of each class as `class_weights` names it.
+    """Return the weight of each class for the value of `class_weights`.
 
-    `"balanced"` gives each class the same say: one class a text, the number of rows over that of the classes and that
-    of the class's rows; several, the number of the class's negative rows over that of its positive ones.
+    `"balanced"` gives rare classes more weight: with one class per text,
+    `num_rows / (num_classes * num_rows_of_class)`, as in scikit-learn; with several, the ratio of negative to positive
+    rows of the class.
 
     Args:
-        given: `None`, the word `"balanced"`, or a number for each class.
-        labels: Labels of the training rows, class ids or 0 and 1 for each class.
+        given: `None`, `["balanced"]`, or a number for each class.
+        labels: Labels of the training rows: class ids, or 0 and 1 for each class.
         label_names: Names of the classes in the order of their ids.
-        problem_type: What the labels ask for.
+        problem_type: Type of the problem.
 
     Returns:
-        float32 of shape `(num_labels,)`; `None` where none were asked for.
+        float32 of shape `(num_labels,)`, or `None` if `given` is `None`.
 
     Raises:
-        ValueError: If there are not as many weights as classes.
+        ValueError: If the number of weights is not that of the classes.
 
     Example:
         >>> class_weights_of(["balanced"], np.array([0, 0, 0, 1]), ["a", "b"], "single_label_classification")
@@ -81,6 +82,7 @@ def class_weights_of(
             )
         return torch.tensor([float(weight) for weight in given])
     if problem_type == "single_label_classification":
+        # scikit-learn's `compute_class_weight` would refuse a class without training rows
         counts = np.bincount(labels, minlength=len(label_names))
         weights = len(labels) / (len(label_names) * np.maximum(counts, 1))
     else:
@@ -90,5 +92,5 @@ def class_weights_of(
 
 
 def _mean_squared_error(logits: Tensor, labels: Tensor) -> Tensor:
-    # one target has no axis of its own in the labels
+    # the labels of a single target have no axis for it
     return F.mse_loss(logits.reshape(labels.shape), labels)

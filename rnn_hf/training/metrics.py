@@ -1,4 +1,4 @@
-"""Metrics of a classifier or a regression, from the logits of a whole split."""
+"""Metrics of classification and regression, from the logits of a whole split."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -23,17 +23,17 @@ from torch.utils.data import DataLoader
 
 from rnn_hf.configuration_rnn import ProblemType
 
-# By which the best weights are told; for each, more is better
+# The metric that selects the best weights; higher is better for each of them
 MAIN_METRICS: dict[ProblemType, str] = {
     "single_label_classification": "accuracy",
     "multi_label_classification": "micro_f1",
     "regression": "r2",
 }
 
-# Up to so many classes, the confusion matrix is kept whole and a table shows every class
+# With more classes, a confusion matrix is kept as its nonzero entries, and tables show the most frequent classes
 MANY_CLASSES = 50
 
-# Counts, true classes as rows, predicted ones as columns; or the entries that are not 0: "true", "predicted", "count"
+# Counts, true classes as rows and predicted ones as columns; or its nonzero entries, "true", "predicted" and "count"
 ConfusionMatrix = Sequence[Sequence[int]] | Mapping[str, Sequence[int]]
 
 
@@ -41,20 +41,19 @@ ConfusionMatrix = Sequence[Sequence[int]] | Mapping[str, Sequence[int]]
 def predict_split(
     model: nn.Module, loader: DataLoader[Any], accelerator: Accelerator, description: str = "Evaluating"
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Run a model over a split, on all processes.
+    """Compute the logits of a split, on all processes.
 
-    Every batch carries the index of its rows, so the answer is in the order of the split and each row counts once,
-    however the batches were drawn and whatever a sampler repeated to fill the last one.
+    Batches carry the indices of their rows, so the result is in the order of the split and every row counts once, also
+    if batches are sorted by length or a sampler repeats rows to fill the last batch.
 
     Args:
         model: The classifier; it is left in evaluation mode.
         loader: Prepared batches with `input_ids`, `attention_mask`, `labels` and `row`.
-        accelerator: The run's accelerator.
-        description: What the progress bar says.
+        accelerator: The accelerator of the run.
+        description: Label of the progress bar.
 
     Returns:
-        Logits, float32 of shape `(num_examples, num_labels)`, and labels, a row for each example, as the batches have
-        them.
+        Logits, float32 of shape `(num_examples, num_labels)`, and labels, one row for each example.
     """
     model.eval()
     parts = []
@@ -76,14 +75,14 @@ def compute_metrics(
     problem_type: ProblemType,
     threshold: float = 0.5,
 ) -> dict[str, Any]:
-    """Return the metrics that fit a problem, as its own function describes them.
+    """Return the metrics of a problem type, which are described at the function of that type.
 
     Args:
-        logits: What the model answers. Shape `(num_examples, num_labels)`.
-        labels: What is true.
+        logits: Output of the model. Shape `(num_examples, num_labels)`.
+        labels: True labels.
         label_names: Names of the classes or targets in the order of their ids.
-        problem_type: What the labels ask for.
-        threshold: Probability from which a class is taken to hold, where a text has several.
+        problem_type: Type of the problem.
+        threshold: Probability at which a class is predicted, for texts with several labels.
     """
     if problem_type == "single_label_classification":
         return classification_metrics(logits, labels, label_names)
@@ -93,12 +92,12 @@ def compute_metrics(
 
 
 def num_correct(logits: Tensor, labels: Tensor, problem_type: ProblemType) -> Tensor:
-    """Return how many texts have the right class, or exactly the right classes; 0 for a regression.
+    """Return how many texts have the correct class, or exactly the correct classes; 0 for a regression.
 
     Args:
-        logits: What the model answers. Shape `(num_examples, num_labels)`.
-        labels: What is true.
-        problem_type: What the labels ask for.
+        logits: Output of the model. Shape `(num_examples, num_labels)`.
+        labels: True labels.
+        problem_type: Type of the problem.
     """
     if problem_type == "single_label_classification":
         return (logits.argmax(dim=-1) == labels).sum()
@@ -108,7 +107,7 @@ def num_correct(logits: Tensor, labels: Tensor, problem_type: ProblemType) -> Te
 
 
 def classification_metrics(logits: np.ndarray, labels: np.ndarray, label_names: Sequence[str]) -> dict[str, Any]:
-    """Return accuracy, macro F1, the figures of each class and the confusion matrix.
+    """Return accuracy, macro F1, the metrics of each class and the confusion matrix.
 
     Args:
         logits: Scores. Shape `(num_examples, num_labels)`.
@@ -118,8 +117,8 @@ def classification_metrics(logits: np.ndarray, labels: np.ndarray, label_names: 
     Returns:
         A mapping that JSON can hold. `"loss"` is the mean cross-entropy in nats, `"macro_f1"` the mean over the
         classes that occur, and `"calibration"` what `calibration` returns. `"confusion_matrix"` has the true classes
-        as rows and the predicted ones as columns; of more than 50 classes, only the entries that are not 0 are kept,
-        as lists of ids and counts: `"true"`, `"predicted"` and `"count"`. `confusion_entries` reads both forms.
+        as rows and the predicted ones as columns. With more than 50 classes, it has only the nonzero entries, as three
+        lists: the class ids `"true"` and `"predicted"`, and `"count"`. `confusion_entries` reads both forms.
 
     Example:
         >>> metrics = classification_metrics(np.eye(2), np.array([0, 0]), ["bad", "good"])
@@ -148,13 +147,13 @@ def classification_metrics(logits: np.ndarray, labels: np.ndarray, label_names: 
 
 
 def confusion_entries(matrix: ConfusionMatrix) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the entries of a confusion matrix that are not 0, from either form that it is kept in.
+    """Return the nonzero entries of a confusion matrix.
 
     Args:
-        matrix: The `"confusion_matrix"` of `classification_metrics`.
+        matrix: The `"confusion_matrix"` of `classification_metrics`, in either form.
 
     Returns:
-        Ids of true classes, ids of predicted classes, and counts. Each has the shape `(num_entries,)`.
+        Ids of true classes, ids of predicted classes, and counts, each of shape `(num_entries,)`.
 
     Example:
         >>> [column.tolist() for column in confusion_entries([[5, 0], [2, 3]])]
@@ -169,11 +168,11 @@ def confusion_entries(matrix: ConfusionMatrix) -> tuple[np.ndarray, np.ndarray, 
 
 
 def most_frequent_errors(matrix: ConfusionMatrix, num_errors: int) -> list[tuple[int, int, int]]:
-    """Return the pairs of a true and another, predicted class that occur most often, each with its count.
+    """Return the most frequent errors, as ids of the true and the predicted class and their count.
 
     Args:
-        matrix: The `"confusion_matrix"` of `classification_metrics`.
-        num_errors: Number of pairs to return, where there are so many.
+        matrix: The `"confusion_matrix"` of `classification_metrics`, in either form.
+        num_errors: Maximum number of errors to return.
 
     Example:
         >>> most_frequent_errors([[5, 1], [2, 3]], 1)
@@ -186,7 +185,7 @@ def most_frequent_errors(matrix: ConfusionMatrix, num_errors: int) -> list[tuple
 
 
 def most_frequent_classes(per_class: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, Mapping[str, Any]]]:
-    """Return the classes that a table shows, with their figures: all, or the 50 with the most rows.
+    """Return the classes that a table shows, with their metrics: all, or the 50 most frequent ones.
 
     Args:
         per_class: The `"per_class"` of `classification_metrics` or `multi_label_metrics`.
@@ -198,20 +197,20 @@ def most_frequent_classes(per_class: Mapping[str, Mapping[str, Any]]) -> list[tu
 
 
 def calibration(logits: np.ndarray, labels: np.ndarray, num_bins: int = 15) -> dict[str, Any]:
-    """Return how far the probability of the predicted class is from the share of right predictions.
+    """Return the expected calibration error, and accuracy and confidence of each bin.
 
-    The predictions are sorted by their confidence, the probability of the class they name, into bins of equal width.
-    The expected calibration error is the mean gap between confidence and accuracy over the bins, each with the weight
-    of its rows (Guo et al., 2017).
+    Predictions are grouped by confidence, the probability of the predicted class, into bins of equal width. The
+    expected calibration error is the mean absolute difference between confidence and accuracy of the bins, weighted
+    by their numbers of rows (Guo et al., 2017).
 
     Args:
         logits: Scores of single-label classes. Shape `(num_examples, num_labels)`.
         labels: True classes. Shape `(num_examples,)`.
-        num_bins: Number of bins between 0 and 1; Guo et al. take 15.
+        num_bins: Number of bins between 0 and 1; 15 as in Guo et al.
 
     Returns:
-        A mapping that JSON can hold: `"expected_calibration_error"`, `"num_bins"`, and `"bins"`, those with rows in
-        them. A bin holds the confidences above `"above"` and up to `"up_to"`.
+        A mapping that JSON can hold: `"expected_calibration_error"`, `"num_bins"`, and `"bins"`, without empty ones. A
+        bin has the confidences above `"above"` and up to `"up_to"`.
 
     Example:
         >>> measured = calibration(np.log([[0.8, 0.2], [0.8, 0.2]]), np.array([0, 1]), num_bins=2)
@@ -221,7 +220,7 @@ def calibration(logits: np.ndarray, labels: np.ndarray, num_bins: int = 15) -> d
     probabilities = torch.from_numpy(logits).double().softmax(dim=1).numpy()
     confidences, is_right = probabilities.max(axis=1), logits.argmax(axis=1) == labels
     edges = np.linspace(0, 1, num_bins + 1)
-    # rounding may lift a sum of probabilities, and so a confidence, above 1
+    # rounding can make a confidence exceed 1
     of_bin = np.clip(np.searchsorted(edges, confidences, side="left") - 1, 0, num_bins - 1)
     bins = [
         {
@@ -240,18 +239,18 @@ def calibration(logits: np.ndarray, labels: np.ndarray, num_bins: int = 15) -> d
 def multi_label_metrics(
     logits: np.ndarray, labels: np.ndarray, label_names: Sequence[str], threshold: float = 0.5
 ) -> dict[str, Any]:
-    """Return the metrics of texts that have any number of classes.
+    """Return the metrics of texts with any number of classes.
 
     Args:
         logits: Scores. Shape `(num_examples, num_labels)`.
         labels: 1 for the classes of a text, 0 for the others. Shape `(num_examples, num_labels)`.
         label_names: Names of the classes in the order of their ids.
-        threshold: Probability from which a class is taken to hold.
+        threshold: Probability at which a class is predicted.
 
     Returns:
-        A mapping that JSON can hold. `"accuracy"` is the share of texts whose classes are all right and no others,
-        `"micro_f1"` counts every decision alike, `"macro_f1"` is the mean over the classes that occur, and `"loss"`
-        the mean binary cross-entropy in nats.
+        A mapping that JSON can hold. `"accuracy"` is the share of texts with exactly the correct classes,
+        `"micro_f1"` is computed over the decisions for all classes together, `"macro_f1"` is the mean over the classes
+        that occur, and `"loss"` the mean binary cross-entropy in nats.
 
     Example:
         >>> metrics = multi_label_metrics(np.array([[9.0, -9.0], [9.0, 9.0]]), np.array([[1, 0], [0, 1]]), ["a", "b"])
@@ -260,7 +259,7 @@ def multi_label_metrics(
     """
     scores = torch.from_numpy(logits).double()
     predictions, truth = (scores.sigmoid() >= threshold).numpy(), labels.astype(bool)
-    # scikit-learn takes a single column for two classes, so one that is never true stands beside it
+    # scikit-learn treats a single column as binary classification, so a class that never occurs is added
     predictions, truth = (np.pad(flags, ((0, 0), (0, 1))) for flags in (predictions, truth))
     columns = [column[:-1] for column in precision_recall_fscore_support(truth, predictions, zero_division=0)]
     _, _, micro_f1, _ = precision_recall_fscore_support(truth, predictions, average="micro", zero_division=0)
@@ -277,7 +276,7 @@ def multi_label_metrics(
 
 
 def regression_metrics(logits: np.ndarray, labels: np.ndarray, label_names: Sequence[str]) -> dict[str, Any]:
-    """Return the metrics of predicted numbers, means over the targets where there are several.
+    """Return the metrics of predicted numbers, of several targets their means.
 
     Args:
         logits: Predicted numbers. Shape `(num_examples, num_labels)`.
@@ -286,8 +285,8 @@ def regression_metrics(logits: np.ndarray, labels: np.ndarray, label_names: Sequ
 
     Returns:
         A mapping that JSON can hold: `"mse"` (also `"loss"`) and `"mae"`, the mean squared and absolute errors,
-        `"r2"`, the share of the variance that is explained, `"pearson"` and `"spearman"`, the correlations of numbers
-        and of ranks, and all of them `"per_target"` where there are several. What a constant leaves undefined is 0.
+        `"r2"`, the coefficient of determination, `"pearson"` and `"spearman"`, the correlations of values and of
+        ranks, and all of them `"per_target"` if there are several. A score that is undefined for constant values is 0.
 
     Example:
         >>> regression_metrics(np.array([[1.0], [2.0], [6.0]]), np.array([1.0, 2.0, 3.0]), ["stars"])["mae"]
@@ -297,7 +296,7 @@ def regression_metrics(logits: np.ndarray, labels: np.ndarray, label_names: Sequ
     per_target = {}
     for target, predicted, true in zip(label_names, predictions.T, truth.T, strict=True):
         varies, both_vary = true.var() > 0, true.var() > 0 and predicted.var() > 0
-        with config_context(assume_finite=True):  # NaN has NaN as its error and raises none
+        with config_context(assume_finite=True):  # the errors of NaN are NaN, not an exception
             per_target[target] = {
                 "mse": float(mean_squared_error(true, predicted)),
                 "mae": float(mean_absolute_error(true, predicted)),

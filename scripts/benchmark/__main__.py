@@ -25,10 +25,11 @@ from sklearn.metrics import accuracy_score
 from torch import profiler
 from torch.nn.utils.rnn import pad_sequence
 
-from rnn_hf.argument_fields import CheckedArguments, flag
+from rnn_hf.argument_fields import flag
 from rnn_hf.commands.entry import exit_statuses, user_errors
 from rnn_hf.commands.parser import CommandParser, check_folder_of
-from rnn_hf.data.sources import DATASET_HELP, load_text_dataset
+from rnn_hf.data.sources import load_text_dataset
+from rnn_hf.files import write_json
 from rnn_hf.inference import one_thread_each
 from rnn_hf.text_classifier import TextClassifier
 from scripts.benchmark import peers
@@ -42,6 +43,7 @@ from scripts.benchmark.processes import (
 from scripts.benchmark.report import (
     NOT_INSTALLED,
     Benchmark,
+    DatasetBenchmarkArguments,
     Promise,
     Report,
     Spread,
@@ -53,10 +55,9 @@ from scripts.benchmark.report import (
     seconds_of,
     take_turns,
     versions,
-    write_report,
 )
 from scripts.benchmark.training import TrainBenchmark, TrainBenchmarkArguments
-from scripts.research.baselines import TITLES, FastText, tfidf_classifiers
+from scripts.research.baselines import TITLES, FastText, labelled, tfidf_classifiers
 
 OURS = "rnn_hf, TextClassifier"
 PIPELINE = "rnn_hf, transformers pipeline"
@@ -71,17 +72,15 @@ CHUNK_SIZE = 8192  # texts that go through the tokenizer together
 BATCH_SIZE = 256  # texts that go through the recurrent layers together
 
 
-@dataclass
-class PredictBenchmarkArguments(CheckedArguments):
+@dataclass(kw_only=True)
+class PredictBenchmarkArguments(DatasetBenchmarkArguments):
     """Strings in, labels out: texts a second, milliseconds for one text, and accuracy."""
 
     model_name_or_path: str = field(metadata={"help": "Model folder or `owner/name` on the Hub."})
-    dataset_name: str | None = flag(None, DATASET_HELP)
     split: str = flag("test", "Split whose texts are classified: train, validation or test.")
     max_samples: int = flag(7600, "Most texts that are classified for the time; accuracy is that of all.", at_least=1)
-    rounds: int = flag(5, "How often each classifier has its turn.", at_least=1)
+    rounds: int = flag(5, "Number of rounds; each measures everything once, in turn.", at_least=1)
     profile: bool = flag(False, "Whether to show where the time goes instead of comparing.")
-    output_file: str | None = flag(None, "JSON file for the results.")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -201,7 +200,7 @@ class PredictBenchmark(Benchmark):
 
     def contestants(self) -> dict[str, Contestant | None]:
         """Return all classifiers, trained where they need it; `None` for one whose package is not installed."""
-        texts, labels = self.labelled("train")
+        texts, labels = labelled(self.dataset["train"])
         made: dict[str, Contestant | None] = {
             OURS: Contestant(self.classifier.predict, takes_a_string=True, has_accuracy=True),
             PIPELINE: Contestant(peers.pipeline_peer(self.args.model_name_or_path), takes_a_string=True),
@@ -222,12 +221,6 @@ class PredictBenchmark(Benchmark):
         for name, (package, make) in tqdm(makers.items(), desc="Training the peers", unit="peer"):
             made[name] = make() if peers.is_installed(package) else None
         return made
-
-    def labelled(self, split: str) -> tuple[list[str], list[str]]:
-        """Return the texts of a split and the names of their labels."""
-        rows = self.dataset[split]
-        names = rows.features["label"].names
-        return list(rows["text"]), [names[label] for label in rows["label"]]
 
     def rate(self, contestant: Contestant) -> Callable[[], float]:
         """Return a function that measures a classifier's texts a second; it has classified a few by then."""
@@ -255,7 +248,7 @@ class PredictBenchmark(Benchmark):
 
     def accuracies(self, contestants: dict[str, Contestant]) -> dict[str, float]:
         """Return the accuracy on the whole split of each classifier that has been trained."""
-        texts, labels = self.labelled(self.args.split)
+        texts, labels = labelled(self.dataset[self.args.split])
         accuracies = {}
         for name, contestant in contestants.items():
             if contestant.has_accuracy:
@@ -338,7 +331,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     on = "{cpu}, {num_threads} of {num_cpus} processors".format(**result["machine"])
     print(f"{report}\n\n{on}; {result['runtime']:.1f} s in all")
     if args.output_file is not None:
-        write_report(Path(args.output_file), result)
+        write_json(Path(args.output_file), result)
         print(f"Written: {args.output_file}")
     return result
 

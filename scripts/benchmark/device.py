@@ -5,7 +5,6 @@ import time
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,28 +12,25 @@ import yaml
 from accelerate.utils import tqdm
 
 from rnn_hf import RNNConfig, RNNModel
-from rnn_hf.argument_fields import CheckedArguments, flag
+from rnn_hf.argument_fields import flag
 from rnn_hf.data.batching import EncodedRows, LengthGroupedBatchSampler
 from rnn_hf.data.encoding import encode_dataset
-from rnn_hf.data.sources import DATASET_HELP, iterate_texts, load_text_dataset
+from rnn_hf.data.sources import iterate_texts, load_text_dataset
 from rnn_hf.data.tokenizer_training import train_tokenizer
-from scripts.benchmark.report import Benchmark, Promise, Report, take_turns
-from scripts.benchmark.training import RECIPES, train_quietly
+from scripts.benchmark.report import Benchmark, DatasetBenchmarkArguments, Promise, Report, take_turns
+from scripts.benchmark.training import RECIPES, few_steps, train_quietly
 
 MAX_LENGTH = 512
 
 
-@dataclass
-class DeviceBenchmarkArguments(CheckedArguments):
+@dataclass(kw_only=True)
+class DeviceBenchmarkArguments(DatasetBenchmarkArguments):
     """Training texts a second beside those of torch's recurrent layer alone, on the GPU where there is one."""
 
-    dataset_name: str | None = flag(None, DATASET_HELP)
     recipe: str = flag("ag-news", "Recipe in `model_cards/` whose model and batches are measured.")
     num_steps: int = flag(300, "Steps of a round.", at_least=1)
-    rounds: int = flag(3, "How often each has its turn.", at_least=1)
     bf16: bool = flag(False, "Whether both compute in bfloat16.")
     use_cpu: bool = flag(False, "Whether to stay on the CPU.")
-    output_file: str | None = flag(None, "JSON file for the results.")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -83,13 +79,9 @@ class DeviceBenchmark(Benchmark):
     def script(self) -> float:
         """Return the training script's texts a second."""
         with tempfile.TemporaryDirectory() as folder:
-            argv = [str(RECIPES / self.args.recipe / "recipe.yaml"), "--max_steps", str(self.args.num_steps)]
-            argv += ["--output_dir", str(Path(folder) / "run"), "--validation_size", "0", "--eval_strategy", "no"]
-            argv += ["--temperature_scaling", "false"]
-            argv += ["--bf16"] if self.args.bf16 else []
-            argv += ["--use_cpu"] if self.device.type == "cpu" else []
-            argv += [] if self.args.dataset_name is None else ["--dataset_name", self.args.dataset_name]
-            results: dict[str, Any] = train_quietly(argv)
+            use_cpu = self.device.type == "cpu"
+            argv = few_steps(self.args.recipe, self.args.num_steps, folder, self.args.dataset_name, use_cpu=use_cpu)
+            results: dict[str, Any] = train_quietly([*argv, "--bf16"] if self.args.bf16 else argv)
         return float(results["train_samples_per_second"])
 
     def layers(self) -> float:

@@ -17,21 +17,29 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from transformers.utils.hub import cached_file
 
-from rnn_hf.argument_fields import CheckedArguments, flag
-from rnn_hf.data.sources import DATASET_HELP, load_text_dataset
+from rnn_hf.argument_fields import flag
+from rnn_hf.data.sources import load_text_dataset
 from rnn_hf.text_classifier import TextClassifier
-from scripts.benchmark.report import Benchmark, Promise, Report, Spread, sample_of, take_turns
+from scripts.benchmark.report import (
+    Benchmark,
+    BenchmarkArguments,
+    DatasetBenchmarkArguments,
+    Promise,
+    Report,
+    Spread,
+    sample_of,
+    take_turns,
+)
 
 SCRIPTS = Path(__file__).resolve().parents[1]
 
 
-@dataclass
-class LoadBenchmarkArguments(CheckedArguments):
+@dataclass(kw_only=True)
+class LoadBenchmarkArguments(BenchmarkArguments):
     """Seconds from a fresh process to the first prediction."""
 
     model_name_or_path: str = field(metadata={"help": "Model folder or `owner/name` on the Hub."})
-    rounds: int = flag(5, "How often each fresh process has its turn.", at_least=1)
-    output_file: str | None = flag(None, "JSON file for the results.")
+    rounds: int = flag(5, "Number of rounds; each measures everything once, in turn.", at_least=1)
 
 
 # Runs the statements it is given, and prints the seconds of each
@@ -122,15 +130,13 @@ class LoadBenchmark(Benchmark):
         return seconds
 
 
-@dataclass
-class MemoryBenchmarkArguments(CheckedArguments):
+@dataclass(kw_only=True)
+class MemoryBenchmarkArguments(DatasetBenchmarkArguments):
     """Peak memory on some rows and on many times as many."""
 
-    dataset_name: str | None = flag(None, DATASET_HELP)
     max_samples: int | None = flag(None, "Training rows that are taken. Default: all.", at_least=1)
     copies: int = flag(10, "How many times as many rows the second run has.", at_least=2)
-    rounds: int = flag(1, "How often each run has its turn.", at_least=1)
-    output_file: str | None = flag(None, "JSON file for the results.")
+    rounds: int = flag(1, "Number of rounds; each measures everything once, in turn.", at_least=1)
 
 
 class MemoryBenchmark(Benchmark):

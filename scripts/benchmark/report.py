@@ -15,7 +15,7 @@ import torch
 from accelerate.utils import tqdm
 
 import rnn_hf
-from rnn_hf.files import write_json
+from rnn_hf.argument_fields import CheckedArguments, flag
 
 PACKAGES = (
     "torch", "transformers", "tokenizers", "accelerate", "datasets", "numpy", "scikit-learn",
@@ -24,6 +24,21 @@ PACKAGES = (
 
 NOT_INSTALLED = "not installed"
 NUM_OPERATORS = 15  # rows of a profile
+
+
+@dataclass(kw_only=True)
+class BenchmarkArguments(CheckedArguments):
+    """What every sub-command takes."""
+
+    rounds: int = flag(3, "Number of rounds; each measures everything once, in turn.", at_least=1)
+    output_file: str | None = flag(None, "JSON file for the results.")
+
+
+@dataclass(kw_only=True)
+class DatasetBenchmarkArguments(BenchmarkArguments):
+    """What a sub-command that reads a dataset takes."""
+
+    dataset_name: str | None = flag(None, DATASET_HELP)
 
 
 @dataclass(frozen=True)
@@ -153,11 +168,6 @@ class Benchmark:
     def profile(self) -> str:
         """Return where the time goes in this package's part."""
         raise NotImplementedError
-
-
-def write_report(path: Path, report: dict[str, Any]) -> None:
-    """Write a report as JSON."""
-    write_json(path, report)
 
 
 def take_turns(contestants: Mapping[str, Callable[[], float]], rounds: int, desc: str) -> dict[str, Spread]:

@@ -18,10 +18,10 @@ import yaml
 from datasets import Dataset, DatasetDict
 from torch import profiler
 
-from rnn_hf.argument_fields import CheckedArguments, flag
+from rnn_hf.argument_fields import flag
 from rnn_hf.commands import train
 from rnn_hf.data.encoding import encode_dataset
-from rnn_hf.data.sources import DATASET_HELP, load_text_dataset
+from rnn_hf.data.sources import load_text_dataset
 from rnn_hf.data.tokenizer_training import train_tokenizer
 from rnn_hf.training.arguments import OptimizerName
 from rnn_hf.training.classifier import ClassifierRun
@@ -29,6 +29,7 @@ from scripts.benchmark import peers
 from scripts.benchmark.report import (
     NOT_INSTALLED,
     Benchmark,
+    DatasetBenchmarkArguments,
     Promise,
     Report,
     Spread,
@@ -51,20 +52,17 @@ LESSON_SPEEDUPS = {"lesson-rnn": 5, "lesson-lstm": 5, "lesson-lstm-packed": 10}
 WARM_UP_STEPS = 20
 
 
-@dataclass
-class TrainBenchmarkArguments(CheckedArguments):
+@dataclass(kw_only=True)
+class TrainBenchmarkArguments(DatasetBenchmarkArguments):
     """Training steps beside the lesson's own loop."""
 
-    dataset_name: str | None = flag(None, DATASET_HELP)
     max_samples: int = flag(4000, "Rows the lesson's loop trains on; ours takes as many steps.", at_least=32)
-    rounds: int = flag(3, "How often each training has its turn.", at_least=1)
     recipes: list[str] = field(
         default_factory=lambda: list(LESSON_SPEEDUPS),
         metadata={"help": f"Recipes of the lesson's classifiers: {', '.join(LESSON_SPEEDUPS)}."},
     )
     optim: OptimizerName = flag("lazy_adam", "Optimizer of our runs of the lesson's recipes.")
     profile: bool = flag(False, "Whether to show where the time goes instead of comparing.")
-    output_file: str | None = flag(None, "JSON file for the results.")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -106,6 +104,23 @@ def per_step(ends: Sequence[float]) -> float:
     """Return the seconds of a step, from the ends of all of them."""
     first = min(WARM_UP_STEPS, len(ends) // 2) - 1
     return (ends[-1] - ends[first]) / (len(ends) - 1 - first)
+
+
+def few_steps(name: str, num_steps: int, folder: str, dataset_name: str | None, *, use_cpu: bool) -> list[str]:
+    """Return the command line that trains a recipe for some steps and evaluates nothing on the way.
+
+    Args:
+        name: The recipe's folder in `model_cards/`.
+        num_steps: Number of optimizer steps.
+        folder: The run goes to `run` in it.
+        dataset_name: The dataset, or `None` for the default.
+        use_cpu: Whether to stay on the CPU.
+    """
+    argv = [str(RECIPES / name / "recipe.yaml"), "--max_steps", str(num_steps)]
+    argv += ["--output_dir", str(Path(folder) / "run"), "--validation_size", "0", "--eval_strategy", "no"]
+    argv += ["--temperature_scaling", "false"]
+    argv += ["--use_cpu"] if use_cpu else []
+    return argv if dataset_name is None else [*argv, "--dataset_name", dataset_name]
 
 
 def train_quietly(argv: Sequence[str]) -> dict[str, Any]:
@@ -199,11 +214,7 @@ class TrainBenchmark(Benchmark):
 
     def argv(self, name: str, folder: str) -> list[str]:
         """Return the command line of the training script for a few steps of a recipe."""
-        argv = [str(RECIPES / name / "recipe.yaml"), "--max_steps", str(self.num_steps(name)), "--use_cpu"]
-        argv += ["--output_dir", str(Path(folder) / "run"), "--validation_size", "0", "--eval_strategy", "no"]
-        argv += ["--temperature_scaling", "false"]
-        if self.args.dataset_name is not None:
-            argv += ["--dataset_name", self.args.dataset_name]
+        argv = few_steps(name, self.num_steps(name), folder, self.args.dataset_name, use_cpu=True)
         return [*argv, "--optim", self.args.optim] if name in LESSON_SPEEDUPS else argv
 
     def report(

@@ -10,22 +10,21 @@ already in the output file are not computed again unless the recipe or the flags
 
 import resource
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
-import yaml
 from accelerate.utils import tqdm
 
 from rnn_hf.commands.entry import exit_statuses, user_errors
 from rnn_hf.commands.parser import CommandParser, check_folder_of, read_mapping
+from rnn_hf.reporting.markdown import table
 from rnn_hf.reporting.seeds import seed_statistics
 from rnn_hf.training.arguments import ClassifierRunArguments
 from scripts.research.point_file import Point, PointFile
-from scripts.research.run_recipe import SeedArguments, given_recipe, refuse_single_seed, train_seed
+from scripts.research.run_recipe import SeedArguments, given_recipe, refuse_single_seed, train_for_results
 
 RECIPE = "recipe"
 # What a point keeps of the results of a run
@@ -100,10 +99,10 @@ def ablation_table(settings: Mapping[str, Mapping[str, Any]], points: Sequence[P
             gains, cost, place = [-gain for gain in gains], 1 / cost, "yes"
         figures = seed_statistics(gains)
         spread = "" if figures.standard_deviation is None else f" ± {100 * figures.standard_deviation:.2f}"
-        text = f"| {name} | {technique['source']} | {place} | {100 * figures.mean:+.2f}{spread} | {cost:.2f} |"
-        rows.append((figures.mean, text))
-    head = ["| technique | source | in the recipe | adds, points of test accuracy | times the CPU time |"]
-    return "\n".join([*head, "|---|---|---|---|---|", *(text for _, text in sorted(rows, reverse=True))])
+        cells = [name, technique["source"], place, f"{100 * figures.mean:+.2f}{spread}", f"{cost:.2f}"]
+        rows.append((figures.mean, cells))
+    titles = ["technique", "source", "in the recipe", "adds, points of test accuracy", "times the CPU time"]
+    return table(titles, [cells for _, cells in sorted(rows, reverse=True)], align_right=False)
 
 
 def measure(recipe: Mapping[str, Any], change: Mapping[str, Any], seed: int) -> dict[str, Any]:
@@ -115,10 +114,7 @@ def measure(recipe: Mapping[str, Any], change: Mapping[str, Any], seed: int) -> 
         seed: The seed.
     """
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    with tempfile.TemporaryDirectory() as folder:
-        recipe_file = Path(folder) / "recipe.yaml"
-        recipe_file.write_text(yaml.safe_dump({**recipe, **change}, allow_unicode=True))
-        results = train_seed(recipe_file, seed, Path(folder) / "run")
+    results = train_for_results({**recipe, **change}, seed)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return {"cpu_seconds": seconds, **{name: results[name] for name in KEPT if name in results}}

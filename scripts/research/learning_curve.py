@@ -10,23 +10,22 @@ The figure is written next to the output file, as `curve.png`.
 
 import math
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import yaml
 from accelerate.utils import tqdm
 
 from rnn_hf.commands.entry import exit_statuses, user_errors
 from rnn_hf.commands.parser import CommandParser, check_folder_of
+from rnn_hf.reporting.markdown import table
 from rnn_hf.reporting.seeds import percent
 from rnn_hf.training.arguments import ClassifierRunArguments
 from scripts.research import baselines
 from scripts.research.point_file import Point, PointFile
-from scripts.research.run_recipe import given_recipe, refuse_single_seed, train_seed
+from scripts.research.run_recipe import given_recipe, refuse_single_seed, train_for_results
 
 RECIPE = "recipe"
 TITLES = {RECIPE: "rnn_hf", **baselines.TITLES}
@@ -92,11 +91,11 @@ def curve_table(points: Sequence[Mapping[str, Any]]) -> str:
         points: The points of a curve.
     """
     of_models = accuracies(points)
-    lines = [f"| training rows | {' | '.join(of_models)} |", f"|---|{'---|' * len(of_models)}"]
+    rows = []
     for num_rows in sorted({num_rows for of_model in of_models.values() for num_rows in of_model}):
         cells = [percent(of_model[num_rows]) if num_rows in of_model else "" for of_model in of_models.values()]
-        lines.append(f"| {num_rows:,} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+        rows.append([f"{num_rows:,}", *cells])
+    return table(["training rows", *of_models], rows, align_right=False)
 
 
 def train_recipe(
@@ -114,10 +113,7 @@ def train_recipe(
     batch_size = train_args.per_device_train_batch_size * train_args.gradient_accumulation_steps
     is_short = math.ceil(num_rows / batch_size) * train_args.num_train_epochs < min_steps
     flags = ["--max_steps", str(min_steps)] if is_short else []
-    with tempfile.TemporaryDirectory() as folder:
-        recipe_file = Path(folder) / "recipe.yaml"
-        recipe_file.write_text(yaml.safe_dump(dict(recipe), allow_unicode=True))
-        results = train_seed(recipe_file, seed, Path(folder) / "run", "--max_train_samples", str(num_rows), *flags)
+    results = train_for_results(recipe, seed, "--max_train_samples", str(num_rows), *flags)
     return {name: results[name] for name in KEPT if name in results}
 
 

@@ -1,11 +1,10 @@
 """A file of measured points, from which a long measurement goes on."""
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from rnn_hf.files import write_json
+from rnn_hf.files import read_json, write_json
 
 Point = dict[str, Any]
 
@@ -34,7 +33,7 @@ class PointFile:
     ) -> None:
         self.path, self.order = path, order
         try:
-            before = json.loads(path.read_text()) if path.exists() else {"settings": {}, "points": []}
+            before = read_json(path) if path.exists() else {"settings": {}, "points": []}
             self.settings: dict[str, Any] = {**before["settings"], **settings}
             self.points: list[Point] = [
                 point

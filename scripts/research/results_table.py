@@ -3,10 +3,8 @@
 python -m scripts.research.results_table
 """
 
-import json
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -14,10 +12,12 @@ import yaml
 
 from rnn_hf.commands.entry import user_errors
 from rnn_hf.commands.parser import CommandParser
+from rnn_hf.files import read_json
+from rnn_hf.reporting.markdown import table
 from rnn_hf.reporting.seeds import percent
 from scripts.research import ablation, baselines, learning_curve
+from scripts.research.render_model_cards import CARDS
 
-CARDS = Path(__file__).parents[2] / "model_cards"
 RECIPES = {
     "ag-news": "bidirectional LSTM 16, means and maxima of states, dropout (the default)",
     "ag-news-large": "bidirectional LSTM 128, 128 numbers a word, means, maxima and last states",
@@ -43,116 +43,102 @@ PUBLISHED = {"lesson-rnn": 80.6, "lesson-lstm": 77.3, "lesson-lstm-packed": 81.4
 
 def load_results(name: str) -> list[dict[str, Any]]:
     """Return the results of every seed of a recipe."""
-    return [json.loads(path.read_text()) for path in sorted((CARDS / name).glob("all_results*.json"))]
+    return [read_json(path) for path in sorted((CARDS / name).glob("all_results*.json"))]
 
 
 def results_table() -> str:
     """Return one row for each recipe: accuracy, size and training time."""
-    lines = [
-        "| recipe | model | test accuracy, % | macro F1, % | parameters | training, s |",
-        "|---|---|---|---|---|---|",
-    ]
+    titles = ["recipe", "model", "test accuracy, %", "macro F1, %", "parameters", "training, s"]
+    rows = []
     for name, model in RECIPES.items():
         results = load_results(name)
         accuracy, macro_f1 = (percent([run[key] for run in results]) for key in ("test_accuracy", "test_macro_f1"))
         parameters = f"{results[0]['num_parameters'] / 1e6:.2f} M"
         seconds = f"{median(run['train_runtime'] for run in results):.0f}"
-        lines.append(f"| `{name}` | {model} | {accuracy} | {macro_f1} | {parameters} | {seconds} |")
-    return "\n".join(lines)
+        rows.append([f"`{name}`", model, accuracy, macro_f1, parameters, seconds])
+    return table(titles, rows, align_right=False)
 
 
 def lesson_table() -> str:
     """Return the lesson's running training accuracies beside ours."""
-    lines = [
-        "| recipe | running accuracy, % (74,430 rows) | the lesson's (120,000 rows) | test accuracy, % |",
-        "|---|---|---|---|",
-    ]
+    titles = [
+        "recipe", "running accuracy, % (74,430 rows)", "the lesson's (120,000 rows)", "test accuracy, %",
+    ]  # fmt: skip
+    rows = []
     for name, published in PUBLISHED.items():
         results = load_results(name)
         running, test = (percent([run[key] for run in results]) for key in ("train_accuracy", "test_accuracy"))
-        lines.append(f"| `{name}` | {running} | {published} | {test} |")
-    return "\n".join(lines)
+        rows.append([f"`{name}`", running, published, test])
+    return table(titles, rows, align_right=False)
 
 
 def second_dataset_table() -> str:
     """Return the accuracy of the default recipe on another dataset beside that of the linear baselines."""
-    lines = [
-        f"| recipe | labels | rnn_hf | {' | '.join(baselines.TITLES.values())} |",
-        f"|---|---|---|{'---|' * len(baselines.TITLES)}",
-    ]
+    rows = []
     for name, labels in SECOND_DATASET.items():
-        runs = json.loads((CARDS / name / "baselines.json").read_text())["runs"]
+        runs = read_json(CARDS / name / "baselines.json")["runs"]
         of_models = [
             load_results(name),
             *([run for run in runs if run["model"] == model] for model in baselines.TITLES),
         ]
-        cells = " | ".join(percent([run["test_accuracy"] for run in of_model]) for of_model in of_models)
-        lines.append(f"| `{name}` | {labels} | {cells} |")
-    return "\n".join(lines)
+        accuracies = [percent([run["test_accuracy"] for run in of_model]) for of_model in of_models]
+        rows.append([f"`{name}`", labels, *accuracies])
+    return table(["recipe", "labels", "rnn_hf", *baselines.TITLES.values()], rows, align_right=False)
 
 
 def curve_table() -> str:
     """Return the accuracy of the default recipe and of the baselines by the number of training rows."""
-    points = json.loads((CARDS / "ag-news" / "learning_curve.json").read_text())["points"]
-    return learning_curve.curve_table(points)
+    return learning_curve.curve_table(read_json(CARDS / "ag-news" / "learning_curve.json")["points"])
 
 
 def copies_table() -> str:
-    """Return how many rows of AG News have a copy among the training rows."""
-    splits = json.loads((CARDS / "ag-news" / "near_duplicates.json").read_text())["splits"]
-    kinds = [kind for kind in splits["test"] if kind != "num_rows"]
-    lines = [
-        "| rows with a copy | "
-        + " | ".join(f"{split}, %" for split in splits)
-        + " | another label, % of them (test) |",
-        f"|---|{'---|' * len(splits)}---|",
-    ]
-    for kind in kinds:
-        shares = " | ".join(f"{100 * counts[kind]['share']:.1f}" for counts in splits.values())
-        copies = splits["test"][kind]
-        other = 100 * copies["num_rows_with_another_label"] / copies["num_rows"] if copies["num_rows"] else None
-        title = kind.replace("_", " of at least ")
-        lines.append(f"| {title} | {shares} | {'' if other is None else f'{other:.1f}'} |")
-    return "\n".join(lines)
+    """Return how many rows of AG News have a duplicate among the training rows."""
+    splits = read_json(CARDS / "ag-news" / "near_duplicates.json")["splits"]
+    rows = []
+    for kind, of_test in splits["test"].items():
+        if kind != "num_rows":
+            shares = [f"{100 * counts[kind]['share']:.1f}" for counts in splits.values()]
+            num_copies, num_others = of_test["num_rows"], of_test["num_rows_with_another_label"]
+            other = f"{100 * num_others / num_copies:.1f}" if num_copies else ""
+            rows.append([kind.replace("_", " of at least "), *shares, other])
+    titles = ["rows with a copy", *(f"{split}, %" for split in splits), "another label, % of them (test)"]
+    return table(titles, rows, align_right=False)
 
 
 def ablation_table() -> str:
     """Return what each technique adds to the default recipe, and what it costs."""
-    file = json.loads((CARDS / "ag-news" / "ablation.json").read_text())
+    file = read_json(CARDS / "ag-news" / "ablation.json")
     return ablation.ablation_table(file["settings"], file["points"])
 
 
 def load_benchmark(name: str) -> dict[str, Any]:
     """Return what a sub-command of the benchmark wrote about the default recipe."""
-    report: dict[str, Any] = json.loads((CARDS / "ag-news" / f"benchmark_{name}.json").read_text())
-    return report
+    return read_json(CARDS / "ag-news" / f"benchmark_{name}.json")
 
 
 def prediction_table() -> str:
     """Return the speed and the accuracy of the default model beside those of other classifiers."""
-    lines = ["| classifier | texts a second | ms for one text | test accuracy, % |", "|---|---|---|---|"]
+    rows = []
     for row in load_benchmark("predict")["rows"]:
         rate, single, accuracy = (
             row.get(key) for key in ("texts_per_second", "milliseconds_for_one_text", "accuracy")
         )
         shown_rate = f"{rate['median']:,.0f}" if isinstance(rate, dict) else rate
         shown_single = "" if single is None else f"{single['median']:.2f}"
-        lines.append(f"| {row['name']} | {shown_rate} | {shown_single} | {percent([accuracy]) if accuracy else ''} |")
-    return "\n".join(lines)
+        rows.append([row["name"], shown_rate, shown_single, percent([accuracy]) if accuracy else ""])
+    titles = ["classifier", "texts a second", "ms for one text", "test accuracy, %"]
+    return table(titles, rows, align_right=False)
 
 
 def training_table() -> str:
     """Return the seconds of an epoch of the lesson's loop and of ours with lazy Adam."""
-    report = load_benchmark("train")
-    seconds = {row["name"]: row for row in report["rows"]}
-    lines = ["| recipe | the lesson's loop, s | ours, s | times as fast |", "|---|---|---|---|"]
+    seconds = {row["name"]: row for row in load_benchmark("train")["rows"]}
+    rows = []
     for name in PUBLISHED:
         lesson, ours = seconds[f"{name}: the lesson"], seconds[f"{name}: rnn_hf"]
-        lines.append(
-            f"| `{name}` | {lesson['extrapolated_seconds']['median']:.0f} "
-            f"| {ours['extrapolated_seconds']['median']:.0f} | {ours['times_as_fast_as_the_lesson']['median']:.1f} |"
-        )
-    return "\n".join(lines)
+        both = [f"{side['extrapolated_seconds']['median']:.0f}" for side in (lesson, ours)]
+        rows.append([f"`{name}`", *both, f"{ours['times_as_fast_as_the_lesson']['median']:.1f}"])
+    return table(["recipe", "the lesson's loop, s", "ours, s", "times as fast"], rows, align_right=False)
 
 
 def check_recipes() -> None:

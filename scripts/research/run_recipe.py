@@ -8,11 +8,11 @@ the folder gets the files of a folder of `model_cards/`: `recipe.yaml`, `all_res
 `all_results_seed_*.json`. After an interruption, the same command continues with the seeds that are not finished.
 """
 
-import json
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +22,7 @@ import yaml
 
 from rnn_hf.commands.entry import exit_statuses, user_errors
 from rnn_hf.commands.parser import CommandParser, read_mapping
-from rnn_hf.files import write_json
+from rnn_hf.files import read_json, write_json
 from rnn_hf.reporting.seeds import INTERVAL_NOTE, percent, seed_statistics
 from rnn_hf.training.arguments import (
     NOT_PART_OF_THE_RUN,
@@ -121,8 +121,21 @@ def train_seed(recipe_file: Path, seed: int, folder: Path, *flags: str) -> dict[
         if status != 0:
             # a signal comes as a negative number; a shell counts it from 128
             sys.exit(status if status > 0 else 128 - status)
-    results: dict[str, Any] = json.loads(results_file.read_text())
-    return results
+    return read_json(results_file)
+
+
+def train_for_results(recipe: Mapping[str, Any], seed: int, *flags: str) -> dict[str, Any]:
+    """Train a recipe in a folder that is removed afterwards; return what its `all_results.json` held.
+
+    Args:
+        recipe: The arguments that were given.
+        seed: The seed.
+        flags: Further flags of the recipe's job.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        recipe_file = Path(folder) / "recipe.yaml"
+        recipe_file.write_text(yaml.safe_dump(dict(recipe), allow_unicode=True))
+        return train_seed(recipe_file, seed, Path(folder) / "run", *flags)
 
 
 def run_to_its_end(command: Sequence[str]) -> int:

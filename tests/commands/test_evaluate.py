@@ -40,8 +40,8 @@ def test_the_table_of_many_classes_shows_the_most_frequent_ones_and_errors() -> 
     )
     lines = evaluate.as_table(metrics).splitlines()
     assert [line.split()[0] for line in lines[3:53]] == [f"class_{index}" for index in range(59, 9, -1)]
-    assert lines[53].startswith("... and 10 classes with fewer rows")
-    assert lines[54:] == ["", "the most frequent errors: true class, predicted class, rows", "class_3, class_4, 4"]
+    assert lines[53].startswith("... and 10 less frequent classes")
+    assert lines[54:] == ["", "most frequent errors (true class, predicted class, rows)", "class_3, class_4, 4"]
 
 
 def test_a_picture_of_the_confusion_matrix_is_written(train: Train, tmp_path: Path) -> None:

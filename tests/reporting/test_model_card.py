@@ -101,8 +101,8 @@ def test_a_label_is_shown_as_it_is_and_breaks_nothing(label: str, tmp_path: Path
     card = render_model_card(facts(results))
     check_survives(card, render_model_card(facts()), tmp_path)
     assert plain(label) in [shown(cell) for cell in cells(page(card)) if "`" not in cell.content.replace("\\`", "")]
-    error = next(block for block in page(card) if block.content.startswith("The commonest error"))
-    assert shown(error) == f"The commonest error: {plain(label)} taken for Sports, 100 of 1,900 rows."
+    error = next(block for block in page(card) if block.content.startswith("The most frequent error"))
+    assert shown(error) == f"The most frequent error: {plain(label)} classified as Sports, 100 of 1,900 rows."
 
 
 @pytest.mark.parametrize("name", NASTY)
@@ -176,7 +176,7 @@ def test_the_text_holds_the_figures() -> None:
     text = card_text()
     for figure in (
         "# ag-news", "91.23 %", "90.12 %", "7,600 rows", "1,234 rows", "50.00 | 25.00 | 75.00 | 1,900", "61.5",
-        "World taken for Sports, 100 of 1,900 rows", "is 2.3 % over 15 bins", "65,000 parameters", "0.1 MB",
+        "World classified as Sports, 100 of 1,900 rows", "is 2.3 % over 15 bins", "65,000 parameters", "0.1 MB",
         "92.77 %", "3.12.1", "2.13.0", "5.24.0", "--seed 42", "| validation | 65 |",
     ):  # fmt: skip
         assert figure in text
@@ -187,7 +187,7 @@ def test_several_seeds_are_shown_with_their_mean_and_spread() -> None:
     text = card_text(other_seeds=seeds)
     assert "| Accuracy | 91.23 % | 93.23 ± 2.00 % | 88.26 to 98.20 % |" in text
     assert "| Macro F1 | 90.12 % | 90.06 ± 0.08 % | 89.30 to 90.82 % |" in text
-    assert "It does not cover the choice of the test rows" in text
+    assert "It does not cover the choice of test rows" in text
     assert "interval" not in card_text()
     assert "seeds 42, 1, 2" in text
     assert "±" not in card_text()
@@ -221,16 +221,16 @@ def test_the_least_that_results_hold_makes_a_card() -> None:
 def test_no_error_is_told_where_there_is_none(matrix: list[list[int]] | None) -> None:
     labels = ["World", "Sports"][: len(matrix or ())]
     text = card_text({"test_confusion_matrix": matrix, "test_per_class": dict.fromkeys(labels, CLASS)})
-    assert "commonest error" not in text
+    assert "most frequent error" not in text
 
 
 def test_of_many_classes_the_most_frequent_ones_are_shown() -> None:
     per_class = {f"class {index}": {**CLASS, "support": index} for index in range(3000)}
     entries = {"true": [7, 7, 8], "predicted": [7, 8, 8], "count": [4, 3, 1]}
     text = card_text({"test_per_class": per_class, "test_confusion_matrix": entries})
-    assert "The 50 most frequent of the 3,000 classes, in %; `all_results.json` has the others:" in text
+    assert "The 50 most frequent of the 3,000 classes, in %; `all_results.json` has all of them:" in text
     assert re.findall(r"^\| class (\d+) ", text, re.MULTILINE) == [str(index) for index in range(2999, 2949, -1)]
-    assert "class 7 taken for class 8, 3 of 7 rows." in text
+    assert "class 7 classified as class 8, 3 of 7 rows." in text
 
 
 def test_published_results_are_no_measure_only_for_a_part_of_the_rows() -> None:
@@ -259,13 +259,13 @@ def test_speed_is_shown_where_it_was_measured() -> None:
     text = card_text(prediction=report)
     assert "| ours | 12,346 | 1.25 | 91.5 |" in text
     assert "no accuracy" not in text
-    assert "texts a second |" not in card_text()
+    assert "| texts per second |" not in card_text()
 
 
-def test_a_temperature_is_told_with_the_error_it_mends() -> None:
+def test_a_temperature_is_shown_with_the_error_it_corrects() -> None:
     text = card_text({"temperature": 1.2345, "test_ece": 0.0234, "test_ece_before_scaling": 0.0456})
     assert "divided by a temperature of 1.23," in text
-    assert "Without it, the error would be 4.6 %." in text
+    assert "Without it, the calibration error would be 4.6 %." in text
     assert "temperature" not in card_text()
 
 

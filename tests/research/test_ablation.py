@@ -22,8 +22,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[dict[str, Any], int]]
     """Answer without training; return the recipes and seeds that were asked for."""
     asked: list[tuple[dict[str, Any], int]] = []
 
-    def train_seed(recipe_file: Path, seed: int, folder: Path) -> dict[str, Any]:
-        recipe = yaml.safe_load(recipe_file.read_text())
+    def train_for_results(recipe: dict[str, Any], seed: int) -> dict[str, Any]:
         asked.append((recipe, seed))
         accuracy = 0.8 - 0.1 * (recipe.get("word_dropout") == 0) + 0.05 * (recipe.get("cell_type") == "gru")
         return {"test_accuracy": accuracy + seed / 1000, "log": []}
@@ -31,7 +30,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[dict[str, Any], int]]
     def getrusage(who: int) -> SimpleNamespace:
         return SimpleNamespace(ru_utime=10.0 * len(asked), ru_stime=1.0)
 
-    monkeypatch.setattr(script, "train_seed", train_seed)
+    monkeypatch.setattr(script, "train_for_results", train_for_results)
     monkeypatch.setattr(script.resource, "getrusage", getrusage)
     return asked
 

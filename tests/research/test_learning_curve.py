@@ -106,10 +106,10 @@ def test_the_recipe_takes_more_steps_where_its_epochs_are_few(
         given.append(args)
         return {"test_accuracy": 0.5}
 
-    monkeypatch.setattr(script, "train_seed", note)
+    monkeypatch.setattr(script, "train_for_results", note)
     train_args = script.TrainArguments(output_dir="", num_train_epochs=2)
     assert script.train_recipe({"dataset_name": "demo"}, train_args, num_rows, 1, 9) == {"test_accuracy": 0.5}
-    assert given[0][3:] == ("--max_train_samples", str(num_rows), *flags)
+    assert given == [({"dataset_name": "demo"}, 1, "--max_train_samples", str(num_rows), *flags)]
 
 
 def test_the_table_has_a_row_for_each_size_and_the_spread_of_the_seeds() -> None:
