@@ -248,10 +248,10 @@ def test_missing_packages_are_one_line() -> None:
 
 def test_a_trained_classifier_goes_to_the_hub_and_comes_back(hub: str, tmp_path: Path) -> None:
     classifier = train()
-    address = classifier.push_to_hub("me/mine", commit_message="First")
-    assert "me/mine" in address
-    loaded = TextClassifier.from_pretrained("me/mine")
+    address = classifier.push_to_hub("owner/mine", commit_message="First")
+    assert "owner/mine" in address
+    loaded = TextClassifier.from_pretrained("owner/mine")
     np.testing.assert_array_equal(loaded.predict_proba(TEXTS[:4]), classifier.predict_proba(TEXTS[:4]))
-    assert "me/theirs" in loaded.push_to_hub("me/theirs")
+    assert "owner/theirs" in loaded.push_to_hub("owner/theirs")
     with pytest.raises(ValueError, match="OWNER/NAME"):
         classifier.push_to_hub("mine")

@@ -16,6 +16,7 @@ from accelerate.utils import tqdm
 
 import rnn_hf
 from rnn_hf.argument_fields import CheckedArguments, flag
+from rnn_hf.data.sources import DATASET_HELP
 
 PACKAGES = (
     "torch", "transformers", "tokenizers", "accelerate", "datasets", "numpy", "scikit-learn",
