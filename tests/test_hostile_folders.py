@@ -255,7 +255,7 @@ CLAIMS = [
     ("model.safetensors", ([1], 4, 2**60), "is not a whole file of weights"),
     ("vectors.txt", b"1000000000000 300\ncat 1 2\n", "must have a word and 300 numbers"),
     ("vectors.txt", b"2 1000000000000\ncat 1 2\n", "must have a word and 1000000000000 numbers"),
-    ("vectors.txt", b"1000000000000 1000000000000\ncat \x00\x01", "which cannot be"),
+    ("vectors.txt", b"1000000000000 1000000000000\ncat \x00\x01", "which is impossible"),
 ]  # fmt: skip
 
 GREEDY = """

@@ -130,7 +130,7 @@ class TextStream:
             except (ValueError, pa.ArrowException) as error:
                 last = num_read + len(table) - 1
                 raise StreamError(
-                    f"In rows {num_read:,} to {last:,} of the stream, here numbered from 0: {error}"
+                    f"In rows {num_read:,} to {last:,} of the stream (row 0 is row {num_read:,}): {error}"
                 ) from error
             num_read += len(table)
             yield buffer, {"num_read": num_read, "state": rows.state_dict()}

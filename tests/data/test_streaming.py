@@ -235,7 +235,7 @@ def test_a_row_that_is_wrong_is_told_when_it_is_read(tmp_path: Path, bad: str | 
     )
     buffers = stream.buffers(1000)
     assert [len(next(buffers)[0]) for _ in range(2)] == [1000, 1000]
-    with pytest.raises(StreamError, match=f"In rows 2,000 to 2,499 of the stream, here numbered from 0: {message}"):
+    with pytest.raises(StreamError, match=rf"In rows 2,000 to 2,499 of the stream \(row 0 is row 2,000\): {message}"):
         next(buffers)
 
 
