@@ -97,7 +97,7 @@ def files_to_push(folder: str | Path) -> dict[str, Path]:
     """Return the files of a model folder that belong on the Hub, once they are found to be a whole model.
 
     Args:
-        folder: What `scripts/train.py` wrote, or a folder like it.
+        folder: Folder of a model, as `rnn-hf train` writes it.
 
     Returns:
         Names in the repository and where the files lie: `REQUIRED_FILES`, those of `OPTIONAL_FILES` that are there,
@@ -134,7 +134,7 @@ def push_folder(
     Nothing is created before the folder is found to be whole and the Hub has accepted the card.
 
     Args:
-        folder: What `scripts/train.py` wrote, or a folder like it.
+        folder: Folder of a model, as `rnn-hf train` writes it.
         name: `owner/name`; the repository is created where it does not exist.
         private: Whether a new repository is private. An existing one that is public is then refused.
         revision: Branch to commit to, created from `main` where it does not exist. Default: `main`.

@@ -118,7 +118,7 @@ def how_to_generate(facts: RunFacts) -> str:
             "one half of a bidirectional encoder; the other half is a language model with the same word vectors that "
             "reads forward.\n\n"
         )
-    command = f"python scripts/train.py {start} --output_dir runs/classifier"
+    command = f"rnn-hf train {start} --output_dir runs/classifier"
     return (
         f"## Use\n\n{reading}"
         f"With the package `rnn_hf`:\n\n{fenced('python', *with_package)}\n\n"
@@ -180,15 +180,7 @@ def training(facts: RunFacts) -> str:
     names = [name for name in SHOWN_SETTINGS if not (facts.is_language_model and name in SETTINGS_OF_CLASSIFIERS)]
     names += [name for name, usual in RARE_SETTINGS.items() if recipe.get(name, usual) != usual]
     settings = [[f"`{name}`", shown_setting(recipe[name])] for name in names if recipe.get(name) is not None]
-    recipe_path, folder = map(shlex.quote, (plain(facts.recipe_path), f"runs/{plain(facts.name)}"))
-    script = "train_language_model.py" if facts.is_language_model else "train.py"
-    script = "distill.py" if "teacher_name_or_path" in recipe else script
-    command = f"python scripts/{script} {recipe_path} --seed {results['seed']} --output_dir {folder}"
-    parts = [
-        "To repeat the run, in a clone of `rnn_hf`, with the `recipe.yaml` next to this card:\n\n"
-        f"{fenced('bash', command)}",
-        facts.figure("learning_curves.png"),
-    ]
+    parts = [how_to_repeat(facts), facts.figure("learning_curves.png")]
     if parts[-1]:
         smoothing = recipe.get("label_smoothing_factor")
         note = " The training loss includes label smoothing, the validation loss does not."
@@ -200,6 +192,17 @@ def training(facts: RunFacts) -> str:
         table(["fact", "value"], environment(results)),
     ]
     return "## Training\n\n" + "\n\n".join(part for part in parts if part)
+
+
+def how_to_repeat(facts: RunFacts) -> str:
+    """Return the command that repeats a run; a run on texts in memory has none."""
+    if facts.data_is_in_memory:
+        return "It was trained in Python by `TextClassifier.train`, with the arguments in `recipe.yaml`."
+    recipe_path, folder = map(shlex.quote, (plain(facts.recipe_path), f"runs/{plain(facts.name)}"))
+    job = "train-language-model" if facts.is_language_model else "train"
+    job = "distill" if "teacher_name_or_path" in facts.recipe else job
+    command = f"rnn-hf {job} {recipe_path} --seed {facts.results['seed']} --output_dir {folder}"
+    return f"To repeat the run, with the `recipe.yaml` next to this card:\n\n{fenced('bash', command)}"
 
 
 def shown_setting(value: Any) -> str:

@@ -124,7 +124,7 @@ def hub_dataset(recipe: Mapping[str, Any]) -> str | None:
 
 def dataset_title(recipe: Mapping[str, Any]) -> str:
     """Return the dataset's id, or the name of its folder or file without the path, which is specific to a machine."""
-    name = str(recipe.get("dataset_name") or recipe.get("train_file") or "unknown")
+    name = str(recipe.get("dataset_name") or recipe.get("train_file") or "texts in memory")
     return hub_dataset(recipe) or Path(name).name
 
 

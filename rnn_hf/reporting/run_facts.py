@@ -83,6 +83,11 @@ class RunFacts:
         return dataset_facts(self.recipe)
 
     @property
+    def data_is_in_memory(self) -> bool:
+        """Whether the model was trained on texts that no file and no dataset holds."""
+        return not (self.recipe.get("dataset_name") or self.recipe.get("train_file"))
+
+    @property
     def is_language_model(self) -> bool:
         """Whether the model is a language model rather than a classifier."""
         return "bptt" in self.recipe

@@ -129,7 +129,7 @@ def test_a_student_comes_near_its_teachers_and_says_how_near(
     assert f"| first | {100 * results['teachers'][0]['teacher_accuracy']:.2f} |" in card
     assert f"| all teachers together | {100 * results['teacher_accuracy']:.2f} |" in card
     assert str(teachers[0]) not in card
-    assert "python scripts/distill.py recipe.yaml" in card
+    assert "rnn-hf distill recipe.yaml" in card
     render_model_cards.main([str(folder)])
     assert (folder / "README.md").read_text() == card
 

@@ -319,7 +319,7 @@ def test_the_card_of_a_language_model_tells_its_task_its_perplexity_and_what_it_
     assert "A recurrent language model" in card.text and "lassification" not in card.text
     assert "| Perplexity | 98.76 |" in card.text
     assert "| `bptt` | `70` |" in card.text and "classifier_pooling" not in card.text
-    assert "scripts/train_language_model.py recipe.yaml" in card.text
+    assert "rnn-hf train-language-model recipe.yaml" in card.text
 
 
 def test_the_python_of_a_language_models_card_is_python() -> None:

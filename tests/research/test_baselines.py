@@ -115,7 +115,7 @@ def test_a_mistake_of_the_user_is_one_line(capsys: pytest.CaptureFixture[str], a
     with pytest.raises(SystemExit, match="2"):
         script.main([*TINY_RUN, "--models", "tfidf", *argv])
     line = last_line(capsys.readouterr().err)
-    assert line.startswith("baselines.py: error: ")
+    assert line.startswith("baselines: error: ")
     assert message in line
 
 

@@ -102,5 +102,5 @@ def test_a_mistake_of_the_user_is_one_line(capsys: pytest.CaptureFixture[str], a
     with pytest.raises(SystemExit, match="2"):
         script.main(["--dataset_name", "demo", *argv])
     (line,) = capsys.readouterr().err.strip().splitlines()
-    assert line.startswith("count_near_duplicates.py: error: ")
+    assert line.startswith("count_near_duplicates: error: ")
     assert message in line

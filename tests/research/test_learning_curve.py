@@ -141,5 +141,5 @@ def test_a_mistake_of_the_user_is_one_line(
     with pytest.raises(SystemExit, match="2"):
         measure(*argv)
     (line,) = capsys.readouterr().err.strip().splitlines()
-    assert line.startswith("learning_curve.py: error: ")
+    assert line.startswith("learning_curve: error: ")
     assert message in line

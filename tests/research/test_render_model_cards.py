@@ -47,7 +47,7 @@ def test_a_card_that_was_named_is_rendered_from_its_recipe_and_results(
     text = (tmp_path / "README.md").read_text()
     assert "`group_by_length`" not in text and "| `optim` | `lazy_adamw` |" in text
     assert "| `gradient_accumulation_steps` | `1` |" in text, "a default that the recipe does not name"
-    assert "python scripts/train.py recipe.yaml" in text
+    assert "rnn-hf train recipe.yaml" in text
     assert (tmp_path / "figures" / "confusion_matrix.png").exists()
 
 
@@ -73,5 +73,5 @@ def test_a_mistake_of_the_user_is_one_line(
     with pytest.raises(SystemExit, match="2"):
         script.main([str(tmp_path)])
     (line,) = capsys.readouterr().err.strip().splitlines()
-    assert line.startswith("render_model_cards.py: error: ")
+    assert line.startswith("render_model_cards: error: ")
     assert message in line

@@ -165,7 +165,7 @@ def test_a_mistake_of_the_user_is_one_line(
     with pytest.raises(SystemExit, match="2"):
         run(*argv)
     (line,) = capsys.readouterr().err.strip().splitlines()
-    assert line.startswith("run_recipe.py: error: ")
+    assert line.startswith("run_recipe: error: ")
     assert message in line
 
 
