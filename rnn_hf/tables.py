@@ -163,7 +163,7 @@ def ray_started(num_workers: int) -> Iterator[None]:
         ConnectionError: If there is no cluster at `RAY_ADDRESS`.
     """
     if find_spec("ray") is None:
-        raise ValueError('`num_workers` needs Ray. Install it with `pip install -e ".[ray]"`.')
+        raise ValueError('`num_workers` needs Ray. Install it with `pip install "rnn-hf[ray]"`.')
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     import ray  # an extra
 

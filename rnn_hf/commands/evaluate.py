@@ -70,7 +70,7 @@ def check_figure_file(path: Path) -> None:
     if path.suffix not in FIGURE_FORMATS:
         raise ValueError(f"`figure_file` must end in {', '.join(FIGURE_FORMATS)}, got {str(path)!r}.")
     if find_spec("matplotlib") is None:
-        raise ValueError('`figure_file` needs matplotlib. Install it with `pip install -e ".[plots]"`.')
+        raise ValueError('`figure_file` needs matplotlib. Install it with `pip install "rnn-hf[plots]"`.')
 
 
 def as_table(metrics: dict[str, Any]) -> str:
