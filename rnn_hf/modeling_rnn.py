@@ -28,6 +28,7 @@ from transformers.utils.generic import ModelOutput, can_return_tuple
 from .configuration_rnn import RNNConfig
 from .layers_rnn import RNNDropout, RNNLayer, drop_words, init_recurrent_layer, run_layers
 from .pooling_rnn import RNNPooler, pool_mean
+from .recurrences_rnn import GRURecurrence  # noqa: F401  # transformers up to 5.10 misses what an import imports
 
 
 @dataclass

@@ -348,7 +348,7 @@ def test_new_words_join_the_last_cluster() -> None:
     torch.testing.assert_close(outputs.loss, F.cross_entropy(outputs.logits[0, :-1], ids[0, 1:]))
 
 
-def test_the_two_hub_files_alone_generate_the_same(tmp_path: Path) -> None:
+def test_the_hub_files_alone_generate_the_same(tmp_path: Path) -> None:
     model = make_language_model(adaptive_softmax_cutoffs=CUTOFFS)
     model.save_pretrained(tmp_path / "model")
     expected = model.generate(torch.tensor([TEXTS[0]]), do_sample=False, max_new_tokens=9)

@@ -908,7 +908,11 @@ def test_file_that_travels_with_a_checkpoint_imports_nothing_but_files_before_it
         elif isinstance(node, ast.ImportFrom):
             absolute.add(str(node.module).partition(".")[0])
     assert absolute - set(sys.stdlib_module_names) <= {"torch", "transformers", "huggingface_hub"}
-    assert set(relative) <= set(HUB_FILES[: HUB_FILES.index(file)])
+    before = set(HUB_FILES[: HUB_FILES.index(file)])
+    assert set(relative) <= before
+    if file in ("modeling_rnn", "causal_lm_rnn"):
+        # older versions of transformers copy from a folder only what the file in `auto_map` itself imports
+        assert set(relative) == before
     assert sorted(relative) == sorted(get_relative_imports(PACKAGE / f"{file}.py"))
 
 
