@@ -258,7 +258,7 @@ OF_OTHERS = [
     ("ablation", [*ABLATION, "--techniques", "{out}/list.json"], "must be a mapping of techniques"),
     ("ablation", [*ABLATION, "--techniques", "{out}/binary"], "binary"),
     ("ablation", [*ABLATION, "--techniques", "{out}/all_results.json"], "must have `source` and either"),
-    ("ablation", [*ABLATION, "--techniques", "{out}/unhashable.yaml"], "must name flags of train.py"),
+    ("ablation", [*ABLATION, "--techniques", "{out}/unhashable.yaml"], "must map flags of `rnn-hf train`"),
     ("learning_curve", ["--dataset_name", "demo"], "Pass `--output_file`"),
     ("learning_curve", [*CURVE, "--num_rows", "0"], "`--num_rows` must be at least 1"),
     ("learning_curve", [*CURVE, "--models", "bert"], "`--models` must be of"),

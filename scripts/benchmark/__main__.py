@@ -1,4 +1,4 @@
-"""Measure speed, loading time and memory beside other classifiers, in turns, and check what is promised of them.
+"""Compare speed, loading time and memory with other classifiers, and check the promised values.
 
 python -m scripts.benchmark train --dataset_name fancyzhx/ag_news [--output_file train.json]
 python -m scripts.benchmark predict --model_name_or_path runs/ag-news --dataset_name fancyzhx/ag_news
@@ -6,8 +6,8 @@ python -m scripts.benchmark load --model_name_or_path runs/ag-news
 python -m scripts.benchmark memory --dataset_name fancyzhx/ag_news
 python -m scripts.benchmark device [--bf16] --dataset_name fancyzhx/ag_news
 
-Peers are the extra `benchmark`; one that is not installed is said to be so. Everything but `device`, which asks how
-busy training keeps a GPU, runs on the CPU.
+The other classifiers are in the extra `benchmark`; those that are not installed are shown as such. All sub-commands
+run on the CPU, except `device`, which measures how well training uses a GPU.
 """
 
 import os
@@ -63,24 +63,24 @@ OURS = "rnn_hf, TextClassifier"
 PIPELINE = "rnn_hf, transformers pipeline"
 TOKENIZER_ALONE, RECURRENT_ALONE = "rnn_hf, tokenizer alone", "rnn_hf, recurrent layers alone"
 FASTTEXT, TFIDF = TITLES["fasttext"], TITLES["tfidf"]
-# these are compared for their speed only: their weights are random
+# only their speed is measured, because their weights are random
 MODEL2VEC, MINILM = "model2vec (vectors only)", "MiniLM-L6 shape"
 
 NUM_MINILM_TEXTS = 64
 NUM_SINGLE_TEXTS = 200
-CHUNK_SIZE = 8192  # texts that go through the tokenizer together
-BATCH_SIZE = 256  # texts that go through the recurrent layers together
+CHUNK_SIZE = 8192  # texts per call of the tokenizer
+BATCH_SIZE = 256  # texts per call of the recurrent layers
 
 
 @dataclass(kw_only=True)
 class PredictBenchmarkArguments(DatasetBenchmarkArguments):
-    """Strings in, labels out: texts a second, milliseconds for one text, and accuracy."""
+    """Prediction from strings to labels: texts per second, milliseconds for one text, and accuracy."""
 
     model_name_or_path: str = field(metadata={"help": "Model folder or `owner/name` on the Hub."})
     split: str = flag("test", "Split whose texts are classified: train, validation or test.")
-    max_samples: int = flag(7600, "Most texts that are classified for the time; accuracy is that of all.", at_least=1)
+    max_samples: int = flag(7600, "Maximum number of texts that are timed; accuracy is on all texts.", at_least=1)
     rounds: int = flag(5, "Number of rounds; each measures everything once, in turn.", at_least=1)
-    profile: bool = flag(False, "Whether to show where the time goes instead of comparing.")
+    profile: bool = flag(False, "Whether to profile our prediction instead of comparing.")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -92,10 +92,10 @@ class Contestant:
     """A classifier in the table.
 
     Args:
-        classify: Texts in, labels or vectors out.
-        takes_a_string: Whether it may be given one text that is not in a list.
-        num_texts: How many texts it is given, if not all.
-        has_accuracy: Whether its labels mean something.
+        classify: Function from texts to labels or vectors.
+        takes_a_string: Whether it also takes a single string.
+        num_texts: Number of texts it is timed on; `None` for all.
+        has_accuracy: Whether it is trained, so that its accuracy is measured.
     """
 
     classify: Callable[[Any], Any]
@@ -105,16 +105,16 @@ class Contestant:
 
 
 def encode_all(classifier: TextClassifier, texts: list[str]) -> None:
-    """Tokenize texts as the classifier's tokenizer alone can: in chunks, with all threads, into ids only."""
+    """Tokenize texts as fast as the classifier's tokenizer can: in chunks, on all threads, into ids only."""
     backend = classifier.tokenizer.backend_tokenizer
     for start in range(0, len(texts), CHUNK_SIZE):
         backend.encode_batch_fast(texts[start : start + CHUNK_SIZE])
 
 
 def recurrent_layers_rate(classifier: TextClassifier, texts: list[str]) -> float:
-    """Return how many texts a second the recurrent layers alone read, side by side on one thread each.
+    """Return the texts per second of the recurrent layers alone, on batches in parallel with one thread each.
 
-    The word vectors are looked up beforehand, in batches of like length; nothing is pooled afterwards.
+    Batches of similar length are embedded beforehand; pooling is left out.
 
     Args:
         classifier: The classifier.
@@ -141,14 +141,14 @@ def recurrent_layers_rate(classifier: TextClassifier, texts: list[str]) -> float
 
 
 class PredictBenchmark(Benchmark):
-    """Compares the classifier with others on the same texts.
+    """Compares prediction with other classifiers on the same texts.
 
     Args:
         args: The flags.
     """
 
     def __init__(self, args: PredictBenchmarkArguments) -> None:
-        # a pipeline would forbid all tokenizers of the process to use several threads, unless this is set
+        # otherwise a pipeline would disable threads in all tokenizers of the process
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
         self.args = args
         self.classifier = TextClassifier.from_pretrained(args.model_name_or_path)
@@ -159,7 +159,7 @@ class PredictBenchmark(Benchmark):
         self.texts = sample_of(self.dataset[args.split]["text"], args.max_samples)
 
     def run(self) -> Report:
-        """Let all classifiers take turns."""
+        """Measure all classifiers in turns."""
         contestants = self.contestants()
         running = {name: contestant for name, contestant in contestants.items() if contestant is not None}
         measures = {name: self.rate(contestant) for name, contestant in running.items()} | self.parts()
@@ -199,7 +199,7 @@ class PredictBenchmark(Benchmark):
         )
 
     def contestants(self) -> dict[str, Contestant | None]:
-        """Return all classifiers, trained where they need it; `None` for one whose package is not installed."""
+        """Return all classifiers, trained if necessary; `None` for one whose package is not installed."""
         texts, labels = labelled(self.dataset["train"])
         made: dict[str, Contestant | None] = {
             OURS: Contestant(self.classifier.predict, takes_a_string=True, has_accuracy=True),
@@ -223,20 +223,20 @@ class PredictBenchmark(Benchmark):
         return made
 
     def rate(self, contestant: Contestant) -> Callable[[], float]:
-        """Return a function that measures a classifier's texts a second; it has classified a few by then."""
+        """Return a function that measures the texts per second of a classifier, which is warmed up first."""
         texts = self.texts[: contestant.num_texts]
         contestant.classify(texts[:NUM_MINILM_TEXTS])
         return lambda: len(texts) / seconds_of(lambda: contestant.classify(texts))
 
     def parts(self) -> dict[str, Callable[[], float]]:
-        """Return functions that measure the two things a prediction cannot do without."""
+        """Return functions that measure the two necessary parts of a prediction."""
         return {
             TOKENIZER_ALONE: lambda: len(self.texts) / seconds_of(lambda: encode_all(self.classifier, self.texts)),
             RECURRENT_ALONE: lambda: recurrent_layers_rate(self.classifier, self.texts),
         }
 
     def single_texts(self, contestants: dict[str, Contestant]) -> dict[str, Spread]:
-        """Return how long each classifier takes for one text, in milliseconds; a round is a text."""
+        """Return the milliseconds that each classifier takes for one text, one round per text."""
         milliseconds: dict[str, list[float]] = {name: [] for name in contestants}
         for text in tqdm(sample_of(self.texts, NUM_SINGLE_TEXTS), desc="One text at a time", unit="text"):
             for name, contestant in contestants.items():
@@ -247,7 +247,7 @@ class PredictBenchmark(Benchmark):
         return {name: Spread(values) for name, values in milliseconds.items()}
 
     def accuracies(self, contestants: dict[str, Contestant]) -> dict[str, float]:
-        """Return the accuracy on the whole split of each classifier that has been trained."""
+        """Return the accuracy on the whole split of each trained classifier."""
         texts, labels = labelled(self.dataset[self.args.split])
         accuracies = {}
         for name, contestant in contestants.items():
@@ -256,7 +256,7 @@ class PredictBenchmark(Benchmark):
         return accuracies
 
     def promises(self, rates: dict[str, Spread], milliseconds: dict[str, Spread]) -> list[Promise]:
-        """Return what is promised of prediction, measured."""
+        """Return the promises about prediction with the measured values."""
         ours, tokenizer, recurrent = rates[OURS], rates[TOKENIZER_ALONE], rates[RECURRENT_ALONE]
         bounds = [1 / (1 / one + 1 / two) for one, two in zip(tokenizer.rounds, recurrent.rounds, strict=True)]
         over_model2vec = ours.over(rates[MODEL2VEC]).median if MODEL2VEC in rates else None
@@ -272,7 +272,7 @@ class PredictBenchmark(Benchmark):
         ]
 
     def profile(self) -> str:
-        """Return where the time of a prediction goes."""
+        """Return a profile of a prediction."""
         texts, classifier = self.texts, self.classifier
         classifier.predict(texts[:NUM_MINILM_TEXTS])
         turns = {"all": lambda: len(texts) / seconds_of(lambda: classifier.predict(texts)), **self.parts()}
@@ -296,7 +296,7 @@ COMMANDS: dict[str, tuple[type, Callable[[Any], Benchmark]]] = {
 
 @exit_statuses("benchmark")
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
-    """Run one benchmark and print its table; return what its JSON file holds, or nothing after a profile."""
+    """Run a benchmark and print its table; return the content of its JSON file, which is empty after a profile."""
     started = time.perf_counter()
     with user_errors():
         words = list(sys.argv[1:] if argv is None else argv)
@@ -312,12 +312,12 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         parser = CommandParser([arguments_type], prog=prog, description=arguments_type.__doc__)
         (args,), _ = parser.parse(words)
         check_folder_of("output_file", args.output_file)
-        # before a progress bar takes the accelerator there may be
+        # before a progress bar creates a state that uses the accelerator
         PartialState(cpu=command != "device" or args.use_cpu)
         benchmark = benchmark_type(args)
 
     if getattr(args, "profile", False):
-        print(f"{benchmark.profile()}\n\n{time.perf_counter() - started:.1f} s in all, nothing written")
+        print(f"{benchmark.profile()}\n\n{time.perf_counter() - started:.1f} s in total, nothing written")
         return {}
     report = benchmark.run()
     result = {
@@ -329,7 +329,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         "runtime": time.perf_counter() - started,
     }
     on = "{cpu}, {num_threads} of {num_cpus} processors".format(**result["machine"])
-    print(f"{report}\n\n{on}; {result['runtime']:.1f} s in all")
+    print(f"{report}\n\n{on}; {result['runtime']:.1f} s in total")
     if args.output_file is not None:
         write_json(Path(args.output_file), result)
         print(f"Written: {args.output_file}")

@@ -1,4 +1,4 @@
-"""How busy training keeps a device: the sub-command `device` of the benchmark."""
+"""The sub-command `device`: how well training uses a GPU."""
 
 import tempfile
 import time
@@ -25,10 +25,10 @@ MAX_LENGTH = 512
 
 @dataclass(kw_only=True)
 class DeviceBenchmarkArguments(DatasetBenchmarkArguments):
-    """Training texts a second beside those of torch's recurrent layer alone, on the GPU where there is one."""
+    """Training texts per second, compared with the recurrent layers alone, on the GPU if there is one."""
 
-    recipe: str = flag("ag-news", "Recipe in `model_cards/` whose model and batches are measured.")
-    num_steps: int = flag(300, "Steps of a round.", at_least=1)
+    recipe: str = flag("ag-news", "Recipe in `model_cards/` whose training is measured.")
+    num_steps: int = flag(300, "Optimizer steps per round.", at_least=1)
     bf16: bool = flag(False, "Whether both compute in bfloat16.")
     use_cpu: bool = flag(False, "Whether to stay on the CPU.")
 
@@ -39,7 +39,7 @@ class DeviceBenchmarkArguments(DatasetBenchmarkArguments):
 
 
 class DeviceBenchmark(Benchmark):
-    """Compares the training script with the recurrent layers of its model, forward and backward, on ready tensors.
+    """Compares training with the forward and backward pass of the model's recurrent layers alone.
 
     Args:
         args: The flags.
@@ -56,10 +56,10 @@ class DeviceBenchmark(Benchmark):
         self.shapes = [(len(batch), max(1, int(lengths[batch].max()))) for batch in islice(batches, args.num_steps)]
 
     def run(self) -> Report:
-        """Let both take turns."""
-        names = {"scripts/train.py": self.script, "the recurrent layers alone": self.layers}
+        """Measure both in turns."""
+        names = {"rnn-hf train": self.training, "the recurrent layers alone": self.layers}
         rates = take_turns({name: partial(measure) for name, measure in names.items()}, self.args.rounds, "Measuring")
-        script, layers = rates.values()
+        training, layers = rates.values()
         return Report(
             header=f"Training on {self.device.type}: {self.args.num_steps} steps of `{self.args.recipe}`"
             f"{' in bfloat16' if self.args.bf16 else ''}, {self.args.rounds} round(s) in turns, median "
@@ -69,15 +69,15 @@ class DeviceBenchmark(Benchmark):
             promises=[
                 Promise(
                     "on a GPU, at least 70 % of the rate of the layers alone, in percent",
-                    100 * script.over(layers).median if self.device.type == "cuda" else None,
+                    100 * training.over(layers).median if self.device.type == "cuda" else None,
                     at_least=70,
                 )
             ],
-            facts={"device": self.device.type, "percent_of_the_layers": 100 * script.over(layers).median},
+            facts={"device": self.device.type, "percent_of_the_layers": 100 * training.over(layers).median},
         )
 
-    def script(self) -> float:
-        """Return the training script's texts a second."""
+    def training(self) -> float:
+        """Return the texts per second of training."""
         with tempfile.TemporaryDirectory() as folder:
             use_cpu = self.device.type == "cpu"
             argv = few_steps(self.args.recipe, self.args.num_steps, folder, self.args.dataset_name, use_cpu=use_cpu)
@@ -85,7 +85,7 @@ class DeviceBenchmark(Benchmark):
         return float(results["train_samples_per_second"])
 
     def layers(self) -> float:
-        """Return the texts a second of the layers alone: batches of the same shapes, without any padding."""
+        """Return the texts per second of the layers alone, on batches of the same shapes without padding."""
         settings = {name: value for name, value in self.recipe.items() if name in RNNConfig.__annotations__}
         layers = RNNModel(RNNConfig(**settings | {"vocab_size": 2})).layers.to(self.device).train()
         size = self.recipe["embedding_size"]
@@ -110,6 +110,6 @@ class DeviceBenchmark(Benchmark):
         return sum(batch_size for batch_size, _ in self.shapes) / (time.perf_counter() - started)
 
     def wait(self) -> None:
-        """Wait until the device has done what it was told."""
+        """Wait until the device has finished."""
         if self.device.type == "cuda":
             torch.cuda.synchronize()

@@ -1,7 +1,6 @@
-"""What the benchmark compares this package with: other classifiers, and the lesson's own training loop.
+"""Other classifiers, and the lesson's training loop, that the benchmark compares this package with.
 
-Every peer is given the training rows and becomes a function from texts to labels. Their packages are imported where
-they are used, because each of them may be missing.
+A peer is a function from texts to labels. Packages of peers are imported in functions, because each may be missing.
 """
 
 import re
@@ -37,8 +36,8 @@ def train_wordpiece(texts: Iterable[str], vocab_size: int = 30_000) -> Tokenizer
     """Return a WordPiece tokenizer built like BERT's (Devlin et al., 2019), without special tokens around a text.
 
     Args:
-        texts: Texts to take the pieces from.
-        vocab_size: Most pieces it may have.
+        texts: Texts to train it on.
+        vocab_size: Maximum size of the vocabulary.
     """
     tokenizer = Tokenizer(WordPiece(unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
@@ -49,10 +48,10 @@ def train_wordpiece(texts: Iterable[str], vocab_size: int = 30_000) -> Tokenizer
 
 
 def model2vec_peer(tokenizer: Tokenizer) -> Classify:
-    """Return model2vec's encoder: the mean of 256 numbers for each piece, which are random here.
+    """Return model2vec's encoder: the mean of word piece vectors of size 256, which are random here.
 
     Args:
-        tokenizer: The tokenizer of the pieces.
+        tokenizer: The WordPiece tokenizer.
     """
     from model2vec import StaticModel
 
@@ -62,10 +61,10 @@ def model2vec_peer(tokenizer: Tokenizer) -> Classify:
 
 
 def minilm_peer(tokenizer: Tokenizer, num_labels: int) -> Classify:
-    """Return a transformer of the shape of MiniLM-L6 (Wang et al., 2020) in a pipeline; its weights are random.
+    """Return a pipeline with a transformer of the size of MiniLM-L6 (Wang et al., 2020) and random weights.
 
     Args:
-        tokenizer: The tokenizer of the pieces.
+        tokenizer: The WordPiece tokenizer.
         num_labels: Number of classes.
     """
     pieces = Tokenizer.from_str(tokenizer.to_str())
@@ -85,20 +84,20 @@ def minilm_peer(tokenizer: Tokenizer, num_labels: int) -> Classify:
 
 
 def pipeline_peer(model: Any, tokenizer: Any = None) -> Classify:
-    """Return a model in transformers' own pipeline, on the CPU, with batches of 64; it takes a string, too.
+    """Return a model in transformers' pipeline, on the CPU, with batches of 64; it also takes a single string.
 
     Args:
-        model: A model, or a folder of one with its tokenizer.
-        tokenizer: The tokenizer of a model that is not a folder.
+        model: A model, or the folder of a model with its tokenizer.
+        tokenizer: The tokenizer, unless `model` is a folder.
     """
-    # the overloads of `pipeline` would have to know what `model` is
+    # no overload of `pipeline` matches `Any`
     make_pipeline: Callable[..., Any] = pipeline
     classify = make_pipeline("text-classification", model=model, tokenizer=tokenizer, batch_size=64, device="cpu")
     return lambda texts: [answer["label"] for answer in classify(texts, truncation=True)]
 
 
 def basic_english(text: str) -> list[str]:
-    r"""Return the words of a text as torchtext's `basic_english` cuts them.
+    r"""Return the words of a text as torchtext's tokenizer `basic_english` does.
 
     Example:
         >>> basic_english('It\'s a "start-up": really!')
@@ -111,15 +110,15 @@ def basic_english(text: str) -> list[str]:
 
 @dataclass(frozen=True)
 class LessonSettings:
-    """What tells the lesson's classifiers apart.
+    """How the lesson's classifiers differ.
 
     Args:
         cell_type: `"rnn"` or `"lstm"`.
-        pooling: The mean of all outputs, or the state at the end.
-        is_packed: Whether padding is kept from the recurrent layer.
+        pooling: The mean of all outputs, or the last state.
+        is_packed: Whether sequences are packed, so that the recurrent layer does not read padding.
         embedding_mean: Mean of the normal distribution of the word vectors, whose standard deviation is 1.
-        embedding_size: Width of the word vectors.
-        hidden_size: Width of the state.
+        embedding_size: Size of the word vectors.
+        hidden_size: Size of the state.
         batch_size: Texts per step.
         learning_rate: Adam's learning rate.
     """
@@ -135,7 +134,7 @@ class LessonSettings:
 
     @classmethod
     def from_recipe(cls, recipe: dict[str, Any]) -> "LessonSettings":
-        """Return the settings that a recipe of `model_cards/` stands for."""
+        """Return the settings of a recipe in `model_cards/`."""
         return cls(
             cell_type=recipe["cell_type"],
             pooling=recipe["classifier_pooling"],
@@ -149,11 +148,11 @@ class LessonSettings:
 
 
 class LessonClassifier(nn.Module):
-    """A recurrent classifier as a beginner writes it, in plain PyTorch.
+    """A recurrent classifier in plain PyTorch, as in the lesson.
 
     Args:
         settings: Cell, pooling and sizes.
-        vocab_size: Number of words, the one for padding and the one for unknown words among them.
+        vocab_size: Number of words, including those for padding and for unknown words.
         num_labels: Number of classes.
     """
 
@@ -170,7 +169,7 @@ class LessonClassifier(nn.Module):
         """Return the logits.
 
         Args:
-            input_ids: Words, padded on the right. Shape `(batch_size, longest)`.
+            input_ids: Word ids with right padding. Shape `(batch_size, longest)`.
             lengths: Number of words of each text. Shape `(batch_size,)`.
 
         Returns:
@@ -189,10 +188,10 @@ class LessonClassifier(nn.Module):
 
 
 class LessonVocabulary:
-    """All words of some texts, each with an id.
+    """The ids of all words of some texts.
 
-    Padding and unknown words have an id each, as in this package, so that both train equally many numbers; the lesson
-    itself pads with the id of unknown words.
+    Padding and unknown words have different ids, as in this package, so that both models have the same number of
+    parameters; the lesson itself pads with the id of unknown words.
 
     Args:
         texts: Texts to collect words from.
@@ -211,13 +210,13 @@ class LessonVocabulary:
         """Return a batch of texts and their classes.
 
         Args:
-            rows: The texts, each with its class.
+            rows: Texts with their classes.
 
         Returns:
-            Words padded on the right, shape `(batch_size, longest)`; numbers of words, and classes, shape
+            Word ids with right padding, shape `(batch_size, longest)`; numbers of words, and classes, shape
             `(batch_size,)`.
         """
-        # packing refuses a text without words
+        # an empty text cannot be packed
         texts = [torch.tensor([self.ids.get(word, 1) for word in basic_english(text)] or [1]) for text, _ in rows]
         lengths = torch.tensor([len(text) for text in texts])
         longest = int(lengths.max())
@@ -227,12 +226,12 @@ class LessonVocabulary:
 
 @dataclass
 class LessonRun:
-    """What one pass of the lesson's loop gave.
+    """Results of one epoch of the lesson's loop.
 
     Args:
         losses: Loss of each step, in nats.
-        accuracy: Share of the texts that were classified right when they were trained on.
-        step_ends: Reading of the clock after each step, in seconds.
+        accuracy: Share of the texts that were classified correctly in their training step.
+        step_ends: Time at the end of each step, in seconds.
     """
 
     losses: list[float] = field(default_factory=list)
@@ -241,12 +240,12 @@ class LessonRun:
 
 
 def train_lesson(model: LessonClassifier, vocabulary: LessonVocabulary, rows: Sequence[tuple[str, int]]) -> LessonRun:
-    """Train a classifier on all rows once, as the lesson does.
+    """Train a classifier for one epoch, as the lesson does.
 
     Args:
         model: The classifier.
-        vocabulary: Its words.
-        rows: The texts, each with its class.
+        vocabulary: Its vocabulary.
+        rows: Texts with their classes.
     """
     loader: DataLoader[Any] = DataLoader(
         rows,  # type: ignore[arg-type]  # any sequence will do

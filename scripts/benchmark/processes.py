@@ -1,4 +1,4 @@
-"""Loading time and memory of fresh processes: the sub-commands `load` and `memory` of the benchmark."""
+"""The sub-commands `load` and `memory`: loading time and memory of new processes."""
 
 import json
 import os
@@ -36,7 +36,7 @@ SCRIPTS = Path(__file__).resolve().parents[1]
 
 @dataclass(kw_only=True)
 class LoadBenchmarkArguments(BenchmarkArguments):
-    """Seconds from a fresh process to the first prediction."""
+    """Seconds from the start of a process to the first prediction."""
 
     model_name_or_path: str = field(metadata={"help": "Model folder or `owner/name` on the Hub."})
     rounds: int = flag(5, "Number of rounds; each measures everything once, in turn.", at_least=1)
@@ -55,7 +55,7 @@ print(json.dumps(seconds))
 
 
 class LoadBenchmark(Benchmark):
-    """Times imports, loading and the first prediction, each in fresh processes.
+    """Measures the time of imports, loading and the first prediction, in new processes.
 
     Args:
         args: The flags.
@@ -92,7 +92,7 @@ class LoadBenchmark(Benchmark):
         }
 
     def run(self) -> Report:
-        """Start all programs in turns."""
+        """Run all programs in turns."""
         found: dict[str, list[list[float]]] = defaultdict(list)
 
         def measure(name: str) -> float:
@@ -123,7 +123,7 @@ class LoadBenchmark(Benchmark):
 
     @staticmethod
     def seconds_of_statements(statements: list[str]) -> list[float]:
-        """Run statements in a fresh process; return the seconds of each."""
+        """Run statements in a new process; return the seconds of each."""
         # -P: as for a script, the current folder is not searched for modules
         words = run_child([sys.executable, "-P", "-c", STOPWATCH, *statements])
         seconds: list[float] = json.loads(words.splitlines()[-1])
@@ -132,10 +132,10 @@ class LoadBenchmark(Benchmark):
 
 @dataclass(kw_only=True)
 class MemoryBenchmarkArguments(DatasetBenchmarkArguments):
-    """Peak memory on some rows and on many times as many."""
+    """Peak memory on a dataset and on several copies of it."""
 
-    max_samples: int | None = flag(None, "Training rows that are taken. Default: all.", at_least=1)
-    copies: int = flag(10, "How many times as many rows the second run has.", at_least=2)
+    max_samples: int | None = flag(None, "Maximum number of training rows. Default: all.", at_least=1)
+    copies: int = flag(10, "Number of copies of the rows in the second run.", at_least=2)
     rounds: int = flag(1, "Number of rounds; each measures everything once, in turn.", at_least=1)
 
 
@@ -149,7 +149,7 @@ class MemoryBenchmark(Benchmark):
         args: The flags.
     """
 
-    # a model so small that an epoch is made of reading rows
+    # a model so small that an epoch mostly consists of reading rows
     TINY: ClassVar[list[str]] = [
         "--embedding_size", "8", "--hidden_size", "8", "--num_train_epochs", "1", "--validation_size", "0",
         "--eval_strategy", "no", "--per_device_train_batch_size", "256", "--use_cpu",
@@ -163,7 +163,7 @@ class MemoryBenchmark(Benchmark):
         self.rows = sample_of(list(zip(rows["text"], rows["label"], strict=True)), args.max_samples)
 
     def run(self) -> Report:
-        """Train and predict in child processes, on the rows once and on their copies."""
+        """Train and predict in child processes, on the rows and on several copies of them."""
         found: dict[tuple[str, int], list[dict[str, Any]]] = defaultdict(list)
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
@@ -207,11 +207,11 @@ class MemoryBenchmark(Benchmark):
 
     @staticmethod
     def row_name(script: str, copies: int) -> str:
-        """Return what the table calls a run."""
+        """Return the name of a run in the table."""
         return f"{script}, rows x {copies}"
 
     def argv(self, script: str, copies: int, folder: Path) -> list[str]:
-        """Return the command line of a run; whatever the copies, the model that predicts is the same."""
+        """Return the command line of a run; all predictions are by the model trained on one copy."""
         flags: dict[str, Path]
         if script == "train.py":
             flags = {"--train_file": folder / f"rows_{copies}.parquet", "--output_dir": folder / f"model_{copies}"}
@@ -226,7 +226,7 @@ class MemoryBenchmark(Benchmark):
         return [*(word for name, path in flags.items() for word in (name, str(path))), *more]
 
     def write_files(self, folder: Path, copies: int) -> None:
-        """Write the rows so many times as Parquet, and their texts as lines."""
+        """Write copies of the rows as Parquet, and of their texts as lines."""
         texts = [" ".join(text.split()) for text, _ in self.rows]
         table = pa.table({"text": texts, "label": [label for _, label in self.rows]})
         with (
@@ -251,12 +251,12 @@ class MemoryBenchmark(Benchmark):
 
 
 def peak_of(script: str, argv: list[str], folder: Path) -> dict[str, Any]:
-    """Run a script in a child process; return its seconds, and its peaks of memory in bytes.
+    """Run a script in a child process; return its seconds and its peak memory in bytes.
 
     Args:
         script: Name of the script.
         argv: Its arguments.
-        folder: Where the child may write, its cache of datasets included: nothing is found there beforehand.
+        folder: Folder for temporary files and an empty cache of datasets.
     """
     output, caches = folder / "peak.json", {"HF_DATASETS_CACHE": tempfile.mkdtemp(dir=folder)}
     watcher = [sys.executable, str(SCRIPTS / "benchmark" / "peak_memory.py"), str(output)]
@@ -267,10 +267,10 @@ def peak_of(script: str, argv: list[str], folder: Path) -> dict[str, Any]:
 
 
 def run_child(command: Sequence[str], **environment: str) -> str:
-    """Run a command to its end; return what it printed.
+    """Run a command; return its output.
 
     Raises:
-        RuntimeError: If it fails, with the end of what it complained of.
+        RuntimeError: If it fails, with the end of its error output.
     """
     child = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, check=False)
     if child.returncode != 0:

@@ -1,4 +1,4 @@
-"""How the benchmark takes turns, and how it shows and writes what it measured."""
+"""Measuring in turns, and the tables and files of a benchmark's results."""
 
 import os
 import platform
@@ -37,17 +37,17 @@ class BenchmarkArguments(CheckedArguments):
 
 @dataclass(kw_only=True)
 class DatasetBenchmarkArguments(BenchmarkArguments):
-    """What a sub-command that reads a dataset takes."""
+    """Flags of a sub-command that reads a dataset."""
 
     dataset_name: str | None = flag(None, DATASET_HELP)
 
 
 @dataclass(frozen=True)
 class Spread:
-    """One quantity, measured in several rounds.
+    """A quantity that was measured in several rounds.
 
     Args:
-        rounds: The value of every round, in order; at least one.
+        rounds: The value of each round, at least one.
 
     Example:
         >>> print(Spread([3.0, 1.0, 2.0]))
@@ -60,19 +60,19 @@ class Spread:
 
     @property
     def median(self) -> float:
-        """The value in the middle, which a disturbed round does not move."""
+        """The median, which is robust to a disturbed round."""
         return statistics.median(self.rounds)
 
     def times(self, factor: float) -> "Spread":
-        """Return the same in another unit."""
+        """Return the quantity multiplied by a factor."""
         return Spread([factor * value for value in self.rounds])
 
     def over(self, other: "Spread") -> "Spread":
-        """Return the ratio to another quantity, round by round: what slowed both in one round cancels."""
+        """Return the ratio to another quantity, round by round, so that what slowed down both cancels."""
         return Spread([mine / theirs for mine, theirs in zip(self.rounds, other.rounds, strict=True)])
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the figures as JSON holds them."""
+        """Return the values in a form that JSON can hold."""
         return {"median": self.median, "min": min(self.rounds), "max": max(self.rounds), "rounds": self.rounds}
 
     def __str__(self) -> str:
@@ -83,11 +83,11 @@ class Spread:
 
 @dataclass(frozen=True)
 class Promise:
-    """What was promised, beside what was measured.
+    """A promised value and the measured one.
 
     Args:
         text: The promise in words.
-        measured: The measured value, or `None` where a peer that it needs is missing.
+        measured: The measured value; `None` if it could not be measured.
         at_least: Smallest value that keeps the promise.
         at_most: Largest value that keeps it.
     """
@@ -99,7 +99,7 @@ class Promise:
 
     @property
     def is_kept(self) -> bool | None:
-        """Whether the promise is kept; `None` where nothing was measured."""
+        """Whether the promise is kept; `None` if it could not be measured."""
         if self.measured is None:
             return None
         return (self.at_least is None or self.measured >= self.at_least) and (
@@ -114,14 +114,14 @@ class Promise:
 
 @dataclass
 class Report:
-    """Everything that one benchmark found.
+    """The results of a benchmark.
 
     Args:
-        header: What was measured on what, in a line or two above the table.
-        columns: Key of each column in the rows, and its title.
-        rows: One mapping for each row: `name`, and a `Spread`, a number or a word under each key.
-        promises: The promises, measured.
-        facts: Further figures for the JSON file.
+        header: What was measured, in one or two lines above the table.
+        columns: Keys of the columns in the rows, and their titles.
+        rows: A mapping for each row: `name`, and a `Spread`, a number or a word for each other key.
+        promises: The promises with the measured values.
+        facts: Further values for the JSON file.
     """
 
     header: str
@@ -139,7 +139,7 @@ class Report:
         return "\n".join(lines)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the report as JSON holds it."""
+        """Return the report in a form that JSON can hold."""
         return {
             "rows": [
                 {key: value.as_dict() if isinstance(value, Spread) else value for key, value in row.items()}
@@ -160,26 +160,26 @@ class Report:
 
 
 class Benchmark:
-    """One sub-command: its data and models are read when it is made, and measured afterwards."""
+    """A sub-command, which loads data and models when it is created and measures afterwards."""
 
     def run(self) -> Report:
         """Measure all contestants in turns."""
         raise NotImplementedError
 
     def profile(self) -> str:
-        """Return where the time goes in this package's part."""
+        """Return a profile of this package's part."""
         raise NotImplementedError
 
 
 def take_turns(contestants: Mapping[str, Callable[[], float]], rounds: int, desc: str) -> dict[str, Spread]:
-    """Let every contestant measure itself once in each round, one after the other: A B, A B, ...
+    """Measure all contestants once in each round: A B, A B, ...
 
-    A machine gets slower and faster for minutes at a time; in turns, that meets all alike.
+    The speed of a machine varies over minutes; measuring in turns lets that affect all contestants alike.
 
     Args:
         contestants: Names, and functions that return one measurement each.
         rounds: Number of measurements of each.
-        desc: What the progress bar is called.
+        desc: Label of the progress bar.
 
     Returns:
         The measurements of each contestant.
@@ -195,14 +195,14 @@ def take_turns(contestants: Mapping[str, Callable[[], float]], rounds: int, desc
 
 
 def seconds_of(function: Callable[[], Any]) -> float:
-    """Return how long a call takes, in seconds."""
+    """Return the duration of a call in seconds."""
     started = time.perf_counter()
     function()
     return time.perf_counter() - started
 
 
 def machine() -> dict[str, Any]:
-    """Return what the figures depend on beside the code: the processor and the threads."""
+    """Return what the results depend on apart from the code: the processor and the threads."""
     return {
         "cpu": cpu_name(),
         "num_cpus": num_cpus(),
@@ -212,12 +212,12 @@ def machine() -> dict[str, Any]:
 
 
 def num_cpus() -> int:
-    """Return how many processors this process may use."""
+    """Return the number of processors this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def cpu_name() -> str | None:
-    """Return the name of the processor's model, where it can be read."""
+    """Return the name of the processor's model; `None` if it is unknown."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -237,7 +237,7 @@ def versions() -> dict[str, str | None]:
 
 
 def readable(value: float) -> str:
-    """Return a number with as many digits as a measurement has.
+    """Return a number with three significant digits or all integer digits.
 
     Example:
         >>> readable(12345.6), readable(12.345), readable(1.2345), readable(0.012345)
@@ -251,7 +251,7 @@ def readable(value: float) -> str:
 
 
 def cell(value: Any) -> str:
-    """Return what a table shows of a value."""
+    """Return a value as the text of a table's cell."""
     if value is None:
         return "-"
     if isinstance(value, int):
@@ -265,10 +265,10 @@ def percent(part: float, whole: float) -> str:
 
 
 def aligned(table: Sequence[Sequence[str]]) -> str:
-    """Return rows of words as text, the first column flush left and the others flush right.
+    """Return a table as text, with the first column aligned on the left and the others on the right.
 
     Args:
-        table: Rows of equally many words, the titles first.
+        table: Rows of the same length, the titles first.
 
     Example:
         >>> print(aligned([["name", "texts/s"], ["ours", "20,000"]]))
@@ -286,7 +286,7 @@ def aligned(table: Sequence[Sequence[str]]) -> str:
 
 
 def sample_of(rows: Sequence[Any], size: int | None) -> list[Any]:
-    """Return so many rows, drawn at random and always the same, or all."""
+    """Return a random sample of rows, always the same one, or all rows if there are no more than that."""
     if size is None or size >= len(rows):
         return list(rows)
     chosen = np.random.default_rng(0).permutation(len(rows))[:size]
@@ -299,8 +299,8 @@ def profile_table(title: str, total: float, sections: dict[str, float], recorded
     Args:
         title: What was profiled.
         total: Seconds of all sections.
-        sections: Seconds of each.
-        recorded: What `torch.profiler.profile` gave, of another run: it slows things down.
+        sections: Seconds of each section.
+        recorded: Result of `torch.profiler.profile` for another run, because profiling is slow.
     """
     table = [["section", "% of the time"]]
     table += [[name, percent(seconds, total)] for name, seconds in sections.items()]
@@ -315,6 +315,6 @@ def profile_table(title: str, total: float, sections: dict[str, float], recorded
 
 
 def check_profile(is_profile: bool, output_file: str | None) -> None:
-    """Refuse a profile that is to be written."""
+    """Reject a profile with an output file."""
     if is_profile and output_file is not None:
-        raise ValueError("`profile` cannot stand beside `output_file`: a profile is shown only. Drop one of them.")
+        raise ValueError("`--profile` and `--output_file` exclude each other: a profile is only shown. Drop one.")

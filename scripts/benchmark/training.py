@@ -1,4 +1,7 @@
-"""Training steps beside the lesson's own loop: the sub-command `train` of the benchmark."""
+"""The sub-command `train`: training steps compared with the lesson's loop.
+
+The lesson is Microsoft's *AI for Beginners*, lesson 16.
+"""
 
 import io
 import sys
@@ -45,24 +48,24 @@ RECIPES = Path(__file__).resolve().parents[2] / "model_cards"
 DEFAULT_RECIPE = "ag-news"
 FASTTEXT = TITLES["fasttext"]
 
-# How many times as fast as the lesson's loop the training script has to be
+# How many times faster than the lesson's loop training has to be
 LESSON_SPEEDUPS = {"lesson-rnn": 5, "lesson-lstm": 5, "lesson-lstm-packed": 10}
 
-# The first steps allocate memory and choose kernels; they are left out on both sides
+# The first steps allocate memory and choose kernels; they are not timed on either side
 WARM_UP_STEPS = 20
 
 
 @dataclass(kw_only=True)
 class TrainBenchmarkArguments(DatasetBenchmarkArguments):
-    """Training steps beside the lesson's own loop."""
+    """Training steps, compared with the lesson's loop."""
 
-    max_samples: int = flag(4000, "Rows the lesson's loop trains on; ours takes as many steps.", at_least=32)
+    max_samples: int = flag(4000, "Rows of the lesson's loop; ours takes the same number of steps.", at_least=32)
     recipes: list[str] = field(
         default_factory=lambda: list(LESSON_SPEEDUPS),
         metadata={"help": f"Recipes of the lesson's classifiers: {', '.join(LESSON_SPEEDUPS)}."},
     )
     optim: OptimizerName = flag("lazy_adam", "Optimizer of our runs of the lesson's recipes.")
-    profile: bool = flag(False, "Whether to show where the time goes instead of comparing.")
+    profile: bool = flag(False, "Whether to profile our training instead of comparing.")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -74,11 +77,11 @@ class TrainBenchmarkArguments(DatasetBenchmarkArguments):
 
 @dataclass
 class Training:
-    """What a run of some steps took.
+    """Measurements of a run of some steps.
 
     Args:
-        seconds_per_step: Seconds of a step, the first ones left out.
-        num_parameters: Size of the model.
+        seconds_per_step: Seconds per step, without the first steps.
+        num_parameters: Number of parameters of the model.
     """
 
     seconds_per_step: float
@@ -87,7 +90,7 @@ class Training:
 
 @contextmanager
 def step_ends() -> Iterator[list[float]]:
-    """Give a list to which the training script adds a reading of the clock after each of its steps, in seconds."""
+    """Yield a list to which training appends the time at the end of each step, in seconds."""
     ends: list[float] = []
     train_on = ClassifierRun.train_on
 
@@ -101,18 +104,18 @@ def step_ends() -> Iterator[list[float]]:
 
 
 def per_step(ends: Sequence[float]) -> float:
-    """Return the seconds of a step, from the ends of all of them."""
+    """Return the seconds per step, from the times at the ends of all steps."""
     first = min(WARM_UP_STEPS, len(ends) // 2) - 1
     return (ends[-1] - ends[first]) / (len(ends) - 1 - first)
 
 
 def few_steps(name: str, num_steps: int, folder: str, dataset_name: str | None, *, use_cpu: bool) -> list[str]:
-    """Return the command line that trains a recipe for some steps and evaluates nothing on the way.
+    """Return the command line that trains a recipe for some steps without a validation split.
 
     Args:
         name: The recipe's folder in `model_cards/`.
         num_steps: Number of optimizer steps.
-        folder: The run goes to `run` in it.
+        folder: Folder for the output folder `run`.
         dataset_name: The dataset, or `None` for the default.
         use_cpu: Whether to stay on the CPU.
     """
@@ -124,19 +127,19 @@ def few_steps(name: str, num_steps: int, folder: str, dataset_name: str | None, 
 
 
 def train_quietly(argv: Sequence[str]) -> dict[str, Any]:
-    """Run the training script in this process; what it prints is shown only if it stops with an error."""
+    """Train in this process; output is shown only if there is an error."""
     words, errors = io.StringIO(), io.StringIO()
     try:
         with redirect_stdout(words), redirect_stderr(errors):
             return train.main(argv)
     except SystemExit:
-        # a progress bar rewrites its line
+        # a progress bar overwrites its line
         print(errors.getvalue().strip().splitlines()[-1].split("\r")[-1], file=sys.stderr)
         raise
 
 
 class TrainBenchmark(Benchmark):
-    """Compares the training script with the lesson's loop on the lesson's recipes.
+    """Compares training with the lesson's loop on the lesson's recipes.
 
     Args:
         args: The flags.
@@ -153,17 +156,17 @@ class TrainBenchmark(Benchmark):
         }
 
     def num_steps(self, name: str) -> int:
-        """Return how many steps of a recipe are taken: full batches only."""
-        # the default recipe takes as many as the lesson's, so that its first ones can be left out, too
+        """Return the number of steps of a recipe, which has full batches only."""
+        # the default recipe takes as many as the lesson's, so that there are enough after the first ones
         recipe = self.recipes[name if name in LESSON_SPEEDUPS else self.args.recipes[0]]
         return max(1, min(self.args.max_samples, len(self.rows)) // int(recipe["per_device_train_batch_size"]))
 
     def steps_per_epoch(self, name: str) -> float:
-        """Return the steps in which a recipe reads all training rows once."""
+        """Return the number of steps per epoch of a recipe."""
         return len(self.rows) / float(self.recipes[name]["per_device_train_batch_size"])
 
     def run(self) -> Report:
-        """Let the lesson's loop and the training script take turns, recipe by recipe."""
+        """Measure the lesson's loop and our training in turns, recipe by recipe."""
         vocabulary, preparation = self.prepare()
         runs: dict[str, Callable[[], Training]] = {}
         for name in self.args.recipes:
@@ -185,15 +188,15 @@ class TrainBenchmark(Benchmark):
         return self.report(seconds, trainings, preparation)
 
     def prepare(self) -> tuple[peers.LessonVocabulary, dict[str, float]]:
-        """Return the lesson's vocabulary, and the seconds that both sides need before their first step."""
+        """Return the lesson's vocabulary, and the seconds of preparation before the first step on both sides."""
         texts, labels = map(list, zip(*self.rows, strict=True))
         started = time.perf_counter()
         vocabulary = peers.LessonVocabulary(texts)
         lesson = time.perf_counter() - started
-        # rows in memory, which no cache knows
+        # in memory, so that nothing is read from a cache
         dataset = DatasetDict({"train": Dataset.from_dict({"text": texts, "label": labels})})
         started = time.perf_counter()
-        with redirect_stderr(io.StringIO()):  # bars of the tokenization
+        with redirect_stderr(io.StringIO()):  # progress bars
             encode_dataset(dataset, train_tokenizer(texts, vocab_size=200_000), max_length=512)
         return vocabulary, {"the lesson": lesson, "rnn_hf": time.perf_counter() - started}
 
@@ -207,13 +210,13 @@ class TrainBenchmark(Benchmark):
         return Training(per_step(ends), sum(weight.numel() for weight in model.parameters()))
 
     def ours(self, name: str) -> Training:
-        """Run as many steps of the training script."""
+        """Train for the same number of steps."""
         with tempfile.TemporaryDirectory() as folder, step_ends() as ends:
             results = train_quietly(self.argv(name, folder))
         return Training(per_step(ends), results["num_parameters"])
 
     def argv(self, name: str, folder: str) -> list[str]:
-        """Return the command line of the training script for a few steps of a recipe."""
+        """Return the command line of our training for some steps of a recipe."""
         argv = few_steps(name, self.num_steps(name), folder, self.args.dataset_name, use_cpu=True)
         return [*argv, "--optim", self.args.optim] if name in LESSON_SPEEDUPS else argv
 
@@ -264,7 +267,7 @@ class TrainBenchmark(Benchmark):
         )
 
     def profile(self) -> str:
-        """Return where the time of our training steps goes, recipe by recipe."""
+        """Return a profile of our training steps, recipe by recipe."""
         tables = []
         for name in [*self.args.recipes, DEFAULT_RECIPE]:
             with tempfile.TemporaryDirectory() as folder:
@@ -280,7 +283,7 @@ class TrainBenchmark(Benchmark):
 
 @contextmanager
 def timed_sections() -> Iterator[dict[str, float]]:
-    """Give a mapping to which the training script adds the seconds of its sections, and of `all` of its training."""
+    """Yield a mapping to which training adds the seconds of its sections, and of all of it as `all`."""
     seconds: dict[str, float] = defaultdict(float)
     train_all, train_on = ClassifierRun.train, ClassifierRun.train_on
 
@@ -313,7 +316,7 @@ def timed_sections() -> Iterator[dict[str, float]]:
 
 @contextmanager
 def profiled_training() -> Iterator[list[Any]]:
-    """Give a list to which the training script adds the operators of its training."""
+    """Yield a list to which training appends its profile."""
     recorded: list[Any] = []
     train_all = ClassifierRun.train
 

@@ -27,13 +27,13 @@ from scripts.research.point_file import Point, PointFile
 from scripts.research.run_recipe import SeedArguments, given_recipe, refuse_single_seed, train_for_results
 
 RECIPE = "recipe"
-# What a point keeps of the results of a run
+# Results of a run that are kept
 KEPT = ("test_accuracy", "test_macro_f1", "validation_accuracy", "test_loss", "num_parameters", "train_runtime")
 
 
 @dataclass
 class AblationArguments(SeedArguments):
-    """Which techniques are measured."""
+    """The techniques to measure."""
 
     techniques: str | None = field(default=None, metadata={"help": "YAML file of the techniques."})
     output_file: str | None = field(default=None, metadata={"help": "JSON file for the results."})
@@ -41,18 +41,18 @@ class AblationArguments(SeedArguments):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.techniques is None or self.output_file is None:
-            raise ValueError("Pass `techniques`, the file that names them, and `output_file`, for the results.")
+            raise ValueError("Pass `--techniques`, the YAML file of techniques, and `--output_file`, for the results.")
 
 
 def read_techniques(path: Path, flags: set[str]) -> dict[str, dict[str, Any]]:
-    """Return the techniques of a file by their names.
+    """Read a file of techniques.
 
     Args:
-        path: A YAML mapping: of each name, `source` and either `with` or `without`, a mapping of flags.
-        flags: The flags that there are.
+        path: A YAML mapping from names to `source` and either `with` or `without`, a mapping of flags.
+        flags: Names of the known flags.
 
     Raises:
-        ValueError: If the file says something else.
+        ValueError: If the file has another form.
     """
     techniques = read_mapping(path, "file of techniques", "techniques")
     if not techniques:
@@ -62,7 +62,7 @@ def read_techniques(path: Path, flags: set[str]) -> dict[str, dict[str, Any]]:
             raise ValueError(f"{str(path)!r}: {name!r} must have `source` and either `with` or `without`.")
         change = changed_flags(technique)
         if not isinstance(change, dict) or not change or not change.keys() <= flags:
-            raise ValueError(f"{str(path)!r}: {name!r} must name flags of train.py and their values, got {change}.")
+            raise ValueError(f"{str(path)!r}: {name!r} must map flags of `rnn-hf train` to values, got {change}.")
     return techniques
 
 
@@ -72,18 +72,18 @@ def changed_flags(technique: Mapping[str, Any]) -> Any:
 
 
 def order(point: Point) -> tuple[bool, str, int]:
-    """Return what the points are sorted by: the bare recipe first, then the techniques and their seeds."""
+    """Return the sort key of a point: the unchanged recipe first, then techniques and seeds."""
     return point["technique"] != RECIPE, point["technique"], point["seed"]
 
 
 def ablation_table(settings: Mapping[str, Mapping[str, Any]], points: Sequence[Point]) -> str:
-    """Return what each technique adds as a table, the most useful one first.
+    """Return a table of what each technique adds, the largest gain first.
 
-    Differences are taken seed by seed, and compared over the seeds that a technique and the bare recipe share.
+    Gains are differences to the unchanged recipe with the same seed, for the seeds that both have.
 
     Args:
-        settings: The settings of the file of results.
-        points: Its points.
+        settings: The settings in the file of results.
+        points: The points in that file.
     """
     of_recipe = {point["seed"]: point for point in points if point["technique"] == RECIPE}
     rows = []
@@ -106,11 +106,11 @@ def ablation_table(settings: Mapping[str, Mapping[str, Any]], points: Sequence[P
 
 
 def measure(recipe: Mapping[str, Any], change: Mapping[str, Any], seed: int) -> dict[str, Any]:
-    """Train the recipe with some flags changed; return what a point keeps of the results.
+    """Train the recipe with some flags changed; return the results that are kept.
 
     Args:
         recipe: The arguments that were given.
-        change: Flags and values that replace the recipe's.
+        change: Flags and values that replace those of the recipe.
         seed: The seed.
     """
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -122,17 +122,17 @@ def measure(recipe: Mapping[str, Any], change: Mapping[str, Any], seed: int) -> 
 
 @exit_statuses("ablation")
 def main(argv: Sequence[str] | None = None) -> list[Point]:
-    """Measure the points that are missing; return all."""
+    """Measure the missing points; return all points."""
     with user_errors():
         words = sys.argv[1:] if argv is None else list(argv)
         refuse_single_seed(words)
         parser = CommandParser((AblationArguments, ClassifierRunArguments), description=__doc__)
-        # runs go to folders of their own
+        # every run has its own output folder
         (args, run_args), _ = parser.parse([*words, "--output_dir", "unused"])
         check_folder_of("output_file", args.output_file)
         techniques = read_techniques(Path(args.techniques), set(parser.flags()))
         if RECIPE in techniques:
-            raise ValueError(f"{args.techniques!r}: {RECIPE!r} stands for the bare recipe. Choose another name.")
+            raise ValueError(f"{args.techniques!r}: {RECIPE!r} is the name of the unchanged recipe. Choose another.")
         recipe = given_recipe(run_args)
         settings = {name: {**technique, "recipe": recipe} for name, technique in techniques.items()}
         settings = {RECIPE: {"recipe": recipe}, **settings}

@@ -34,11 +34,11 @@ from rnn_hf.training.arguments import ClassifierRunArguments, DataArguments
 from rnn_hf.training.splits import load_splits
 from scripts.research.run_recipe import SeedArguments, refuse_single_seed
 
-# Names of the baselines, and how a reader sees them
+# Names of the baselines, and their titles in tables
 TITLES = {"fasttext": "fastText", "tfidf": "TF-IDF + linear"}
 LEARNING_RATES = [0.1, 0.25, 0.5, 1.0]
 PENALTIES = [0.1, 0.3, 1.0, 3.0]
-# Arguments of a recipe's data that do not decide on its rows
+# Data arguments of a recipe that do not affect which rows are used
 ABOUT_TOKENS = {"tokenizer_name_or_path", "min_frequency", "max_length", "word_vectors"}
 
 Classify = Callable[[list[str]], Sequence[str]]
@@ -47,14 +47,14 @@ Candidates = Iterator[tuple[dict[str, Any], Classify]]
 
 @dataclass
 class BaselineArguments(SeedArguments):
-    """Which baselines are trained, and how."""
+    """Which baselines to train, and how."""
 
     models: list[str] = field(
-        default_factory=lambda: list(TITLES), metadata={"help": f"Which to train, of {', '.join(TITLES)}."}
+        default_factory=lambda: list(TITLES), metadata={"help": f"Models to train, of {', '.join(TITLES)}."}
     )
     fasttext_epochs: list[int] = field(
         default_factory=lambda: [5],
-        metadata={"help": "How often fastText reads the training rows; the best of several on the validation split."},
+        metadata={"help": "Numbers of epochs of fastText; the best on the validation split is chosen."},
     )
     output_file: str | None = field(default=None, metadata={"help": "JSON file for the results."})
 
@@ -71,7 +71,7 @@ class BaselineArguments(SeedArguments):
 
 
 def check_models(models: Sequence[str], known: Sequence[str]) -> None:
-    """Check the names of the classifiers to be trained, and that their packages are there."""
+    """Check that the models to train are known and that their packages are installed."""
     unknown = set(models) - set(known)
     if unknown or not models:
         raise ValueError(f"`models` must be of {', '.join(known)}, got {', '.join(sorted(unknown)) or 'none'}.")
@@ -87,9 +87,9 @@ class FastText:
     Args:
         texts: Training texts.
         labels: Their labels.
-        learning_rate: The learning rate, which falls to 0.
-        num_epochs: How often the texts are read.
-        num_threads: Number of threads; the same weights come out twice only of a single one.
+        learning_rate: Initial learning rate, which decreases linearly to 0.
+        num_epochs: Number of epochs.
+        num_threads: Number of threads; training is reproducible only with one.
     """
 
     def __init__(
@@ -116,7 +116,7 @@ class FastText:
 
     @staticmethod
     def separate(text: str) -> str:
-        """Return the text in lower case on one line, with blanks around its marks, as fastText's own examples do."""
+        """Return the text in lower case on one line with punctuation separated, as in fastText's examples."""
         return " ".join(re.sub(r"([.,'/()!?])", r" \1 ", text.lower()).split())
 
     def __call__(self, texts: list[str]) -> list[str]:
@@ -131,7 +131,7 @@ def tfidf_classifiers(texts: Sequence[str], labels: Sequence[str], penalties: Se
     Args:
         texts: Training texts.
         labels: Their labels.
-        penalties: Weights of the errors beside the size of the weights (`C`).
+        penalties: Values of the parameter `C`.
     """
     vectorizer = TfidfVectorizer(sublinear_tf=True, ngram_range=(1, 2))
     features = vectorizer.fit_transform(texts)
@@ -140,13 +140,13 @@ def tfidf_classifiers(texts: Sequence[str], labels: Sequence[str], penalties: Se
 
 
 def candidates(model: str, texts: Sequence[str], labels: Sequence[str], fasttext_epochs: Sequence[int]) -> Candidates:
-    """Yield the settings of a baseline that are tried, each with a classifier that was trained with them.
+    """Yield the hyperparameters to try for a baseline, each with a classifier trained with them.
 
     Args:
         model: Name of the baseline.
         texts: Training texts.
         labels: Their labels.
-        fasttext_epochs: How often fastText reads them.
+        fasttext_epochs: Numbers of epochs of fastText.
     """
     if model == "fasttext":
         for num_epochs in fasttext_epochs:
@@ -165,7 +165,7 @@ def labelled(rows: Dataset) -> tuple[list[str], list[str]]:
 
 
 def settings_of(run_args: ClassifierRunArguments, args: BaselineArguments) -> dict[str, Any]:
-    """Return all that decides on the results of a baseline beside the seed: the rows, and what is tried on them."""
+    """Return what the results of a baseline depend on apart from the seed: the rows and the hyperparameters tried."""
     rows = {name: getattr(run_args, name) for name in names_of(DataArguments)}
     tried = {"fasttext_epochs": args.fasttext_epochs, "learning_rates": LEARNING_RATES, "penalties": PENALTIES}
     return {name: value for name, value in rows.items() if value is not None and name not in ABOUT_TOKENS} | tried
@@ -189,15 +189,15 @@ def load_rows(args: ClassifierRunArguments, seed: int) -> DatasetDict:
 
 
 def measure(model: str, dataset: DatasetDict, fasttext_epochs: Sequence[int]) -> dict[str, Any]:
-    """Train a baseline with the settings that are the best on the validation split, the first of equals.
+    """Train a baseline with several hyperparameters, and test the first one that is best on the validation split.
 
     Args:
         model: Name of the baseline.
         dataset: The splits `train`, `validation` and `test`.
-        fasttext_epochs: How often fastText reads the training rows; the best is chosen, too.
+        fasttext_epochs: Numbers of epochs of fastText.
 
     Returns:
-        What JSON can hold: settings, accuracies, macro F1 on the test split, numbers of rows.
+        A mapping that JSON can hold: settings, accuracies, macro F1 on the test split, numbers of rows.
     """
     validation_texts, validation_labels = labelled(dataset["validation"])
     best: tuple[float, dict[str, Any], Classify] | None = None
@@ -220,7 +220,7 @@ def measure(model: str, dataset: DatasetDict, fasttext_epochs: Sequence[int]) ->
 
 @exit_statuses("baselines")
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
-    """Train the baselines with all seeds; return what the JSON file holds."""
+    """Train the baselines with all seeds; return the content of the JSON file."""
     with user_errors():
         words = sys.argv[1:] if argv is None else list(argv)
         refuse_single_seed(words)

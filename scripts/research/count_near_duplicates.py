@@ -30,21 +30,22 @@ from rnn_hf.files import write_json
 from rnn_hf.training.arguments import RowArguments
 
 SHINGLE_SIZE = 3
-CHUNK_SIZE = 4096  # training rows that are compared together
+CHUNK_SIZE = 4096  # training rows that are compared at once
 EXACT = "exact"
 
 
 @dataclass
 class CopyArguments(RowArguments):
-    """Which rows are compared."""
+    """The rows to compare."""
 
     seed: int = flag(42, "Seed of the validation split.", at_least=0)
     splits: list[str] = field(
         default_factory=lambda: ["test"],
-        metadata={"help": "Splits whose rows are looked for in the training rows: test, validation."},
+        metadata={"help": "Splits whose rows are compared with the training rows: test, validation."},
     )
     similarities: list[float] = field(
-        default_factory=lambda: [0.8, 0.5], metadata={"help": "Jaccard similarities from which a row is a near copy."}
+        default_factory=lambda: [0.8, 0.5],
+        metadata={"help": "Jaccard similarities at which a row is a near duplicate."},
     )
     output_file: str | None = flag(None, "JSON file for the results.")
 
@@ -67,7 +68,7 @@ def words_of(text: str) -> list[str]:
 
 
 def shingles(words: Sequence[str], size: int = SHINGLE_SIZE) -> set[str]:
-    """Return all runs of so many words, or the whole text where it is shorter.
+    """Return all word n-grams of a text, or the whole text if it is shorter.
 
     Example:
         >>> sorted(shingles(["a", "b", "c", "d"])), shingles(["a"])
@@ -77,12 +78,12 @@ def shingles(words: Sequence[str], size: int = SHINGLE_SIZE) -> set[str]:
 
 
 class Copies:
-    """Finds the rows of a split among others; memory grows with the split, not with the others.
+    """Finds the rows of a split among other rows; memory grows with the split only.
 
     Args:
         texts: Texts of the split.
-        labels: Their labels, of any type that JSON has.
-        similarities: Jaccard similarities from which a row is a near copy.
+        labels: Their labels, of any JSON type.
+        similarities: Jaccard similarities at which a row is a near duplicate.
     """
 
     def __init__(self, texts: Iterable[str], labels: Sequence[Any], similarities: Sequence[float]) -> None:
@@ -97,20 +98,20 @@ class Copies:
             of_texts.append(shingles(words))
         self.sizes = np.array([len(of_text) for of_text in of_texts])
         self.vectorizer = CountVectorizer(analyzer=list, dtype=np.int32)
-        # which row has which of the split's shingles, as 0 and 1
+        # 1 where a row has a shingle
         self.matrix = self.vectorizer.fit_transform(of_texts)
         names = [EXACT, *map(str, self.similarities)]
-        # whether a row has a copy with its own label, and whether it has one with another
+        # whether a row has a duplicate with the same label, and whether it has one with another label
         self.has_same = {name: np.zeros(len(of_texts), dtype=bool) for name in names}
         self.has_other = {name: np.zeros(len(of_texts), dtype=bool) for name in names}
 
     def ids_of(self, labels: Sequence[Any]) -> np.ndarray:
-        """Return a number for each label, the same for equal ones."""
+        """Return an id for each label; equal labels have the same id."""
         keys = [json.dumps(label) for label in labels]
         return np.array([self.labels.setdefault(key, len(self.labels)) for key in keys])
 
     def look_among(self, texts: Sequence[str], labels: Sequence[Any]) -> None:
-        """Note which rows of the split have copies among some others.
+        """Record which rows of the split have duplicates among other rows.
 
         Args:
             texts: The other texts.
@@ -131,13 +132,13 @@ class Copies:
             self.note(str(similarity), shared.row[is_copy], label_ids[shared.col[is_copy]])
 
     def note(self, name: str, rows: np.ndarray, labels: np.ndarray) -> None:
-        """Note that rows have copies with these labels."""
+        """Record that rows have duplicates with these labels."""
         is_same = self.label_ids[rows] == labels
         self.has_same[name][rows[is_same]] = True
         self.has_other[name][rows[~is_same]] = True
 
     def counts(self) -> dict[str, Any]:
-        """Return how many rows have copies, and how many have one whose label is another, as JSON holds it."""
+        """Return how many rows have duplicates, and how many have one with another label, as JSON can hold it."""
         num_rows = len(self.sizes)
         counted: dict[str, Any] = {"num_rows": num_rows}
         for name, has_same in self.has_same.items():
@@ -152,13 +153,13 @@ class Copies:
 
 
 def count_copies(rows: Dataset, train: Dataset, similarities: Sequence[float], desc: str) -> dict[str, Any]:
-    """Return how many rows have copies among the training rows.
+    """Return how many rows have duplicates among the training rows.
 
     Args:
         rows: Rows with the columns `text` and `label`.
-        train: The training rows, likewise.
-        similarities: Jaccard similarities from which a row is a near copy.
-        desc: What the progress bar is called.
+        train: Training rows with the same columns.
+        similarities: Jaccard similarities at which a row is a near duplicate.
+        desc: Label of the progress bar.
     """
     copies = Copies(iterate_texts(rows), list(rows["label"]), similarities)
     texts, labels = iterate_texts(train), iter(train["label"])
@@ -170,15 +171,15 @@ def count_copies(rows: Dataset, train: Dataset, similarities: Sequence[float], d
 
 
 def as_table(splits: dict[str, dict[str, Any]]) -> str:
-    """Return the counts as text, a line for each split and kind of copy."""
+    """Return the counts as text, a line for each split and similarity."""
     lines = []
     for split, counts in splits.items():
-        lines.append(f"{split}: {counts['num_rows']:,} rows, of which have a copy in the training rows")
+        lines.append(f"{split}: {counts['num_rows']:,} rows; with a duplicate among the training rows:")
         for name, figures in counts.items():
             if name != "num_rows":
                 lines.append(
                     f"  {name.replace('_', ' '):<16} {figures['num_rows']:>7,} ({100 * figures['share']:.2f} %), "
-                    f"{figures['num_rows_with_another_label']:,} of them one with another label"
+                    f"of which {figures['num_rows_with_another_label']:,} have one with another label"
                 )
     return "\n".join(lines)
 
@@ -196,7 +197,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
 
     train = dataset["train"]
     splits = {
-        split: count_copies(dataset[split], train, args.similarities, f"Looking for {split} rows")
+        split: count_copies(dataset[split], train, args.similarities, f"Comparing {split} rows")
         for split in args.splits
     }
     print(as_table(splits))

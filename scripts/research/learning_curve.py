@@ -30,7 +30,7 @@ from scripts.research.run_recipe import given_recipe, refuse_single_seed, train_
 RECIPE = "recipe"
 TITLES = {RECIPE: "rnn_hf", **baselines.TITLES}
 NUM_ROWS = (1_000, 2_000, 5_000, 10_000, 20_000, 40_000, 74_430)
-# What a point of the curve keeps of the results of a run
+# Results of a run that are kept
 KEPT = (
     "test_accuracy", "test_macro_f1", "validation_accuracy", "num_train_examples", "num_validation_examples",
     "num_test_examples", "step", "best_step", "train_runtime",
@@ -39,18 +39,18 @@ KEPT = (
 
 @dataclass
 class CurveArguments(baselines.BaselineArguments):
-    """Which points of the curve are measured."""
+    """The points of the curve to measure."""
 
     models: list[str] = field(
         default_factory=lambda: list(TITLES), metadata={"help": f"Which to train, of {', '.join(TITLES)}."}
     )
     num_rows: list[int] = field(
         default_factory=lambda: list(NUM_ROWS),
-        metadata={"help": "Numbers of training rows; where there are fewer once validation is cut off, all of them."},
+        metadata={"help": "Numbers of training rows; all rows if there are fewer after the validation split."},
     )
     min_steps: int = field(
         default=0,
-        metadata={"help": "Optimizer steps that the recipe takes at least; on few rows its epochs are a handful."},
+        metadata={"help": "Minimum number of optimizer steps of the recipe, whose epochs have few steps on few rows."},
     )
 
     def __post_init__(self) -> None:
@@ -58,7 +58,7 @@ class CurveArguments(baselines.BaselineArguments):
         if min(self.num_rows, default=0) < 1:
             raise ValueError(f"`num_rows` must be at least 1, got {self.num_rows}.")
         if self.output_file is None:
-            raise ValueError("Pass `output_file`: results that it holds already are not computed again.")
+            raise ValueError("Pass `--output_file`; results that are already in it are not computed again.")
 
     @property
     def known_models(self) -> list[str]:
@@ -67,12 +67,12 @@ class CurveArguments(baselines.BaselineArguments):
 
 
 def order(point: Point) -> tuple[int, int, int]:
-    """Return what the points are sorted by: the model, the number of rows, the seed."""
+    """Return the sort key of a point: the model, the number of rows, the seed."""
     return list(TITLES).index(point["model"]), point["num_rows"], point["seed"]
 
 
 def accuracies(points: Sequence[Mapping[str, Any]]) -> dict[str, dict[int, list[float]]]:
-    """Return the test accuracies of each model by its title and by the number of rows it learned from.
+    """Return the test accuracies of each model, by its title and the number of training rows.
 
     Args:
         points: The points of a curve.
@@ -101,14 +101,14 @@ def curve_table(points: Sequence[Mapping[str, Any]]) -> str:
 def train_recipe(
     recipe: Mapping[str, Any], train_args: ClassifierRunArguments, num_rows: int, seed: int, min_steps: int
 ) -> dict[str, Any]:
-    """Train the recipe on so many rows; return what a point keeps of the results.
+    """Train the recipe on a number of rows; return the results that are kept.
 
     Args:
         recipe: The arguments that were given.
         train_args: All arguments of training.
-        num_rows: Training rows.
+        num_rows: Number of training rows.
         seed: The seed.
-        min_steps: Optimizer steps to take at least.
+        min_steps: Minimum number of optimizer steps.
     """
     batch_size = train_args.per_device_train_batch_size * train_args.gradient_accumulation_steps
     is_short = math.ceil(num_rows / batch_size) * train_args.num_train_epochs < min_steps
@@ -119,15 +119,15 @@ def train_recipe(
 
 @exit_statuses("learning_curve")
 def main(argv: Sequence[str] | None = None) -> list[Point]:
-    """Measure the points that are missing; return all."""
+    """Measure the missing points; return all points."""
     with user_errors():
         words = sys.argv[1:] if argv is None else list(argv)
         refuse_single_seed(words)
         parser = CommandParser((CurveArguments, ClassifierRunArguments), description=__doc__)
-        # runs go to folders of their own
+        # every run has its own output folder
         (args, run_args), _ = parser.parse([*words, "--output_dir", "unused"])
         if run_args.max_train_samples is not None:
-            raise ValueError("`max_train_samples` is what differs between the points. Pass `num_rows`.")
+            raise ValueError("`--max_train_samples` differs between the points. Pass `--num_rows` instead.")
         check_folder_of("output_file", args.output_file)
         recipe = given_recipe(run_args)
         settings_of = {model: baselines.settings_of(run_args, args) for model in baselines.TITLES}

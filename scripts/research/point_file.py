@@ -1,4 +1,4 @@
-"""A file of measured points, from which a long measurement goes on."""
+"""A file of measured points, with which a long measurement can be interrupted and resumed."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,18 +10,17 @@ Point = dict[str, Any]
 
 
 class PointFile:
-    """The points that a file holds, written anew as soon as one more is measured.
+    """The points in a file, which is written after each new point.
 
     Args:
         path: The file, JSON with `settings` and `points`.
-        subject: Key under which a point says what was measured.
-        settings: What the points of each subject that is to be measured depend on; points that were measured with
-            other settings are dropped.
-        order: Returns what the points are sorted by.
+        subject: Key of a point that says what was measured.
+        settings: Settings of each subject to be measured; points that were measured with other settings are dropped.
+        order: Sort key of a point.
 
     Raises:
         OSError: If the file cannot be read.
-        ValueError: If it holds something else.
+        ValueError: If it has another form.
     """
 
     def __init__(
@@ -42,12 +41,12 @@ class PointFile:
             ]
         except (ValueError, LookupError, TypeError) as error:
             raise ValueError(
-                f"{str(path)!r} must hold points that were measured before, but it does not ({type(error).__name__}: "
-                f"{error}). Remove it, or choose another file."
+                f"{str(path)!r} must be a file of measured points, but it cannot be read as one "
+                f"({type(error).__name__}: {error}). Remove it, or choose another file."
             ) from error
 
     def has(self, **wanted: Any) -> bool:
-        """Return whether there is a point with these values."""
+        """Return whether a point has these values."""
         return any(point.items() >= wanted.items() for point in self.points)
 
     def add(self, point: Point) -> None:

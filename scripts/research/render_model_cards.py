@@ -21,13 +21,13 @@ CARDS = Path(__file__).resolve().parents[2] / "model_cards"
 
 
 def resolved_recipe(path: Path) -> dict[str, Any]:
-    """Return a recipe with all arguments it leaves to their defaults."""
+    """Return a recipe with the defaults of all arguments that it does not have."""
     (args,), _ = CommandParser([arguments_of_recipe(path)]).parse([str(path), "--output_dir", path.parent.name])
     return as_recipe(args)
 
 
 def described(folder: Path) -> dict[str, Any]:
-    """Return the name of a model, its recipe, and where the recipe lies, from the folder of its card."""
+    """Return the name of a model, its recipe and the path of the recipe, from the folder of its card."""
     path = folder.resolve() / "recipe.yaml"
     recipe = resolved_recipe(path)
     return {
@@ -39,7 +39,7 @@ def described(folder: Path) -> dict[str, Any]:
 
 @exit_statuses("render_model_cards")
 def main(argv: Sequence[str] | None = None) -> None:
-    """Render the cards that were named, or all."""
+    """Render the named cards, or all."""
     names = sys.argv[1:] if argv is None else list(argv)
     if {"-h", "--help"} & set(names):
         print(__doc__)

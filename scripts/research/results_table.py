@@ -31,13 +31,13 @@ RECIPES = {
     "bilstm": "bidirectional LSTM, packed",
     "lstm-2-layers": "two LSTM layers, packed",
 }
-# What classifiers begin with; it has no accuracy
+# Language models, which have no accuracy
 LANGUAGE_MODELS = {"ag-news-language-model", "ag-news-language-model-backward"}
-# The default recipe on another dataset: what its labels are
+# The default recipe on another dataset
 SECOND_DATASET = {"trec-coarse": "TREC, 6 classes", "trec-fine": "TREC, 50 classes"}
-# Training rows of each dataset, those cut off for validation among them
+# Training rows of each dataset, including the validation split
 NUM_ROWS = {"fancyzhx/ag_news": 74_430, "CogComp/trec": 5_452}
-# Running accuracy that the lesson prints, trained on 120,000 rows
+# Running accuracy in the output of the lesson, on 120,000 training rows
 PUBLISHED = {"lesson-rnn": 80.6, "lesson-lstm": 77.3, "lesson-lstm-packed": 81.4}
 
 
@@ -60,7 +60,7 @@ def results_table() -> str:
 
 
 def lesson_table() -> str:
-    """Return the lesson's running training accuracies beside ours."""
+    """Return the lesson's running training accuracies and ours."""
     titles = [
         "recipe", "running accuracy, % (74,430 rows)", "the lesson's (120,000 rows)", "test accuracy, %",
     ]  # fmt: skip
@@ -73,7 +73,7 @@ def lesson_table() -> str:
 
 
 def second_dataset_table() -> str:
-    """Return the accuracy of the default recipe on another dataset beside that of the linear baselines."""
+    """Return the accuracy of the default recipe and of the linear baselines on another dataset."""
     rows = []
     for name, labels in SECOND_DATASET.items():
         runs = read_json(CARDS / name / "baselines.json")["runs"]
@@ -112,12 +112,12 @@ def ablation_table() -> str:
 
 
 def load_benchmark(name: str) -> dict[str, Any]:
-    """Return what a sub-command of the benchmark wrote about the default recipe."""
+    """Return the results of a sub-command of the benchmark for the default recipe."""
     return read_json(CARDS / "ag-news" / f"benchmark_{name}.json")
 
 
 def prediction_table() -> str:
-    """Return the speed and the accuracy of the default model beside those of other classifiers."""
+    """Return the speed and the accuracy of the default model and of other classifiers."""
     rows = []
     for row in load_benchmark("predict")["rows"]:
         rate, single, accuracy = (
@@ -142,7 +142,7 @@ def training_table() -> str:
 
 
 def check_recipes() -> None:
-    """Check that every recipe has a row, and that all of a dataset were trained on the same rows."""
+    """Check that every recipe has a row, and that all recipes of a dataset were trained on the same rows."""
     recipes = {path.parent.name for path in CARDS.glob("*/recipe.yaml")}
     known = RECIPES.keys() | SECOND_DATASET.keys() | LANGUAGE_MODELS
     if recipes != known:

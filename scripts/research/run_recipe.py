@@ -35,13 +35,13 @@ from rnn_hf.training.checkpoints import CHECKPOINTS
 from rnn_hf.training.output_folder import check_folder_can_be_made
 
 DEFAULT_SEEDS = (42, 1, 2)
-# What `train_seed` says itself, or what belongs to one seed alone
+# Flags that `train_seed` sets, or that apply to a single seed
 NOT_OF_ALL_SEEDS = {"seeds", "seed", "output_dir", "overwrite_output_dir", "resume_from_checkpoint", "push_to_hub"}
 
 
 @dataclass
 class SeedArguments:
-    """Which seeds are trained."""
+    """The seeds to train."""
 
     seeds: list[int] = field(
         default_factory=lambda: list(DEFAULT_SEEDS), metadata={"help": "Seeds, trained in this order."}
@@ -53,9 +53,9 @@ class SeedArguments:
 
 
 def refuse_single_seed(words: Sequence[str]) -> None:
-    """Refuse `seed` on the command line; in a recipe that a run has written, it is the one of that run."""
+    """Reject `--seed` on the command line; in the recipe that a run has written, it is allowed and ignored."""
     if any(word.split("=")[0] == "--seed" for word in words):
-        raise ValueError("`seed` is that of one run. Pass `seeds`.")
+        raise ValueError("`--seed` is for a single run. Pass `--seeds`.")
 
 
 def given_recipe(args: RunArguments) -> dict[str, Any]:
@@ -64,15 +64,15 @@ def given_recipe(args: RunArguments) -> dict[str, Any]:
 
 
 def prepare_folder(folder: Path, recipe: Mapping[str, Any], overwrite: bool) -> Path:
-    """Return the recipe's place in the folder of all seeds, which is written, and holds no seeds of another recipe.
+    """Write the recipe into the folder of all seeds, unless it is there already, and return its path.
 
     Args:
-        folder: The folder; it is made.
-        recipe: The arguments of all seeds that were given, without those of a single seed.
-        overwrite: Whether the results of another recipe are removed.
+        folder: The folder; it is created if necessary.
+        recipe: The arguments that were given, without those of a single seed.
+        overwrite: Whether to remove results of another recipe.
 
     Raises:
-        ValueError: If the folder holds something else.
+        ValueError: If the folder has results of another recipe, or other files.
     """
     check_folder_can_be_made(folder)
     file = folder / "recipe.yaml"
@@ -87,7 +87,7 @@ def prepare_folder(folder: Path, recipe: Mapping[str, Any], overwrite: bool) -> 
         for name in sorted((before.keys() | recipe.keys()) - NOT_PART_OF_THE_RUN):
             if before.get(name) != recipe.get(name):
                 raise ValueError(
-                    f"The folder {str(folder)!r} holds seeds that were trained with `{name}: {before.get(name)}`, "
+                    f"The folder {str(folder)!r} has seeds that were trained with `{name}: {before.get(name)}`, but "
                     f"this recipe has {recipe.get(name)}. {remedy}"
                 )
         return file
@@ -99,19 +99,22 @@ def prepare_folder(folder: Path, recipe: Mapping[str, Any], overwrite: bool) -> 
 
 
 def train_seed(recipe_file: Path, seed: int, folder: Path, *flags: str) -> dict[str, Any]:
-    """Train one seed in a process of its own, unless that is done; return what its `all_results.json` holds.
+    """Train one seed in a separate process, unless it is finished, and return its results.
 
     Args:
         recipe_file: The recipe.
         seed: The seed.
-        folder: Where the run goes; a checkpoint there is gone on from.
-        flags: Further flags of the training script.
+        folder: Output folder of the run, which is resumed from a checkpoint in it, if there is one.
+        flags: Further flags of the job.
+
+    Returns:
+        Content of its `all_results.json`.
 
     Raises:
-        SystemExit: If the run fails, with its own exit status; it has told why.
+        SystemExit: If the run fails, with its exit status; it has printed the reason.
     """
     results_file = folder / "all_results.json"
-    # files are moved out of `finished` one by one, in the order of their names
+    # a finished run moves its files out of `finished` one by one, and `all_results.json` is not the last
     if not results_file.exists() or (folder / "finished").exists():
         command = [sys.executable, "-m", "rnn_hf", arguments_of_recipe(recipe_file).job, str(recipe_file)]
         command += ["--seed", str(seed), "--output_dir", str(folder)]
@@ -119,18 +122,18 @@ def train_seed(recipe_file: Path, seed: int, folder: Path, *flags: str) -> dict[
         command += ["--resume_from_checkpoint", "latest"] if has_checkpoint else ["--overwrite_output_dir"]
         status = run_to_its_end([*command, *flags])
         if status != 0:
-            # a signal comes as a negative number; a shell counts it from 128
+            # a process that a signal ended has its negative number as status; shells use 128 plus the number
             sys.exit(status if status > 0 else 128 - status)
     return read_json(results_file)
 
 
 def train_for_results(recipe: Mapping[str, Any], seed: int, *flags: str) -> dict[str, Any]:
-    """Train a recipe in a folder that is removed afterwards; return what its `all_results.json` held.
+    """Train a recipe in a temporary folder, and return the content of its `all_results.json`.
 
     Args:
-        recipe: The arguments that were given.
+        recipe: The arguments of the run.
         seed: The seed.
-        flags: Further flags of the recipe's job.
+        flags: Further flags of the job.
     """
     with tempfile.TemporaryDirectory() as folder:
         recipe_file = Path(folder) / "recipe.yaml"
@@ -139,12 +142,12 @@ def train_for_results(recipe: Mapping[str, Any], seed: int, *flags: str) -> dict
 
 
 def run_to_its_end(command: Sequence[str]) -> int:
-    """Run a command, which SIGINT and SIGTERM are passed on to, and return what it ends with.
+    """Run a command, forward SIGINT and SIGTERM to it, and return its exit status.
 
     Args:
         command: A program and its arguments.
     """
-    # in a group of its own, it does not hear of the terminal's Ctrl-C a second time
+    # in its own process group, so that it does not also receive Ctrl-C from the terminal
     process = subprocess.Popen(command, process_group=0)
     before = {
         number: signal.signal(number, lambda number, frame: process.send_signal(number))
@@ -158,10 +161,10 @@ def run_to_its_end(command: Sequence[str]) -> int:
 
 
 def summarize(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return what `summary.json` holds: the statistics of every figure that all seeds have.
+    """Return the content of `summary.json`: statistics of every metric that all seeds have.
 
     Args:
-        runs: What `all_results.json` holds, of each seed.
+        runs: Content of `all_results.json` of each seed.
     """
     names = [
         name
@@ -181,8 +184,8 @@ def write_runs(folder: Path, runs: Sequence[Mapping[str, Any]]) -> dict[str, Any
     """Write the results of all seeds and their summary into a folder, and return the summary.
 
     Args:
-        folder: Where they go; results that lie there are replaced.
-        runs: What `all_results.json` holds, of each seed.
+        folder: The folder; results in it are replaced.
+        runs: Content of `all_results.json` of each seed.
     """
     names = ["all_results.json", *(f"all_results_seed_{run['seed']}.json" for run in runs[1:])]
     for name, run in zip(names, runs, strict=True):
@@ -212,7 +215,7 @@ def shown(summary: Mapping[str, Any]) -> str:
 
 @exit_statuses("run_recipe")
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
-    """Train all seeds; return what `summary.json` holds."""
+    """Train all seeds; return the content of `summary.json`."""
     with user_errors():
         words = sys.argv[1:] if argv is None else list(argv)
         has_recipe = bool(words) and not words[0].startswith("-")

@@ -104,9 +104,9 @@ def test_the_table_tells_what_a_technique_adds_whether_the_recipe_has_it_or_not(
     [
         ("[a, b]", "must be a mapping of techniques, got"),
         ({"GRU": {"with": {"cell_type": "gru"}}}, "'GRU' must have `source` and either `with` or `without`"),
-        ({"GRU": {"source": "B", "with": {"cell": "gru"}}}, "'GRU' must name flags of train.py"),
-        ({"GRU": {"source": "B", "with": {}}}, "'GRU' must name flags of train.py"),
-        ({"recipe": {"source": "B", "with": {"cell_type": "gru"}}}, "'recipe' stands for the bare recipe"),
+        ({"GRU": {"source": "B", "with": {"cell": "gru"}}}, "'GRU' must map flags of `rnn-hf train`"),
+        ({"GRU": {"source": "B", "with": {}}}, "'GRU' must map flags of `rnn-hf train`"),
+        ({"recipe": {"source": "B", "with": {"cell_type": "gru"}}}, "'recipe' is the name of the unchanged recipe"),
     ],
 )
 def test_a_wrong_file_of_techniques_is_told_in_one_line(

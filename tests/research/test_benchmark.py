@@ -358,7 +358,7 @@ def test_the_median_shrugs_off_a_disturbed_round() -> None:
         (["train", "--recipes", "ag-news"], "must be of lesson-rnn, lesson-lstm, lesson-lstm-packed, got 'ag-news'"),
         (["train", "--rounds", "0"], "`--rounds` must be at least 1, got 0"),
         (["train", "--optim", "adm"], "adm"),
-        (["train", "--profile", "--output_file", "x.json"], "Drop one of them"),
+        (["train", "--profile", "--output_file", "x.json"], "exclude each other"),
         (["memory", "--copies", "1"], "`--copies` must be at least 2, got 1"),
         (["memory", "--output_file", "nowhere/memory.json"], "nowhere"),
     ],

@@ -82,7 +82,7 @@ def test_the_splits_asked_for_are_counted_and_written(tmp_path: Path, capsys: py
     result = script.main([*argv, "--output_file", str(tmp_path / "copies.json")])
     assert json.loads((tmp_path / "copies.json").read_text()) == result
     assert result["splits"]["test"]["exact"] == {"num_rows": 1, "share": 0.5, "num_rows_with_another_label": 1}
-    assert "exact                  1 (50.00 %), 1 of them one with another label" in capsys.readouterr().out
+    assert "exact                  1 (50.00 %), of which 1 have one with another label" in capsys.readouterr().out
     argv = ["--dataset_name", "demo", "--validation_size", "0.1", "--splits", "validation", "test"]
     result = script.main(argv)
     assert (result["num_train_examples"], result["splits"]["validation"]["num_rows"]) == (3600, 400)

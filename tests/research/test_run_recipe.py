@@ -143,7 +143,7 @@ def test_seeds_of_another_recipe_are_not_added_but_replaced_on_request(
     run("--seeds", "1", "--logging_steps", "3")
     with pytest.raises(SystemExit, match="2"):
         run("--seeds", "1", "2", "--learning_rate", "0.5")
-    assert "`learning_rate: None`, this recipe has 0.5. Pass `--overwrite_output_dir`" in capsys.readouterr().err
+    assert "`learning_rate: None`, but this recipe has 0.5. Pass `--overwrite_output_dir`" in capsys.readouterr().err
     run("--seeds", "2", "--learning_rate", "0.5", "--overwrite_output_dir")
     assert trained == [1, 2]
 
