@@ -212,7 +212,7 @@ def test_without_ray_its_installation_is_named(
     with pytest.raises(SystemExit, match="2"):
         predict.main(arguments(model, shards, tmp_path / "output", "--num_workers", "2"))
     line = capsys.readouterr().err.splitlines()[-1].split("\r")[-1]
-    assert line == 'rnn-hf predict: error: `--num_workers` needs Ray. Install it with `pip install -e ".[ray]"`.'
+    assert line == 'rnn-hf predict: error: `--num_workers` needs Ray. Install it with `pip install "rnn-hf[ray]"`.'
     assert not (tmp_path / "output").exists()
 
 

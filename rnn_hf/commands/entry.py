@@ -3,13 +3,14 @@
 import functools
 import signal
 import sys
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn, ParamSpec, Protocol, TypeVar
 
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 
+from rnn_hf.argument_fields import names_of
 from rnn_hf.errors import SIGNAL_STATUS, ExitStatusError, exit_status_of, one_line, scrubbed_logs
 from rnn_hf.progress import is_first_process
 
@@ -60,14 +61,15 @@ def exit_with(name: str, message: str, status: int) -> NoReturn:
 
 
 def exit_statuses(
-    name: str, flags: Collection[str] = ()
+    name: str, *arguments: type
 ) -> Callable[[Callable[Parameters, Result]], Callable[Parameters, Result]]:
     """Decorate the `main` of a program: errors that are not bugs exit with one line and their status.
 
     Args:
         name: Name of the program, which the line starts with.
-        flags: Names of its flags, which get their dashes in the line.
+        arguments: The dataclasses of its flags, which get their dashes in the line.
     """
+    flags = {flag for group in arguments for flag in names_of(group)}
 
     def decorate(main: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
         @functools.wraps(main)
@@ -101,7 +103,7 @@ def command(
     parser = CommandParser([arguments], prog=name, description=description)
 
     def decorate(run: Callable[[Arguments], Result]) -> Command[Result]:
-        @exit_statuses(parser.prog, parser.flags())
+        @exit_statuses(name, arguments)
         @functools.wraps(run)
         def main(argv: Sequence[str] | None = None) -> Any:
             with user_errors():

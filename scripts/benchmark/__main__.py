@@ -294,7 +294,7 @@ COMMANDS: dict[str, tuple[type, Callable[[Any], Benchmark]]] = {
 }
 
 
-@exit_statuses("benchmark")
+@exit_statuses("benchmark", *(arguments for arguments, _ in COMMANDS.values()))
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     """Run a benchmark and print its table; return the content of its JSON file, which is empty after a profile."""
     started = time.perf_counter()

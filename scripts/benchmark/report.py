@@ -317,4 +317,4 @@ def profile_table(title: str, total: float, sections: dict[str, float], recorded
 def check_profile(is_profile: bool, output_file: str | None) -> None:
     """Reject a profile with an output file."""
     if is_profile and output_file is not None:
-        raise ValueError("`--profile` and `--output_file` exclude each other: a profile is only shown. Drop one.")
+        raise ValueError("`profile` and `output_file` exclude each other: a profile is only shown. Drop one.")

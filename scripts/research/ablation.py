@@ -41,7 +41,7 @@ class AblationArguments(SeedArguments):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.techniques is None or self.output_file is None:
-            raise ValueError("Pass `--techniques`, the YAML file of techniques, and `--output_file`, for the results.")
+            raise ValueError("Pass `techniques`, the YAML file of techniques, and `output_file`, for the results.")
 
 
 def read_techniques(path: Path, flags: set[str]) -> dict[str, dict[str, Any]]:
@@ -120,7 +120,7 @@ def measure(recipe: Mapping[str, Any], change: Mapping[str, Any], seed: int) -> 
     return {"cpu_seconds": seconds, **{name: results[name] for name in KEPT if name in results}}
 
 
-@exit_statuses("ablation")
+@exit_statuses("ablation", AblationArguments, ClassifierRunArguments)
 def main(argv: Sequence[str] | None = None) -> list[Point]:
     """Measure the missing points; return all points."""
     with user_errors():

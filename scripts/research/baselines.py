@@ -218,7 +218,7 @@ def measure(model: str, dataset: DatasetDict, fasttext_epochs: Sequence[int]) ->
     }
 
 
-@exit_statuses("baselines")
+@exit_statuses("baselines", BaselineArguments, ClassifierRunArguments)
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     """Train the baselines with all seeds; return the content of the JSON file."""
     with user_errors():

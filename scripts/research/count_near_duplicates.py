@@ -184,7 +184,7 @@ def as_table(splits: dict[str, dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-@exit_statuses("count_near_duplicates")
+@exit_statuses("count_near_duplicates", CopyArguments)
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     """Count the copies; return what the JSON file holds."""
     with user_errors():

@@ -58,7 +58,7 @@ class CurveArguments(baselines.BaselineArguments):
         if min(self.num_rows, default=0) < 1:
             raise ValueError(f"`num_rows` must be at least 1, got {self.num_rows}.")
         if self.output_file is None:
-            raise ValueError("Pass `--output_file`; results that are already in it are not computed again.")
+            raise ValueError("Pass `output_file`; results that are already in it are not computed again.")
 
     @property
     def known_models(self) -> list[str]:
@@ -117,7 +117,7 @@ def train_recipe(
     return {name: results[name] for name in KEPT if name in results}
 
 
-@exit_statuses("learning_curve")
+@exit_statuses("learning_curve", CurveArguments, ClassifierRunArguments)
 def main(argv: Sequence[str] | None = None) -> list[Point]:
     """Measure the missing points; return all points."""
     with user_errors():
@@ -127,7 +127,7 @@ def main(argv: Sequence[str] | None = None) -> list[Point]:
         # every run has its own output folder
         (args, run_args), _ = parser.parse([*words, "--output_dir", "unused"])
         if run_args.max_train_samples is not None:
-            raise ValueError("`--max_train_samples` differs between the points. Pass `--num_rows` instead.")
+            raise ValueError("`max_train_samples` differs between the points. Pass `num_rows` instead.")
         check_folder_of("output_file", args.output_file)
         recipe = given_recipe(run_args)
         settings_of = {model: baselines.settings_of(run_args, args) for model in baselines.TITLES}

@@ -53,9 +53,9 @@ class SeedArguments:
 
 
 def refuse_single_seed(words: Sequence[str]) -> None:
-    """Reject `--seed` on the command line; in the recipe that a run has written, it is allowed and ignored."""
+    """Reject `seed` on the command line; in the recipe that a run has written, it is allowed and ignored."""
     if any(word.split("=")[0] == "--seed" for word in words):
-        raise ValueError("`--seed` is for a single run. Pass `--seeds`.")
+        raise ValueError("`seed` is for a single run. Pass `seeds`.")
 
 
 def given_recipe(args: RunArguments) -> dict[str, Any]:
@@ -213,7 +213,7 @@ def shown(summary: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-@exit_statuses("run_recipe")
+@exit_statuses("run_recipe", SeedArguments, ClassifierRunArguments)
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     """Train all seeds; return the content of `summary.json`."""
     with user_errors():

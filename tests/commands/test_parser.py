@@ -18,7 +18,7 @@ class Flags:
     is_loud: bool = False
 
 
-@exit_statuses("script.py", ["size"])
+@exit_statuses("script.py", Flags)
 def program(error: Exception) -> None:
     with user_errors():
         raise error

@@ -130,8 +130,8 @@ def test_a_bad_row_in_the_middle_ends_the_run_in_one_line_and_leaves_the_last_ch
         main(argv)
     assert ended.value.code == 2
     assert last_line(capsys.readouterr().err).startswith(
-        "rnn-hf train: error: In rows 1,920 to 1,999 of the stream (row 0 is row 1,920): Every row must have a label, got "
-        "none in row 79"
+        "rnn-hf train: error: In rows 1,920 to 1,999 of the stream (row 0 is row 1,920): Every row must have a "
+        "label, got none in row 79"
     )
     checkpoint = open_checkpoint(tmp_path / "run", "latest", print)
     assert checkpoint.state.step == 25
