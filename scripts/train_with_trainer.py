@@ -27,8 +27,6 @@ from rnn_hf.training.optimization import DENSE_COUNTERPARTS, create_optimizer
 from rnn_hf.training.output_folder import check_output_folder, round_weights, run_facts
 from rnn_hf.training.splits import load_splits
 
-NOT_OF_TRAINER = ("streaming", "gradual_unfreezing", "freeze_embeddings_epochs", "temperature_scaling")
-
 
 def training_arguments(args: ClassifierRunArguments, folder: Path, metric: str, evaluates: bool) -> TrainingArguments:
     """Return transformers' arguments of the same names and values, and what differs."""
@@ -53,9 +51,16 @@ def main(args: ClassifierRunArguments) -> dict[str, Any]:
     started = time.perf_counter()
     with user_errors():
         folder = check_output_folder(args)
-        for name in NOT_OF_TRAINER:
+        for name in ("streaming", "gradual_unfreezing", "freeze_embeddings_epochs", "temperature_scaling"):
             if getattr(args, name):
                 raise ValueError(f"`{name}` is only for `rnn-hf train`. Leave it out.")
+        checkpoint = args.resume_from_checkpoint
+        if checkpoint == "latest" and (folder / CHECKPOINTS).is_dir():
+            checkpoint = get_last_checkpoint(str(folder / CHECKPOINTS)) or "latest"
+        if checkpoint is None:
+            shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+        elif not Path(checkpoint, "trainer_state.json").is_file():
+            raise ValueError(f"`resume_from_checkpoint` must be a checkpoint of Trainer, got {checkpoint!r}.")
         set_seed(args.seed)
         config = checkpoint_config(args)
         splits = load_splits(args, config)
@@ -90,11 +95,6 @@ def main(args: ClassifierRunArguments) -> dict[str, Any]:
             compute_metrics=metrics_of,
             callbacks=[EarlyStoppingCallback(patience)] if patience else None,
         )
-        checkpoint = args.resume_from_checkpoint
-        if checkpoint == "latest" and (folder / CHECKPOINTS).is_dir():
-            checkpoint = get_last_checkpoint(str(folder / CHECKPOINTS))
-        if checkpoint is not None and not Path(checkpoint, "trainer_state.json").is_file():
-            raise ValueError(f"`resume_from_checkpoint` must be a checkpoint of Trainer, got {checkpoint!r}.")
     outcome = trainer.train(resume_from_checkpoint=checkpoint)
     round_weights(model, getattr(torch, args.save_dtype))
     facts = {

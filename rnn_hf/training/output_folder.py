@@ -39,7 +39,8 @@ def check_output_folder(args: TrainArguments) -> Path:
         args: `output_dir`, `overwrite_output_dir` and `resume_from_checkpoint`.
 
     Raises:
-        ValueError: If there is no such folder, or it holds another run.
+        FileNotFoundError: If the checkpoint to resume from does not exist.
+        ValueError: If no folder is given, or it holds another run.
     """
     if args.output_dir is None:
         raise ValueError("`output_dir` must be given, got none. Pass the folder for the model.")
@@ -51,6 +52,9 @@ def check_output_folder(args: TrainArguments) -> Path:
             f"The folder {str(folder)!r} is not empty. Pass `overwrite_output_dir=true`, "
             "`resume_from_checkpoint=latest`, or another `output_dir`."
         )
+    checkpoint = args.resume_from_checkpoint
+    if checkpoint not in (None, "latest") and not Path(str(checkpoint)).is_dir():
+        raise FileNotFoundError(f"The checkpoint '{checkpoint}' does not exist. Pass the path of one, or `latest`.")
     return folder
 
 

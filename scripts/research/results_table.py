@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from rnn_hf.commands.entry import user_errors
+from rnn_hf.commands.entry import exit_statuses, user_errors
 from rnn_hf.commands.parser import CommandParser
 from rnn_hf.files import read_json
 from rnn_hf.reporting.markdown import table
@@ -158,6 +158,7 @@ def check_recipes() -> None:
                 raise ValueError(f"`{name}` has {run['num_validation_examples']} rows for validation.")
 
 
+@exit_statuses("results_table")
 def main(argv: Sequence[str] | None = None) -> None:
     """Print all tables."""
     with user_errors():

@@ -303,8 +303,8 @@ def test_a_hub_out_of_reach_is_one_line_with_the_ways_out(tmp_path: Path, env: d
         (["--hiden_size", "3"], "Did you mean `--hidden_size`?"),
         (["--learning_rate", "fast"], "invalid float value: 'fast'"),
         (["--learning_rate", "0"], "`--learning_rate` must be above 0, got 0.0."),
-        (["--hidden_size", "0"], "`hidden_size` must be at least 1, got 0."),
-        (["--word_dropout", "1"], "`word_dropout` must be at least 0 and below 1, got 1.0."),
+        (["--hidden_size", "0"], "`--hidden_size` must be at least 1, got 0."),
+        (["--word_dropout", "1"], "`--word_dropout` must be at least 0 and below 1, got 1.0."),
         (["--cell_type", "transformer"], "invalid choice: 'transformer'"),
         (["--word_vectors", "nowhere.txt"], "nowhere.txt"),
         (["--resume_from_checkpoint", "latest"], "No whole checkpoint is in"),
@@ -312,10 +312,13 @@ def test_a_hub_out_of_reach_is_one_line_with_the_ways_out(tmp_path: Path, env: d
         (["--report_to", "tracker-of-nobody"], "tracker-of-nobody"),
         (["--validation_size", "0", "--early_stopping_patience", "1"], "needs a validation split"),
         (["--save_strategy", "sometimes"], "invalid choice: 'sometimes'"),
-        (["--tokenizer_type", "unigram", "--vocab_size", "5"], "`vocab_size` must be larger"),
+        (["--tokenizer_type", "unigram", "--vocab_size", "5"], "`--vocab_size` must be larger"),
         (["--tokenizer_type", "bpe", "--tokenizer_name_or_path", "there"], "cannot stand beside"),
         (["--validation_size", "0", "--temperature_scaling"], "`--temperature_scaling` needs a validation split"),
-        (["--problem_type", "regression", "--temperature_scaling"], "`--temperature_scaling` is for one class a text"),
+        (
+            ["--problem_type", "regression", "--temperature_scaling"],
+            "`--temperature_scaling` needs one class per text",
+        ),
     ],
 )
 def test_a_mistake_of_the_user_is_one_line(

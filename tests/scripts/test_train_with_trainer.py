@@ -66,10 +66,12 @@ def test_training_stops_where_nothing_is_gained(run: Train) -> None:
     assert run("run", *argv)[0]["epoch"] == 3
 
 
-@pytest.mark.parametrize("name", ["latest", "nowhere"])
-def test_a_checkpoint_that_is_none_is_one_line(run: Train, capsys: pytest.CaptureFixture[str], name: str) -> None:
+@pytest.mark.parametrize("name", ["latest", "{folder}"])
+def test_a_checkpoint_that_is_none_is_one_line(
+    run: Train, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
     with pytest.raises(SystemExit, match="2"):
-        run("run", "--resume_from_checkpoint", name)
+        run("run", "--resume_from_checkpoint", name.format(folder=tmp_path))
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("train_with_trainer.py: error: `--resume_from_checkpoint` must be a checkpoint of Trainer")
 
