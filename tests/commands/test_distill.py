@@ -33,7 +33,9 @@ from transformers import (
 
 from rnn_hf.commands import distill, evaluate, train
 from rnn_hf.data.demo_news import load_demo_news
+from rnn_hf.training import teachers
 from rnn_hf.training.arguments import DistillationArguments
+from rnn_hf.training.classifier import ClassifierRun
 from scripts.research import render_model_cards
 from tests.commands.test_train import PROMISED_FILES, PROMISED_RESULTS
 from tests.conftest import ROOT, TINY_RUN, TORCHRUN, last_line, weights
@@ -166,9 +168,9 @@ def noised_of(texts: DatasetDict, folder: Path, args: DistillationArguments) -> 
 def test_a_masked_word_is_the_students_unknown_word(
     student: Distill, bert: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    runs: list[train.ClassifierRun] = []
-    end = train.ClassifierRun.results
-    monkeypatch.setattr(train.ClassifierRun, "results", lambda run: [runs.append(run), end(run)][1])
+    runs: list[ClassifierRun] = []
+    end = ClassifierRun.results
+    monkeypatch.setattr(ClassifierRun, "results", lambda run: [runs.append(run), end(run)][1])
     argv = ["--num_noised_copies", "2", "--mask_probability", "0.5", "--ngram_probability", "0", "--max_steps", "2"]
     results, _ = student("run", [bert], *argv)
     assert (results["num_train_examples"], results["num_noised_examples"]) == (400, 800)
@@ -243,8 +245,8 @@ def test_a_teacher_is_asked_once_about_rows_in_a_file(
     model.save_pretrained(renamed)
     AutoTokenizer.from_pretrained(bert).save_pretrained(renamed)
     asked: list[str] = []
-    predict_split = distill.predict_split
-    monkeypatch.setattr(distill, "predict_split", lambda *args: [asked.append(args[-1]), predict_split(*args)][1])
+    predict_split = teachers.predict_split
+    monkeypatch.setattr(teachers, "predict_split", lambda *args: [asked.append(args[-1]), predict_split(*args)][1])
     outcomes = []
     for name in ("first", "again"):
         AcceleratorState._reset_state(reset_partial_state=True)

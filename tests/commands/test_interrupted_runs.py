@@ -22,6 +22,7 @@ from rnn_hf.commands import train as script
 from rnn_hf.safe_loading import is_finite
 from rnn_hf.training import checkpoints, loop
 from rnn_hf.training.checkpoints import open_checkpoint
+from rnn_hf.training.classifier import ClassifierRun
 from rnn_hf.training.signals import StopSignals
 from tests.conftest import ROOT, TINY_RUN, TORCHRUN, last_line, run_script, weights
 
@@ -183,7 +184,7 @@ def test_an_interrupt_before_training_is_one_line(
     def interrupt(*args: Any, **named: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(script, "prepare", interrupt)
+    monkeypatch.setattr(script, "load_splits", interrupt)
     with pytest.raises(SystemExit) as ended:
         train("run")
     assert ended.value.code == 130
@@ -263,16 +264,16 @@ def test_a_loss_that_is_no_number_ends_the_run_and_leaves_what_was_good(
 
 def poison(monkeypatch: pytest.MonkeyPatch, steps: set[int]) -> None:
     """Let the losses of some steps be infinite."""
-    loss_of = script.ClassifierRun.loss_of
+    loss_of = ClassifierRun.loss_of
 
-    def poisoned(run: script.ClassifierRun, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    def poisoned(run: ClassifierRun, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         loss = loss_of(run, batch)
         if run.state.step + 1 in steps:
             loss = loss * torch.inf
             run.unread_losses[-1] = run.unread_losses[-1]._replace(loss=loss.detach())
         return loss
 
-    monkeypatch.setattr(script.ClassifierRun, "loss_of", poisoned)
+    monkeypatch.setattr(ClassifierRun, "loss_of", poisoned)
 
 
 def test_the_step_that_left_the_finite_numbers_is_named(

@@ -17,7 +17,6 @@ from safetensors.torch import load_file, save_file
 from rnn_hf.commands import push_to_hub
 from rnn_hf.commands import train as train_script
 from rnn_hf.hub import OPTIONAL_FILES, REQUIRED_FILES
-from rnn_hf.training import launch
 from rnn_hf.training.arguments import NOT_PART_OF_THE_RUN
 from tests import local_hub
 from tests.conftest import TINY_RUN
@@ -323,7 +322,7 @@ def test_a_refused_push_leaves_the_trained_folder_whole(
     with pytest.raises(SystemExit, match="2"):
         train("model", "--push_to_hub", "--hub_model_id", "others/tiny")
     line = capsys.readouterr().err.strip().splitlines()[-1].split("\r")[-1]
-    assert line.startswith("rnn-hf train: error: The model is whole in ")
+    assert line.startswith("rnn-hf train: error: The model is complete in ")
     assert "may not write to 'others/tiny'" in line
     assert {*REQUIRED_FILES, *CODE} <= {path.name for path in (tmp_path / "model").iterdir()}
     assert push_to_hub.main([str(tmp_path / "model"), NAME]) is not None
@@ -346,7 +345,7 @@ def test_training_does_not_begin_where_it_could_not_push(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delenv("HF_TOKEN")
-    monkeypatch.setattr(launch, "load_data", lambda *_: pytest.fail("it reads the data"))
+    monkeypatch.setattr(train_script, "load_splits", lambda *_: pytest.fail("it reads the data"))
     with pytest.raises(SystemExit, match="2"):
         train_script.main([*TINY_RUN, "--output_dir", str(tmp_path / "run"), *argv])
     assert message in capsys.readouterr().err

@@ -17,6 +17,7 @@ from rnn_hf.commands import train as script
 from rnn_hf.data.demo_news import load_demo_news
 from rnn_hf.data.sources import DEFAULT_DATASET
 from rnn_hf.reporting import results
+from rnn_hf.training import classifier
 from rnn_hf.training.metrics import compute_metrics
 from tests import local_hub
 from tests.conftest import TINY_RUN, TORCHRUN, free_port, last_line, run_script, weights
@@ -126,7 +127,7 @@ def test_the_best_weights_are_kept(train: Train, monkeypatch: pytest.MonkeyPatch
         measured.append(compute_metrics(*args))
         return measured[-1] | {"accuracy": [0.3, 0.9, 0.5, 0.1][len(measured) - 1]}
 
-    monkeypatch.setattr(script, "compute_metrics", declare)
+    monkeypatch.setattr(classifier, "compute_metrics", declare)
     results, folder = train("run", "--num_train_epochs", "3", "--learning_rate", "0.03")
     assert (results["validation_accuracy"], results["best_step"], results["step"]) == (0.9, 14, 21)
     argv = ["--model_name_or_path", str(folder), "--dataset_name", "demo", "--split", "validation", "--use_cpu"]

@@ -23,6 +23,9 @@ from rnn_hf.data.tokenizer_training import train_tokenizer
 from rnn_hf.hub import files_to_push
 from rnn_hf.reporting.model_card import render_model_card
 from rnn_hf.reporting.run_facts import read_run_facts
+from rnn_hf.training import splits
+from rnn_hf.training.classifier import ClassifierRun
+from rnn_hf.training.language_model import LanguageModelRun
 from scripts.research import render_model_cards
 
 ROOT = Path(__file__).parents[2]
@@ -99,9 +102,9 @@ def test_validation_perplexity_is_that_of_reading_the_held_out_texts_one_after_t
 def test_neither_test_rows_nor_validation_rows_are_trained_on(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """The rows held out are those that the classifier holds out."""
     encoded: list[Any] = []
-    encode = script.encode_dataset
+    encode = splits.encode_dataset
     monkeypatch.setattr(
-        script, "encode_dataset", lambda texts, *rest: (encoded.append(texts), encode(texts, *rest))[1]
+        splits, "encode_dataset", lambda texts, *rest: (encoded.append(texts), encode(texts, *rest))[1]
     )
     run("run", "--max_steps", "1", "--max_train_samples", "100000", "--seed", "7")
     assert set(encoded[0]) == {"train", "validation"}
@@ -138,15 +141,15 @@ def test_a_resumed_run_ends_like_an_undisturbed_one(run: Run, monkeypatch: pytes
     undisturbed, whole = run("whole", *settings)
     steps_per_epoch = undisturbed["step"] // 3
 
-    save = script.LanguageModelRun.save
+    save = LanguageModelRun.save
 
-    def save_and_break_off(self: script.LanguageModelRun) -> None:
+    def save_and_break_off(self: LanguageModelRun) -> None:
         save(self)
         if self.state.step > 1.4 * steps_per_epoch:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(script.LanguageModelRun, "save", save_and_break_off)
+        patch.setattr(LanguageModelRun, "save", save_and_break_off)
         with pytest.raises(SystemExit, match="130"):
             run("broken", *settings)
     resumed, folder = run("broken", *settings, "--resume_from_checkpoint", "latest")
@@ -252,15 +255,15 @@ def test_gradual_unfreezing_reaches_the_encoder_after_the_first_epoch_and_can_be
     )
     assert not torch.equal(after_one["classifier.weight"], after_two["classifier.weight"])
 
-    save = train.ClassifierRun.save
+    save = ClassifierRun.save
 
-    def save_and_break_off(self: train.ClassifierRun) -> None:
+    def save_and_break_off(self: ClassifierRun) -> None:
         save(self)
         raise KeyboardInterrupt
 
     AcceleratorState._reset_state(reset_partial_state=True)
     with monkeypatch.context() as patch:
-        patch.setattr(train.ClassifierRun, "save", save_and_break_off)
+        patch.setattr(ClassifierRun, "save", save_and_break_off)
         with pytest.raises(SystemExit, match="130"):
             train.main([*argv, str(broken)])
     AcceleratorState._reset_state(reset_partial_state=True)
