@@ -232,7 +232,7 @@ OF_OTHERS = [
     ("train", [*STREAM, "--temperature_scaling"], "needs a validation split. Pass `--validation_file`"),
     ("train", [*STREAM, "--early_stopping_patience", "1"], "needs a validation split. Pass `--validation_file`"),
     ("train", [*STREAM, "--label_column_name", "kind"], 'Column "kind" is not in the dataset'),
-    ("distill", [*DISTILL, "--teacher_name_or_path", "{good}", "--streaming"], "`--streaming` is only for `rnn-hf train`"),
+    ("distill", [*DISTILL, "--teacher_name_or_path", "{good}", "--streaming"], "`--streaming` is only for"),
     ("train_language_model", [*DEMO, "--streaming"], "`--streaming` is only for `rnn-hf train`"),
     ("train_with_trainer", [*DEMO, "--streaming"], "`--streaming` is only for `rnn-hf train`"),
     ("train_with_trainer", [*DEMO, "--gradual_unfreezing"], "`--gradual_unfreezing` is only for `rnn-hf train`"),

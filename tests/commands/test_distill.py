@@ -33,7 +33,7 @@ from transformers import (
 
 from rnn_hf.commands import distill, evaluate, train
 from rnn_hf.data.demo_news import load_demo_news
-from rnn_hf.training import teachers
+from rnn_hf.training import teachers as teaching
 from rnn_hf.training.arguments import DistillationArguments
 from rnn_hf.training.classifier import ClassifierRun
 from scripts.research import render_model_cards
@@ -245,8 +245,8 @@ def test_a_teacher_is_asked_once_about_rows_in_a_file(
     model.save_pretrained(renamed)
     AutoTokenizer.from_pretrained(bert).save_pretrained(renamed)
     asked: list[str] = []
-    predict_split = teachers.predict_split
-    monkeypatch.setattr(teachers, "predict_split", lambda *args: [asked.append(args[-1]), predict_split(*args)][1])
+    predict_split = teaching.predict_split
+    monkeypatch.setattr(teaching, "predict_split", lambda *args: [asked.append(args[-1]), predict_split(*args)][1])
     outcomes = []
     for name in ("first", "again"):
         AcceleratorState._reset_state(reset_partial_state=True)
