@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 from rnn_hf.argument_fields import CheckedArguments, flag
 from rnn_hf.data.batching import EncodedRows, PaddingCollator, SortedBatchSampler
 from rnn_hf.data.encoding import encode_dataset
-from rnn_hf.data.sources import load_text_dataset
+from rnn_hf.data.sources import DATASET_HELP, load_text_dataset
 from rnn_hf.errors import plain
 from rnn_hf.files import atomic_file, write_json
 from rnn_hf.text_classifier import ACTIVATIONS, TextClassifier
@@ -42,9 +42,7 @@ class EvaluateArguments(CheckedArguments):
     job: ClassVar[str] = "evaluate"
 
     model_name_or_path: str = field(metadata={"help": "Model folder or `owner/name` on the Hub."})
-    dataset_name: str | None = flag(
-        None, "Dataset on the Hub, folder in its layout, or `demo` (generated). Default: fancyzhx/ag_news."
-    )
+    dataset_name: str | None = flag(None, DATASET_HELP)
     dataset_config_name: str | None = flag(None, "Configuration of the dataset.")
     test_file: str | None = flag(None, "Rows to evaluate: .csv, .tsv, .jsonl, .json or .parquet.")
     split: str = flag("test", "Split to evaluate: train, validation or test.")

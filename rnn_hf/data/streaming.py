@@ -14,13 +14,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import ClassLabel, Dataset, DatasetDict, DatasetInfo, Features, IterableDataset, Value
-from datasets.utils import tqdm
 from torch.utils.data import Dataset as TorchDataset
 from transformers import PreTrainedTokenizerBase
 
 from rnn_hf.configuration_rnn import ProblemType
 from rnn_hf.errors import ExitStatusError
-from rnn_hf.progress import without_bars_of_datasets
+from rnn_hf.progress import progress_bar, without_bars_of_datasets
 
 from .batching import BatchSampler, EncodedRows, TokenBatch
 from .columns import TextColumns, text_columns_of
@@ -137,7 +136,7 @@ class TextStream:
 
     def iterate_texts(self) -> Iterator[str]:
         """Yield all texts once; memory does not grow with their number."""
-        progress = tqdm(desc="Reading the stream once", unit=" texts")
+        progress = progress_bar(desc="Reading the stream once", unit=" texts")
         for buffer, _ in self.buffers(ROWS_AT_A_TIME):
             yield from buffer["text"][:]
             progress.update(len(buffer))

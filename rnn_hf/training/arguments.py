@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal
 
 from rnn_hf.argument_fields import CheckedArguments, flag, names_of
 from rnn_hf.configuration_rnn import CellType, ClassifierPooling, ProblemType, RecurrentInitializer, RNNConfig
+from rnn_hf.data.sources import DATASET_HELP
 from rnn_hf.data.tokenizer_training import TokenizerType
 
 OptimizerName = Literal[
@@ -57,9 +58,7 @@ class ModelArguments(CheckedArguments):
 class RowArguments(CheckedArguments):
     """Where the rows of the splits come from."""
 
-    dataset_name: str | None = flag(
-        None, "Dataset on the Hub, folder in its layout, or `demo` (generated). Default: fancyzhx/ag_news."
-    )
+    dataset_name: str | None = flag(None, DATASET_HELP)
     dataset_config_name: str | None = flag(None, "Configuration of the dataset.")
     train_file: str | None = flag(None, "Training rows: .csv, .tsv, .jsonl, .json or .parquet.")
     validation_file: str | None = flag(None, "Validation rows, likewise.")

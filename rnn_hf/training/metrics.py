@@ -7,7 +7,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
-from accelerate.utils import tqdm
 from scipy.stats import pearsonr, spearmanr
 from sklearn import config_context
 from sklearn.metrics import (
@@ -22,6 +21,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from rnn_hf.configuration_rnn import ProblemType
+from rnn_hf.progress import progress_bar
 
 # The metric that selects the best weights; higher is better for each of them
 MAIN_METRICS: dict[ProblemType, str] = {
@@ -57,7 +57,7 @@ def predict_split(
     """
     model.eval()
     parts = []
-    for batch in tqdm(loader, desc=description, leave=False, delay=2, main_process_only=True):
+    for batch in progress_bar(loader, desc=description, leave=False, delay=2):
         logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits.float()
         gathered = accelerator.gather_for_metrics((logits, batch["labels"], batch["row"]))
         parts.append([tensor.cpu().numpy() for tensor in gathered])
