@@ -29,7 +29,7 @@ NUM_OPERATORS = 15  # rows of a profile
 
 @dataclass(kw_only=True)
 class BenchmarkArguments(CheckedArguments):
-    """What every sub-command takes."""
+    """Flags of every sub-command."""
 
     rounds: int = flag(3, "Number of rounds; each measures everything once, in turn.", at_least=1)
     output_file: str | None = flag(None, "JSON file for the results.")

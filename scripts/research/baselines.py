@@ -172,11 +172,14 @@ def settings_of(run_args: ClassifierRunArguments, args: BaselineArguments) -> di
 
 
 def load_rows(args: ClassifierRunArguments, seed: int) -> DatasetDict:
-    """Return the splits that `rnn-hf train` trains on with the same arguments, checked to be enough for a baseline.
+    """Return the splits that `rnn-hf train` would use with the same arguments.
 
     Args:
-        args: The recipe's arguments.
-        seed: Seed of the validation split and of the sample.
+        args: The arguments of the recipe.
+        seed: Seed of the validation split and of the sample of rows.
+
+    Raises:
+        ValueError: If a split is missing, or the labels are not one class per text.
     """
     splits = load_splits(replace(args, seed=seed))
     if splits.problem_type != "single_label_classification":
@@ -225,7 +228,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         words = sys.argv[1:] if argv is None else list(argv)
         refuse_single_seed(words)
         parser = CommandParser((BaselineArguments, ClassifierRunArguments), description=__doc__)
-        # nothing is written into a folder, but a recipe's flags are read
+        # `--output_dir` is required with the flags of a recipe, but nothing is written there
         (args, run_args), _ = parser.parse([*words, "--output_dir", "unused"])
         check_folder_of("output_file", args.output_file)
         rows = {seed: load_rows(run_args, seed) for seed in args.seeds}

@@ -186,7 +186,7 @@ def as_table(splits: dict[str, dict[str, Any]]) -> str:
 
 @exit_statuses("count_near_duplicates", CopyArguments)
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
-    """Count the copies; return what the JSON file holds."""
+    """Count the duplicates; return the content of the JSON file."""
     with user_errors():
         parser = CommandParser([CopyArguments], description=__doc__)
         (args,), _ = parser.parse(sys.argv[1:] if argv is None else argv)

@@ -59,7 +59,7 @@ def refuse_single_seed(words: Sequence[str]) -> None:
 
 
 def given_recipe(args: RunArguments) -> dict[str, Any]:
-    """Return the arguments that all seeds share as a recipe, without those left to their defaults."""
+    """Return the arguments that were given and that all seeds share, as a recipe."""
     return {name: value for name, value in as_recipe(args).items() if name in args.given - NOT_OF_ALL_SEEDS}
 
 
