@@ -228,7 +228,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         words = sys.argv[1:] if argv is None else list(argv)
         refuse_single_seed(words)
         parser = CommandParser((BaselineArguments, ClassifierRunArguments), description=__doc__)
-        # `--output_dir` is required with the flags of a recipe, but nothing is written there
+        # `output_dir` is required with the flags of a recipe, but nothing is written there
         (args, run_args), _ = parser.parse([*words, "--output_dir", "unused"])
         check_folder_of("output_file", args.output_file)
         rows = {seed: load_rows(run_args, seed) for seed in args.seeds}
