@@ -80,8 +80,8 @@ def _coerced(value: Any, hint: Any) -> Any:
         return os.fspath(value)
     if isinstance(value, np.generic):
         return value.item()
-    if list[str] in (hint, *get_args(hint)) and value is not None:
-        items = [value] if isinstance(value, str) else list(value)
+    if list[str] in (hint, *get_args(hint)) and (hasattr(value, "tolist") or isinstance(value, str | list | tuple)):
+        items = [value] if isinstance(value, str) else list(getattr(value, "tolist", lambda: value)())
         return [str(item) if isinstance(item, int | float) else item for item in items]
     return value
 

@@ -9,7 +9,7 @@ from sklearn.utils import Tags
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
-from .data.lists import as_list
+from .data.lists import as_list, checked_labels
 from .text_classifier import TextClassifier
 
 
@@ -34,7 +34,7 @@ class RNNTextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         max_steps: Number of optimizer steps.
         learning_rate: Highest learning rate.
         per_device_train_batch_size: Texts per batch.
-        class_weights: `"balanced"`, or a number for each class in the order of `classes_`.
+        class_weights: `"balanced"`, a number for each class in the order of `classes_`, or a dictionary.
         validation_size: Share of the rows that choose the best weights.
         random_state: Seed.
         settings: Further arguments of `TextClassifier.train` by their names.
@@ -72,7 +72,7 @@ class RNNTextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         max_steps: int | None = None,
         learning_rate: float | None = None,
         per_device_train_batch_size: int | None = None,
-        class_weights: str | list[float] | None = None,
+        class_weights: str | list[float] | dict[Any, float] | None = None,
         validation_size: float | None = None,
         random_state: int | None = None,
         settings: Mapping[str, Any] | None = None,
@@ -119,19 +119,27 @@ class RNNTextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         if y is None:
             raise ValueError("`fit` requires y to be passed, but the target y is None.")
         classes = column_or_1d(y, warn=True)
+        checked_labels(classes.tolist(), "y")
         check_classification_targets(classes)
         arguments = {
             self._OTHER_NAMES.get(name, name): value
             for name, value in self.get_params(deep=False).items()
             if name not in self._OF_THE_CALL and value is not None
         }
+        settings = dict(self.settings or {})
+        for name in settings:
+            if name in arguments or name in ("problem_type", "show_progress"):
+                raise ValueError(f"`settings` must not have {name!r}, which is given elsewhere or cannot be chosen.")
+        if isinstance(self.class_weights, list | tuple | np.ndarray):
+            weights = dict(zip(map(str, np.unique(classes)), self.class_weights, strict=False))
+            arguments["class_weights"] = weights if len(weights) == len(self.class_weights) else self.class_weights
         self.classifier_ = TextClassifier.train(
             _one_column(X),
             # strings and whole numbers are labels as they are; floats would ask for a regression
             (classes if classes.dtype.kind in "UOiu" else classes.astype(str)).tolist(),
             show_progress=self.show_progress,
             **arguments,
-            **(self.settings or {}),
+            **settings,
         )
         self.classes_ = np.unique(classes)
         return self

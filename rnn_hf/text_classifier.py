@@ -91,8 +91,8 @@ class TextClassifier:
     ) -> "TextClassifier":
         """Train a new classifier on texts and labels.
 
-        Needs `pip install "rnn-hf[train]"`. It works in a notebook and in a thread (trainings in several threads take
-        turns), and leaves the random generators, threads and signals of the process as they were.
+        Needs `pip install "rnn-hf[train]"`. It leaves the random states, threads and signals of the process as they
+        were. Trainings in several threads take turns; other threads should draw no random numbers meanwhile.
 
         Args:
             texts: Strings: a list, an array, or a column of a data frame or a dataset.
@@ -317,12 +317,9 @@ class TextClassifier:
         threshold: float = 0.5,
         show_progress: bool = True,
     ) -> dict[str, Any]:
-        """Return the metrics of the answers to labelled texts.
+        """Return the metrics of the answers to labelled texts. Needs `pip install "rnn-hf[train]"`.
 
-        Needs `pip install "rnn-hf[train]"`.
-
-        Texts and labels are those of `train`, with the classes of the classifier; the other arguments those of
-        `predict`.
+        Texts and labels are those of `train`, with the classes of the classifier; other arguments those of `predict`.
 
         Returns:
             What `rnn_hf.training.metrics.compute_metrics` returns, such as `"accuracy"` and `"per_class"`.
@@ -336,7 +333,7 @@ class TextClassifier:
             from .training.metrics import compute_metrics
         except ModuleNotFoundError as error:
             raise _missing_extra("TextClassifier.evaluate", error) from error
-        strings, truth = labelled_texts(texts, labels, self.label_names, self.problem_type)
+        strings, truth = labelled_texts(texts, labels, self.model.config, self.problem_type)
         logits = self._inference.rows(self._logits, self.model.num_labels, strings, batch_size, show_progress)
         return compute_metrics(logits, truth, self.label_names, self.problem_type, threshold)
 
@@ -346,9 +343,12 @@ class TextClassifier:
         A classifier that `train` made also gets its recipe and its results.
 
         Args:
-            save_directory: Folder for the files; others there stay.
+            save_directory: Folder for the files; others there stay, but those in `figures/`.
         """
-        self._save(Path(save_directory).expanduser(), None)
+        folder = Path(save_directory).expanduser()
+        if not str(save_directory) or (folder.exists() and not folder.is_dir()):
+            raise ValueError(f"`save_directory` must be a folder, got {str(save_directory)!r}. Pass another one.")
+        self._save(folder, None)
 
     def push_to_hub(
         self, repo_id: str, *, private: bool = False, revision: str | None = None, commit_message: str | None = None

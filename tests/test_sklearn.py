@@ -94,6 +94,13 @@ def test_ten_and_more_classes_keep_their_columns() -> None:
     assert model.score(texts, labels) == 1
 
 
+def test_class_weights_are_in_the_order_of_classes_() -> None:
+    labels = np.array(["10", "2"] * 30)
+    model = make(class_weights=[1.0, 100.0]).fit(["same"] * 60, labels)
+    assert model.classifier_.recipe["class_weights"] == ["100.0", "1.0"]
+    assert model.predict_proba(["same"])[0, 1] > 0.9
+
+
 def test_a_table_of_one_column_and_a_series_are_texts() -> None:
     series = pd.Series(TEXTS)
     expected = make().fit(TEXTS, LABELS).predict_proba(TEXTS[:3])
@@ -134,6 +141,8 @@ def test_model_selection_pipelines_and_calibration() -> None:
         (np.ones((60, 2)), LABELS, {}, "must be strings"),
         (TEXTS, np.ones(60, dtype=int), {}, "at least two classes"),
         (TEXTS, LABELS, {"settings": {"hiden_size": 3}}, "Did you mean `hidden_size`"),
+        (TEXTS, LABELS, {"settings": {"hidden_size": 3}}, "`settings` must not have 'hidden_size'"),
+        (TEXTS, np.array(["x", None] * 30, dtype=object), {}, "missing value, got None at position 1"),
         (TEXTS, LABELS, {"cell_type": "transformer"}, "`cell_type` must be one of rnn, lstm, gru"),
     ],
 )

@@ -93,6 +93,33 @@ def test_lists_of_labels_are_several_and_floats_a_regression() -> None:
     assert targets.predict("a bad film") == pytest.approx([-0.5, 1.0], abs=0.4)
 
 
+def test_evaluation_takes_classes_by_their_names_alone() -> None:
+    lists = train(labels=[[0], [0, 1]] * 50, num_train_epochs=1)
+    answers = lists.predict(TEXTS[:4], threshold=0.0)
+    assert answers == [[0, 1]] * 4
+    assert lists.evaluate(TEXTS[:4], answers, threshold=0.0, show_progress=False)["accuracy"] == 1
+    assert lists.evaluate(TEXTS[:2], [[], []], threshold=1.0, show_progress=False)["accuracy"] == 1
+    flags = train(labels=np.tile([[1, 0, 1], [0, 1, 1]], (50, 1)), num_train_epochs=20)
+    assert flags.predict("a good film") == ["0", "2"]
+    assert flags.evaluate(TEXTS, [[1, 0, 1], [0, 1, 1]] * 50, show_progress=False)["accuracy"] == 1
+    for classifier, labels in ((train(labels=[1, 2] * 50, num_train_epochs=1), [0, 0]), (train(), ["0", "1"])):
+        with pytest.raises(ValueError, match=r"`labels` must be classes of the model .* got .?0.? at position 0"):
+            classifier.evaluate(TEXTS[:2], labels, show_progress=False)
+    with pytest.raises(TypeError, match="one class for each text"):
+        train(num_train_epochs=1).evaluate(TEXTS[:1], [["good"]])
+
+
+def test_class_weights_may_be_named() -> None:
+    named = train(class_weights={"good": 3.0, "bad": 1.0}, num_train_epochs=2)
+    assert named.recipe["class_weights"] == ["1.0", "3.0"]
+    assert named.results["log"] == train(class_weights=np.array([1.0, 3.0]), num_train_epochs=2).results["log"]
+
+
+def test_a_text_that_is_none_is_one_error() -> None:
+    with pytest.raises(TypeError, match="`texts` must be strings, got None"):
+        train(num_train_epochs=1).predict(["a good film", None])  # type: ignore[list-item]  # the point
+
+
 def test_it_trains_what_the_command_trains(tmp_path: Path) -> None:
     from rnn_hf.commands.train import main
     from rnn_hf.data import load_text_dataset
@@ -210,7 +237,21 @@ def test_ctrl_c_is_a_keyboard_interrupt_and_leaves_nothing(tmp_path: Path, monke
         (TEXTS, LABELS, {"optim": "adamm"}, ValueError, "`optim` must be one of adam, .*, got 'adamm'"),
         (TEXTS, LABELS, {"seed": -1}, ValueError, "`seed` must be at least 0"),
         (TEXTS, LABELS, {"learning_rate": float("inf")}, ValueError, "`learning_rate` must be a finite number"),
-        (TEXTS, LABELS, {"save_strategy": "epoch"}, ValueError, "`save_strategy` needs a folder. Pass `output_dir`"),
+        (TEXTS, LABELS, {"save_strategy": "epoch"}, TypeError, "no argument 'save_strategy'. Use `rnn-hf train`"),
+        (TEXTS, LABELS, {"push_to_hub": True}, TypeError, r"no argument 'push_to_hub'. Use `push_to_hub\(\)`"),
+        (set(TEXTS), LABELS, {}, TypeError, "`texts` must be a list, got set"),
+        (["a", "b"], [2**70, 1], {}, ValueError, "`labels` must be 64-bit numbers or valid text"),
+        (["a", "b"], ["\ud800", "x"], {}, ValueError, "`labels` must be 64-bit numbers or valid text"),
+        (["a", "b"], [{"a", 1}, {"b"}], {}, TypeError, "`labels` must be of one type"),
+        (["a", "b"], [["x"], "x"], {}, TypeError, "`labels` must be of one type"),
+        (TEXTS, LABELS, {"class_weights": 5}, TypeError, "`class_weights` must be of the type"),
+        (
+            TEXTS,
+            LABELS,
+            {"class_weights": {"good": 1.0}},
+            ValueError,
+            "`class_weights` must have the classes bad, good",
+        ),
         (TEXTS, LABELS, {"early_stopping_patience": 1, "validation_size": 0}, ValueError, "needs a validation split"),
         (TEXTS, LABELS, {"validation": (["a"], ["z"])}, ValueError, 'Label "z" in row 0 of the "validation" split'),
         (TEXTS, LABELS, {"validation": "abc"}, TypeError, "`validation` must be a pair"),

@@ -4,7 +4,6 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 from datasets import Dataset, DatasetInfo, Features
 
@@ -14,7 +13,9 @@ from .tokenizing import encodable
 TO_LIST = ("tolist", "to_list", "to_pylist")
 
 
-def dataset_of_lists(texts: Iterable[str], labels: Iterable[Any], name: str = "") -> Dataset:
+def dataset_of_lists(
+    texts: Iterable[str], labels: Iterable[Any], name: str = "", *, needs_a_class: bool = True
+) -> Dataset:
     """Return texts and their labels as a dataset with the columns `text` and `label`.
 
     Args:
@@ -22,6 +23,7 @@ def dataset_of_lists(texts: Iterable[str], labels: Iterable[Any], name: str = ""
         labels: As many strings, whole numbers or booleans (one class a text), lists of strings or of whole numbers
             (any number of classes), or floating-point numbers or lists of them (regression).
         name: What stands before `texts` and `labels` in the message of an error.
+        needs_a_class: Whether lists of labels must not all be empty.
 
     Raises:
         TypeError: If a text is not a string, or the labels are not of one of these types.
@@ -41,12 +43,14 @@ def dataset_of_lists(texts: Iterable[str], labels: Iterable[Any], name: str = ""
     for position, text in enumerate(found):
         if not isinstance(text, str):
             raise TypeError(f"`{name}texts` must be strings, got {text!r:.80} at position {position}.")
-    table = pa.table(
-        {
+    try:
+        columns = {
             "text": pa.array([encodable(text) for text in found], pa.string()),
-            "label": pa.array(_checked_labels(answers, f"{name}labels")),
+            "label": pa.array(checked_labels(answers, f"{name}labels", needs_a_class)),
         }
-    )
+    except (OverflowError, UnicodeEncodeError, pa.ArrowInvalid) as error:
+        raise ValueError(f"`{name}labels` must be 64-bit numbers or valid text, got another ({error}).") from error
+    table = pa.table(columns)
     # what is held in memory is cached nowhere, so any fingerprint will do
     info = DatasetInfo(features=Features.from_arrow_schema(table.schema))
     return Dataset(table, info=info, fingerprint=f"{name}lists")
@@ -61,43 +65,60 @@ def as_list(values: Any, name: str) -> list[Any]:
         name: Name of the argument, for the message of an error.
 
     Raises:
-        TypeError: If they are one string, a mapping, or no sequence at all.
+        TypeError: If they are one string, a mapping or a set, or no sequence at all.
 
     Example:
         >>> as_list(np.array([1, 2]), "labels"), as_list(("a", np.str_("b")), "texts")
         ([1, 2], ['a', 'b'])
     """
-    if isinstance(values, str | bytes | dict) or not isinstance(values, Iterable):
+    if isinstance(values, str | bytes | dict | set | frozenset) or not isinstance(values, Iterable):
         raise TypeError(f"`{name}` must be a list, got {type(values).__name__}. Pass one value for each text.")
     if getattr(values, "ndim", 1) == 2 and not hasattr(values, "tolist"):
         raise TypeError(f"`{name}` must be one column, got a table. Select the column.")
     convert = next((getattr(values, method) for method in TO_LIST if hasattr(values, method)), None)
     items = list(values) if convert is None else convert()
-    return [item.tolist() if isinstance(item, np.generic | np.ndarray) else item for item in items]
+    return [_python_object(item) for item in items]
 
 
-def _checked_labels(labels: Sequence[Any], name: str) -> list[Any]:
-    """Return labels of one type, of which none is missing."""
+def _python_object(item: Any) -> Any:
+    """Return a value of numpy or torch as one of Python, also inside a list; a set as a sorted list."""
+    if isinstance(item, str):
+        return item
+    if hasattr(item, "tolist"):
+        return item.tolist()
+    if isinstance(item, set | frozenset):
+        return sorted(map(_python_object, item), key=str)
+    return [_python_object(each) for each in item] if isinstance(item, list | tuple) else item
+
+
+def checked_labels(labels: Sequence[Any], name: str, needs_a_class: bool = True) -> list[Any]:
+    """Return labels once they are found to be of one type, and none missing.
+
+    Args:
+        labels: Labels, or lists of them, as objects of Python.
+        name: Name of the argument, for the message of an error.
+        needs_a_class: Whether lists of labels must not all be empty.
+
+    Raises:
+        TypeError: If they are of several types, or of one that labels cannot have.
+        ValueError: If one is missing.
+    """
     kinds: dict[str, int] = {}
-    checked = [sorted(label) if isinstance(label, set | frozenset) else label for label in labels]
-    for position, label in enumerate(checked):
-        is_list = isinstance(label, list | tuple)
-        for item in label if is_list else [label]:
+    for position, label in enumerate(labels):
+        for item in label if isinstance(label, list) else [label]:
             kind = _kind_of(item)
             if kind is None:
                 raise ValueError(f"`{name}` must have no missing value, got {item!r:.80} at position {position}.")
-            kinds.setdefault(f"lists of {kind}" if is_list else kind, position)
-        if is_list and not label:
-            kinds.setdefault("lists", position)
-    lists = [kind for kind in kinds if kind.startswith("lists")]
-    if len(lists) == len(kinds) and len(set(lists) - {"lists"}) <= 1:
-        if set(lists) == {"lists"}:
-            raise ValueError(f"`{name}` must name at least one class, got only empty lists.")
-        return [list(label) for label in checked]
+            kinds.setdefault(f"lists of {kind}" if isinstance(label, list) else kind, position)
+    num_lists = sum(isinstance(label, list) for label in labels)
+    if num_lists == len(labels) and not kinds and needs_a_class:
+        raise ValueError(f"`{name}` must name at least one class, got only empty lists.")
     if len(kinds) > 1:
         (first, _), (second, position), *_ = kinds.items()
         raise TypeError(f"`{name}` must be of one type, got {first} and, at position {position}, {second}.")
-    return checked
+    if num_lists not in (0, len(labels)):
+        raise TypeError(f"`{name}` must be of one type, got lists and other values.")
+    return list(labels)
 
 
 def _kind_of(label: Any) -> str | None:

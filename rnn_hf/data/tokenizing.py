@@ -95,6 +95,8 @@ def encodable(text: str) -> str:
         >>> encodable("a\ud800b")
         'a?b'
     """
+    if not isinstance(text, str):
+        raise TypeError(f"`texts` must be strings, got {text!r:.80}.")
     return text.encode("utf-8", "replace").decode()
 
 

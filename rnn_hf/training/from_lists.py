@@ -5,6 +5,8 @@ import threading
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import chain
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,9 +14,9 @@ from accelerate.state import AcceleratorState, GradientState, PartialState
 from datasets import ClassLabel, Dataset
 from transformers import PreTrainedTokenizerBase
 
-from rnn_hf.configuration_rnn import ProblemType
+from rnn_hf.configuration_rnn import ProblemType, RNNConfig
 from rnn_hf.data.encoding import multi_hot
-from rnn_hf.data.labels import item_of
+from rnn_hf.data.labels import comma_list, item_of, multi_hot_width
 from rnn_hf.data.lists import dataset_of_lists
 from rnn_hf.data.sources import split_texts
 from rnn_hf.modeling_rnn import RNNForSequenceClassification
@@ -37,8 +39,11 @@ OF_THE_ROWS = (
     "label_column_name", "streaming", "shuffle_buffer_size",
 )  # fmt: skip
 
-# Arguments that need a folder
-OF_THE_FOLDER = {"save_strategy": "no", "resume_from_checkpoint": None, "push_to_hub": False}
+# Arguments of the command alone: nothing tells whether a resumed run has the same rows, and a push is a call
+OF_THE_COMMAND = {
+    "save_strategy": "`rnn-hf train`", "resume_from_checkpoint": "`rnn-hf train`", "push_to_hub": "`push_to_hub()`",
+    "hub_model_id": "`push_to_hub()`", "hub_private_repo": "`push_to_hub()`", "hub_revision": "`push_to_hub()`",
+}  # fmt: skip
 
 # Random generators, Accelerate's state and torch's threads belong to the whole process
 _ONE_AT_A_TIME = threading.RLock()
@@ -86,7 +91,7 @@ def train_on_lists(
             raise TypeError("`validation` must be a pair of texts and labels.")
         rows["validation"] = dataset_of_lists(*validation, name="validation ")
     with _ONE_AT_A_TIME, kept_random_states(), own_accelerate_state():
-        return _train(rows, args)
+        return _train(rows, args, settings.get("class_weights"))
 
 
 def checked_arguments(settings: Mapping[str, Any]) -> ClassifierRunArguments:
@@ -96,19 +101,22 @@ def checked_arguments(settings: Mapping[str, Any]) -> ClassifierRunArguments:
         TypeError: If an argument is unknown, or a value is of the wrong type.
         ValueError: If a value is out of its domain, or an argument needs another one.
     """
-    for name in OF_THE_ROWS:
-        if name in settings:
+    for name in settings:
+        if name in OF_THE_ROWS:
             raise TypeError(f"{CALLER} has no argument {name!r}: the rows are its texts and labels.")
+        if name in OF_THE_COMMAND:
+            raise TypeError(f"{CALLER} has no argument {name!r}. Use {OF_THE_COMMAND[name]}.")
+    weights = settings.get("class_weights")
+    if isinstance(weights, Mapping):  # they are put in order once the classes are known
+        settings = {**settings, "class_weights": list(weights.values())}
     args = ClassifierRunArguments.from_keywords(settings, CALLER)
     if args.output_dir is not None:
+        args.output_dir = str(Path(args.output_dir).expanduser())
         check_output_folder(args)
-    for name, default in OF_THE_FOLDER.items():
-        if args.output_dir is None and getattr(args, name) != default:
-            raise ValueError(f"`{name}` needs a folder. Pass `output_dir`.")
     return args
 
 
-def _train(rows: dict[str, Dataset], args: ClassifierRunArguments) -> TrainedClassifier:
+def _train(rows: dict[str, Dataset], args: ClassifierRunArguments, class_weights: Any) -> TrainedClassifier:
     """Do what `rnn-hf train` does, step by step, without signals and files."""
 
     def load(args: RunArguments, label_names: Sequence[str] | None) -> TextSplits:
@@ -117,6 +125,8 @@ def _train(rows: dict[str, Dataset], args: ClassifierRunArguments) -> TrainedCla
     accelerator = start_accelerator(args)
     config = checkpoint_config(args)
     splits = load_splits(args, config, load)
+    if isinstance(class_weights, Mapping):
+        args.class_weights = weights_in_order(class_weights, splits.label_names)
     tokenizer = load_tokenizer(splits.iterate_texts, args, config)
     encoded = splits.encode(tokenizer, args)
     bare_model = create_classifier(splits, tokenizer, args, config)
@@ -189,27 +199,52 @@ def split_rows(
 
 
 def labelled_texts(
-    texts: Iterable[str], labels: Iterable[Any], label_names: Sequence[str], problem_type: ProblemType
+    texts: Iterable[str], labels: Iterable[Any], config: RNNConfig, problem_type: ProblemType
 ) -> tuple[list[str], np.ndarray]:
     """Return texts as a list, and their labels as `compute_metrics` takes them.
 
     Args:
         texts: As in `TextClassifier.evaluate`.
         labels: As there.
-        label_names: The classes or targets of the model in the order of their ids.
+        config: Configuration of the model, which names the classes or targets.
         problem_type: What the model answers.
 
     Raises:
         TypeError: If a text is not a string, or the labels are of the wrong type.
         ValueError: If a label is missing, or none of the classes.
     """
-    rows = {"test": dataset_of_lists(texts, labels)}
-    with without_bars_of_datasets():
-        read = split_texts(rows, label_names=label_names, problem_type=problem_type, validation_size=0)["test"]
-    truth = read["label"][:]
-    if problem_type == "multi_label_classification":
-        return read["text"][:], multi_hot(truth, len(label_names))
-    return read["text"][:], np.asarray(truth)
+    names = [str(name) for _, name in sorted((config.id2label or {}).items())]
+    rows = dataset_of_lists(texts, labels, needs_a_class=False)
+    strings, given = rows["text"][:], rows["label"][:]
+    if problem_type == "regression":
+        with without_bars_of_datasets():
+            read = split_texts({"test": rows}, label_names=names, problem_type=problem_type)["test"]
+        return strings, np.asarray(read["label"][:])
+    is_list, expects_lists = isinstance(given[0], list), problem_type == "multi_label_classification"
+    if is_list != expects_lists:
+        raise TypeError(f"`labels` must be {'lists of classes' if expects_lists else 'one class for each text'}.")
+    if is_list and not config.has_integer_labels and isinstance(next(chain(*given), None), int):
+        given = [flags_to_names(row, names, position) for position, row in enumerate(given)]
+    ids = {name: index for index, name in enumerate(names)}
+    for position, label in enumerate(given):
+        for item in label if is_list else [label]:
+            if str(item) not in ids:
+                raise ValueError(
+                    f"`labels` must be classes of the model ({comma_list(names)}), got {item!r:.80} at position "
+                    f"{position}."
+                )
+    if is_list:
+        return strings, multi_hot([[ids[str(item)] for item in label] for label in given], len(names))
+    return strings, np.asarray([ids[str(label)] for label in given])
+
+
+def flags_to_names(row: Sequence[int], names: Sequence[str], position: int) -> list[str]:
+    """Return the classes that a row of 0 and 1 for each class stands for."""
+    if len(row) != len(names) or not set(row) <= {0, 1}:
+        raise ValueError(
+            f"`labels` must be names, or 0 and 1 for each of {len(names)} classes, at position {position}."
+        )
+    return [name for name, flag in zip(names, row, strict=True) if flag]
 
 
 def class_counts(rows: Dataset) -> dict[str, int] | None:
@@ -221,10 +256,28 @@ def class_counts(rows: Dataset) -> dict[str, int] | None:
     return dict(zip(feature.names, counts.tolist(), strict=True))
 
 
+def weights_in_order(weights: Mapping[Any, float], label_names: Sequence[str]) -> list[str]:
+    """Return the weight of each class in the order of the ids.
+
+    Raises:
+        ValueError: If a class has no weight, or there is no such class.
+    """
+    by_name = {str(label): str(weight) for label, weight in weights.items()}
+    if by_name.keys() != set(label_names):
+        raise ValueError(
+            f"`class_weights` must have the classes {comma_list(label_names)}, got {comma_list(by_name)}."
+        )
+    return [by_name[name] for name in label_names]
+
+
 def has_integer_labels(rows: Dataset, splits: TextSplits) -> bool:
-    """Return whether the classes of some rows are whole numbers, which are then predicted as such."""
+    """Return whether the classes of some rows are whole numbers, which are then predicted as such.
+
+    Rows of 0 and 1 for each class name none.
+    """
     is_integer = getattr(item_of(rows.features["label"]), "dtype", "").startswith("int")
-    return is_integer and splits.problem_type != "regression"
+    is_multi_hot = multi_hot_width({"train": rows}, "label", splits.problem_type, None) is not None
+    return is_integer and splits.problem_type != "regression" and not is_multi_hot
 
 
 @contextmanager

@@ -49,8 +49,8 @@ def check_output_folder(args: TrainArguments) -> Path:
     may_have_files = args.overwrite_output_dir or args.resume_from_checkpoint is not None
     if not may_have_files and folder.is_dir() and any(folder.iterdir()):
         raise ValueError(
-            f"The folder {str(folder)!r} is not empty. Pass `overwrite_output_dir=true`, "
-            "`resume_from_checkpoint=latest`, or another `output_dir`."
+            f"The folder {str(folder)!r} is not empty. Pass `overwrite_output_dir` to replace the run in it, or "
+            "another `output_dir`; `resume_from_checkpoint=latest` resumes the run."
         )
     checkpoint = args.resume_from_checkpoint
     if checkpoint not in (None, "latest") and not Path(str(checkpoint)).is_dir():
