@@ -16,14 +16,7 @@ from rnn_hf.errors import plain
 from rnn_hf.reporting.dataset_facts import KNOWN
 from rnn_hf.reporting.model_card import render_model_card
 from rnn_hf.reporting.run_facts import RunFacts, read_run_facts
-from rnn_hf.training.arguments import (
-    DataArguments,
-    LanguageModelArguments,
-    LanguageModelTrainArguments,
-    ModelArguments,
-    TrainArguments,
-    as_recipe,
-)
+from rnn_hf.training.arguments import ClassifierRunArguments, LanguageModelRunArguments, as_recipe
 from tests.local_hub import LICENSES, PIPELINE_TAGS
 
 # https://github.com/huggingface/huggingface.js, packages/tasks/src/model-libraries.ts: those of text
@@ -50,7 +43,7 @@ NASTY = [
 
 def recipe(**changes: Any) -> dict[str, Any]:
     known = {"dataset_name": "fancyzhx/ag_news"}
-    return as_recipe(ModelArguments(), DataArguments(), TrainArguments(output_dir="run")) | known | changes
+    return as_recipe(ClassifierRunArguments(output_dir="run")) | known | changes
 
 
 def facts(results: dict[str, Any] | None = None, name: str = "ag-news", **changes: Any) -> RunFacts:
@@ -303,8 +296,7 @@ LANGUAGE_RESULTS: dict[str, Any] = {
 
 
 def language_model_facts(name: str = "news-writer") -> RunFacts:
-    groups = (LanguageModelArguments(), DataArguments(), LanguageModelTrainArguments(output_dir="run"))
-    given = as_recipe(*groups) | {"dataset_name": "fancyzhx/ag_news"}
+    given = as_recipe(LanguageModelRunArguments(output_dir="run")) | {"dataset_name": "fancyzhx/ag_news"}
     return RunFacts(name=name, recipe=given, results=LANGUAGE_RESULTS)
 
 

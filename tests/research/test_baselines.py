@@ -107,7 +107,7 @@ def test_the_rows_are_those_that_the_recipe_trains_on(tmp_path: Path, capsys: py
         (["--fasttext_epochs", "0"], "`--fasttext_epochs` must be at least 1"),
         (["--seed", "1"], "Pass `--seeds`"),
         (["--validation_size", "0"], "need a validation split. Pass `--validation_size 0.05`."),
-        (["--problem_type", "regression"], "The baselines predict one class per text"),
+        (["--problem_type", "regression"], "The baselines need one class per text"),
         (["--output_file", "nowhere/x.json"], "The folder of `--output_file` does not exist: 'nowhere'"),
     ],
 )

@@ -107,7 +107,7 @@ def test_the_recipe_takes_more_steps_where_its_epochs_are_few(
         return {"test_accuracy": 0.5}
 
     monkeypatch.setattr(script, "train_for_results", note)
-    train_args = script.TrainArguments(output_dir="", num_train_epochs=2)
+    train_args = script.ClassifierRunArguments(num_train_epochs=2)
     assert script.train_recipe({"dataset_name": "demo"}, train_args, num_rows, 1, 9) == {"test_accuracy": 0.5}
     assert given == [({"dataset_name": "demo"}, 1, "--max_train_samples", str(num_rows), *flags)]
 
