@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-import rnn_hf.text_classifier
-from rnn_hf import RNNConfig, RNNForSequenceClassification
+from rnn_hf import RNNConfig, RNNForSequenceClassification, inference
 from rnn_hf.configuration_rnn import CellType, ClassifierPooling
 from rnn_hf.data.tokenizer_training import train_tokenizer
 from rnn_hf.text_classifier import TextClassifier
@@ -86,7 +85,7 @@ def test_batches_of_many_texts_have_few_shapes_and_little_padding(
         return score(input_ids, *others)  # type: ignore[arg-type]
 
     monkeypatch.setattr(classifier.model, "score", noted)
-    with rnn_hf.text_classifier.num_threads(num_threads):
+    with inference.num_threads(num_threads):
         actual = classifier.predict_proba(texts, batch_size=64)
     assert {size for size, _ in shapes if size > 8} <= {16, 32, 48, 64}
     num_tokens = sum(len(text) // 2 for text in texts)
@@ -120,7 +119,7 @@ def test_no_text_has_no_answer(classifier: TextClassifier) -> None:
 def test_a_stream_is_read_in_chunks_and_keeps_its_order(
     classifier: TextClassifier, monkeypatch: pytest.MonkeyPatch, batch_size: int
 ) -> None:
-    monkeypatch.setattr(rnn_hf.text_classifier, "CHUNK_SIZE", 20)
+    monkeypatch.setattr(inference, "CHUNK_SIZE", 20)
     num_read = 0
 
     def stream() -> Iterator[str]:
@@ -152,7 +151,7 @@ def test_progress_is_shown_for_long_inputs_unless_it_is_not_wanted(
 ) -> None:
     classifier.predict(TEXTS)
     assert not capsys.readouterr().err
-    monkeypatch.setattr(rnn_hf.text_classifier, "SECONDS_BEFORE_PROGRESS", 0)
+    monkeypatch.setattr(inference, "SECONDS_BEFORE_PROGRESS", 0)
     classifier.predict(TEXTS)
     assert "5/5" in capsys.readouterr().err
     classifier.predict(TEXTS, show_progress=False)

@@ -174,7 +174,7 @@ def import_in_code(folder: Path, module: str) -> None:
         (widen_a_weight, "classifier.bias must have the shape [2], got [7]"),
         (lambda folder: (folder / "config.json").write_text("{"), "is not JSON"),
         (lambda folder: set_config(folder, model_type="bert"), "'bert' model, not one of this family"),
-        (lambda folder: set_config(folder, hidden_size=0), "`--hidden_size` must be at least 1"),
+        (lambda folder: set_config(folder, hidden_size=0), "`hidden_size` must be at least 1"),
         (lambda folder: set_config(folder, architectures=["Other"]), "got 'Other'"),
         (lambda folder: break_card(folder, ""), "must begin with front matter"),
         (lambda folder: break_card(folder, "---\ntags: [a\n---"), "front matter of the card"),

@@ -198,7 +198,7 @@ def test_processes_that_would_train_separately_are_stopped(tmp_path: Path) -> No
     done = run_script(*argv, "--output_dir", str(tmp_path / "run"), launcher=launcher)
     assert done.returncode != 0
     assert "The launcher started 2 processes, but Accelerate sees 1" in done.stderr
-    assert "Pass `--use_cpu`" in done.stderr
+    assert "Pass `--use_cpu true`" in done.stderr
     assert not (tmp_path / "run").exists()
 
 
