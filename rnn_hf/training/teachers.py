@@ -85,24 +85,21 @@ def load_teacher(name: str, label_names: Sequence[str], args: DistillationArgume
     return Teacher(name, model, tokenizer, columns)
 
 
-def encode_noised_copies(
-    rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int | None, args: DistillationRunArguments
-) -> DatasetDict:
-    """Return the noised copies of the training rows as one model's tokenizer encodes them.
+def noised_copies(
+    rows: Dataset, tokenizer: PreTrainedTokenizerBase, args: DistillationRunArguments
+) -> dict[str, Dataset]:
+    """Return noised copies of the training rows for one model.
 
     Args:
         rows: The training rows, with the columns `text` and `label`.
         tokenizer: The tokenizer, whose mask token, or else its unknown word, stands for a masked word.
-        max_length: Number of tokens a text is cut to. `None`: texts stay whole.
         args: How many copies there are, and how they are noised.
     """
-    # the mask is a special token, not the characters of its name
-    encoder = copy.deepcopy(tokenizer)
-    encoder.split_special_tokens = False
-    copies = {
+    mask_word = tokenizer.mask_token or tokenizer.unk_token or ""
+    return {
         f"noised_{number}": noised_copy(
             rows,
-            tokenizer.mask_token or tokenizer.unk_token or "",
+            mask_word,
             seed=args.seed,
             number=number,
             mask_probability=args.mask_probability,
@@ -110,7 +107,19 @@ def encode_noised_copies(
         )
         for number in range(args.num_noised_copies)
     }
-    return encode_dataset(DatasetDict(copies), encoder, max_length)
+
+
+def encode_noised_copies(
+    rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int | None, args: DistillationRunArguments
+) -> DatasetDict:
+    """Return the noised copies as a model's tokenizer encodes them, cut to `max_length` tokens unless it is `None`.
+
+    Other arguments are those of `noised_copies`.
+    """
+    # the mask is a special token, not the characters of its name
+    encoder = copy.deepcopy(tokenizer)
+    encoder.split_special_tokens = False
+    return encode_dataset(DatasetDict(noised_copies(rows, encoder, args)), encoder, max_length)
 
 
 def with_noised_copies(

@@ -34,8 +34,9 @@ from transformers import (
 from rnn_hf.commands import distill, evaluate, train
 from rnn_hf.data.demo_news import load_demo_news
 from rnn_hf.training import teachers as teaching
-from rnn_hf.training.arguments import DistillationArguments
+from rnn_hf.training.arguments import DistillationRunArguments
 from rnn_hf.training.classifier import ClassifierRun
+from rnn_hf.training.splits import TextSplits
 from scripts.research import render_model_cards
 from tests.commands.test_train import PROMISED_FILES, PROMISED_RESULTS
 from tests.conftest import ROOT, TINY_RUN, TORCHRUN, last_line, weights
@@ -138,16 +139,23 @@ def test_a_student_comes_near_its_teachers_and_says_how_near(
 
 def test_teachers_of_any_architecture_answer_as_they_do_alone(bert: Path, teachers: list[Path]) -> None:
     """Answers come in the order of rows and classes, whatever the batches, in the noised copies, too."""
-    args = DistillationArguments([str(bert), str(teachers[0])], num_noised_copies=1, per_device_teacher_batch_size=7)
+    args = DistillationRunArguments(
+        teacher_name_or_path=[str(bert), str(teachers[0])],
+        num_noised_copies=1,
+        per_device_teacher_batch_size=7,
+        seed=0,
+    )
     texts = load_demo_news(num_train=30, num_test=9)
     names = ["World", "Sports", "Business", "Sci/Tech"]
-    asked = [distill.load_teacher(name, names, args) for name in args.teacher_name_or_path]
-    answers = distill.ask_teachers(asked, texts, args, 0, Accelerator(cpu=True))
+    asked = [teaching.load_teacher(name, names, args) for name in args.teacher_name_or_path]
+    answers = teaching.ask_teachers(
+        asked, TextSplits(texts["train"], DatasetDict(test=texts["test"])), args, Accelerator(cpu=True)
+    )
     assert (answers["train"].shape, answers["test"].shape) == ((2, 60, 4), (2, 9, 4))
     for of_teacher, folder in zip(range(2), (bert, teachers[0]), strict=True):
         tokenizer = AutoTokenizer.from_pretrained(folder)
         tokenizer.split_special_tokens = False
-        noised = distill.noised_copies(texts["train"], tokenizer, args, 0)["noised_0"]["text"][:]
+        noised = teaching.noised_copies(texts["train"], tokenizer, args)["noised_0"]["text"][:]
         assert any(mask in text for text in noised for mask in ("[MASK]", "[UNK]"))
         for split, rows in (("train", texts["train"]["text"][:]), ("test", texts["test"]["text"][:])):
             got = answers[split][of_teacher, : len(rows)]
@@ -159,8 +167,8 @@ def test_teachers_of_any_architecture_answer_as_they_do_alone(bert: Path, teache
     )
 
 
-def noised_of(texts: DatasetDict, folder: Path, args: DistillationArguments) -> list[str]:
-    copies = distill.noised_copies(texts["train"], AutoTokenizer.from_pretrained(folder), args, 0)
+def noised_of(texts: DatasetDict, folder: Path, args: DistillationRunArguments) -> list[str]:
+    copies = teaching.noised_copies(texts["train"], AutoTokenizer.from_pretrained(folder), args)
     noised: list[str] = copies["noised_0"]["text"][:]
     return noised
 
