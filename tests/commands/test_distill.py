@@ -348,10 +348,12 @@ def test_a_damaged_teacher_of_this_family_is_one_line(
     (folder / "config.json").write_text(json.dumps(config | {"hidden_size": 10**9}))
     with pytest.raises(SystemExit, match="2"):
         student("run", [folder])
-    assert "`hidden_size`" in last_line(capsys.readouterr().err)
+    assert "`--hidden_size`" in last_line(capsys.readouterr().err)
 
 
 def test_numbers_have_no_teacher(student: Distill, teachers: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
         student("run", teachers, "--problem_type", "regression")
-    assert "Teachers need a problem with one class a text, got regression." in last_line(capsys.readouterr().err)
+    assert "Distillation needs one class per text, got a problem of type regression." in last_line(
+        capsys.readouterr().err
+    )

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from rnn_hf.data.demo_news import load_demo_news
 from rnn_hf.training import launch
 from tests.conftest import ROOT, TINY_RUN, TORCHRUN, free_port, run_script, weights
+from tests.refusals import program_of
 
 Train = Callable[..., tuple[dict[str, Any], Path]]
 
@@ -79,7 +80,7 @@ def test_every_script_refuses_sharding(
     with pytest.raises(SystemExit, match="2"):
         import_module(f"scripts.{script}").main(argv)
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"{script}.py: error: The launcher asks for FSDP")
+    assert line.startswith(f"{program_of(script)}: error: The launcher asks for FSDP")
     assert "Launch with `torchrun --nproc_per_node N`" in line
 
 

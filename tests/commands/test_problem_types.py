@@ -15,6 +15,7 @@ from rnn_hf import RNNConfig, RNNForSequenceClassification, TextClassifier
 from rnn_hf.commands import evaluate, predict, train
 from rnn_hf.data.tokenizer_training import train_tokenizer
 from scripts import train_with_trainer
+from tests.refusals import program_of
 
 SCRIPTS = {"train": train.main, "train_with_trainer": train_with_trainer.main}
 TINY = [
@@ -168,7 +169,7 @@ def test_a_mistake_of_the_user_is_one_line(
     with pytest.raises(SystemExit, match="2"):
         run(script, tmp_path, lambda topics: topics, *argv)
     line = capsys.readouterr().err.strip().splitlines()[-1].split("\r")[-1]
-    assert line.startswith(f"{script}.py: error: ")
+    assert line.startswith(f"{program_of(script)}: error: ")
     assert message in line
 
 
