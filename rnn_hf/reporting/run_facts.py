@@ -85,7 +85,7 @@ class RunFacts:
     @property
     def data_is_in_memory(self) -> bool:
         """Whether the model was trained on texts that no file and no dataset holds."""
-        return not (self.recipe.get("dataset_name") or self.recipe.get("train_file"))
+        return self.recipe.get("dataset_name") is None and self.recipe.get("train_file") is None
 
     @property
     def is_language_model(self) -> bool:

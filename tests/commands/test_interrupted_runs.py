@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from rnn_hf import TextClassifier
 from rnn_hf.commands import train as script
 from rnn_hf.safe_loading import is_finite
-from rnn_hf.training import checkpoints, loop
+from rnn_hf.training import checkpoints, loop, loss_log
 from rnn_hf.training.checkpoints import open_checkpoint
 from rnn_hf.training.classifier import ClassifierRun
 from rnn_hf.training.signals import StopSignals
@@ -270,7 +270,8 @@ def poison(monkeypatch: pytest.MonkeyPatch, steps: set[int]) -> None:
         loss = loss_of(run, batch)
         if run.state.step + 1 in steps:
             loss = loss * torch.inf
-            run.unread_losses[-1] = run.unread_losses[-1]._replace(loss=loss.detach())
+            unread = run.loss_log.unread
+            unread[-1] = unread[-1]._replace(loss=loss.detach())
         return loss
 
     monkeypatch.setattr(ClassifierRun, "loss_of", poisoned)
@@ -294,7 +295,7 @@ def test_steps_that_are_not_finite_are_left_out_if_asked(
     undisturbed, _ = train("whole", "--num_train_epochs", "3")
     poison(monkeypatch, {3, 4})
     results, folder = train("run", "--num_train_epochs", "3", "--skip_nonfinite_steps", "--save_strategy", "epoch")
-    assert "step 3 | left out" in capsys.readouterr().out
+    assert "step 3 | skipped" in capsys.readouterr().out
     assert results["step"] == undisturbed["step"]
     assert all(map(is_finite, load_file(folder / "model.safetensors").values()))
     assert results["epoch"] == pytest.approx(undisturbed["epoch"] - 128 / 400, abs=0.01)
@@ -303,12 +304,12 @@ def test_steps_that_are_not_finite_are_left_out_if_asked(
 def test_a_run_of_which_nothing_is_finite_is_given_up(
     train: Train, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(loop, "MOST_SKIPPED_STEPS", 5)
+    monkeypatch.setattr(loss_log, "MOST_SKIPPED_STEPS", 5)
     poison(monkeypatch, set(range(1, 1000)))
     with pytest.raises(SystemExit) as ended:
         train("run", "--num_train_epochs", "3", "--skip_nonfinite_steps")
     assert ended.value.code == 3
-    assert "The 5 steps up to 5 have no finite gradient" in last_line(capsys.readouterr().err)
+    assert "The gradients of the 5 steps up to 5 are NaN or infinite" in last_line(capsys.readouterr().err)
 
 
 @pytest.mark.parametrize("when", ["evaluate", "save", "end"])

@@ -274,11 +274,11 @@ def test_gradual_unfreezing_reaches_the_encoder_after_the_first_epoch_and_can_be
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["--bidirectional", "true"], "A language model needs `bidirectional=False`"),
+        (["--bidirectional", "true"], "A language model needs `--bidirectional False`"),
         (["--optim", "lazy_adamw"], "`--optim lazy_adamw` spares word vectors"),
-        (["--label_smoothing_factor", "0.1"], "`--label_smoothing_factor` is a classifier's"),
-        (["--adaptive_softmax_cutoffs", "90", "30"], "`adaptive_softmax_cutoffs` must rise"),
-        (["--gradual_unfreezing", "true"], "`--gradual_unfreezing` is a classifier's"),
+        (["--label_smoothing_factor", "0.1"], "`--label_smoothing_factor` is only for classifiers"),
+        (["--adaptive_softmax_cutoffs", "90", "30"], "`--adaptive_softmax_cutoffs` must rise"),
+        (["--gradual_unfreezing", "true"], "`--gradual_unfreezing` is only for classifiers"),
         (["--bptt", "0"], "`--bptt` must be at least 1, got 0"),
     ],
 )
