@@ -108,14 +108,14 @@ def test_what_does_not_fit_is_refused(
     AcceleratorState._reset_state(reset_partial_state=True)
     train_language_model.main([*MODEL, *BARELY, "--num_hidden_layers", "2", "--output_dir", str(two)])
     for names, message in (
-        ({"backward": forward}, f"{str(forward)!r} reads texts forwards. Train it with `--reads_backward true`."),
+        ({"backward": forward}, f"{str(forward)!r} reads texts forwards. Train it with `reads_backward=true`."),
         (
             {"forward": backward},
             f"{str(backward)!r} reads texts backwards. Pass it as `--backward_model_name_or_path`",
         ),
         ({"backward": other}, f"must have the word vectors of {str(forward)!r}. Train it with `--word_vectors"),
-        ({"backward": large}, "Both language models must have the same `hidden_size`, got 6 and 7."),
-        ({"forward": two}, "two language models of one layer, got 2"),
+        ({"backward": large}, "Both language models must have the same `--hidden_size`, got 6 and 7."),
+        ({"forward": two}, "only if they have one layer, got 2"),
     ):
         AcceleratorState._reset_state(reset_partial_state=True)
         with pytest.raises(SystemExit, match="2"):
