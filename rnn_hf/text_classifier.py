@@ -115,7 +115,7 @@ class TextClassifier:
             >>> texts, labels = ["a good film", "a bad film"] * 20, ["good", "bad"] * 20
             >>> settings = {"hidden_size": 8, "num_train_epochs": 20, "word_dropout": 0.0}
             >>> classifier = TextClassifier.train(texts, labels, show_progress=False, **settings)
-            >>> classifier.predict("good"), classifier.results["validation_accuracy"]
+            >>> classifier.predict("a good film"), classifier.results["validation_accuracy"]
             ('good', 1.0)
         """
         with kept_random_states():  # some of the packages draw random numbers when they are imported

@@ -68,6 +68,7 @@ def as_list(values: Any, name: str) -> list[Any]:
         TypeError: If they are one string, a mapping or a set, or no sequence at all.
 
     Example:
+        >>> import numpy as np
         >>> as_list(np.array([1, 2]), "labels"), as_list(("a", np.str_("b")), "texts")
         ([1, 2], ['a', 'b'])
     """
@@ -83,7 +84,7 @@ def as_list(values: Any, name: str) -> list[Any]:
 def _python_object(item: Any) -> Any:
     """Return a value of numpy or torch as one of Python, also inside a list; a set as a sorted list."""
     if isinstance(item, str):
-        return item
+        return str(item)
     if hasattr(item, "tolist"):
         return item.tolist()
     if isinstance(item, set | frozenset):
