@@ -14,12 +14,11 @@ import torch
 
 from rnn_hf.hub import check_hub_access
 from rnn_hf.reporting.results import finish_run
-from rnn_hf.training.arguments import DistillationRunArguments, as_recipe
+from rnn_hf.training.arguments import DistillationRunArguments
 from rnn_hf.training.classifier import ClassifierRun, create_label_loss, create_loaders
 from rnn_hf.training.distillation import DistillationLoss, teacher_results
 from rnn_hf.training.initial_models import checkpoint_config, create_classifier, load_tokenizer
 from rnn_hf.training.launch import start_accelerator
-from rnn_hf.training.optimization import create_optimizer, create_schedule, num_training_steps
 from rnn_hf.training.output_folder import check_output_folder
 from rnn_hf.training.signals import StopSignals
 from rnn_hf.training.splits import load_splits
@@ -58,21 +57,12 @@ def main(args: DistillationRunArguments) -> dict[str, Any]:
         loss = DistillationLoss(args, answers["train"], label_loss, num_texts, accelerator.device)
 
         loaders, sampler = create_loaders(rows, tokenizer, args, accelerator)
-        num_steps = num_training_steps(args, sampler.num_batches or 0)
-        optimizer = create_optimizer(model, args, accelerator.device)
-        schedule = create_schedule(optimizer, args, num_steps)
-        recipe = as_recipe(args, model.config)
-        model, optimizer = accelerator.prepare(model, optimizer)
-        run = ClassifierRun(
-            args=args,
-            recipe=recipe,
-            accelerator=accelerator,
-            model=model,
-            optimizer=optimizer,
-            schedule=schedule,
-            loaders=loaders,
-            sampler=sampler,
-            num_steps=num_steps,
+        run = ClassifierRun.prepare(
+            model,
+            args,
+            accelerator,
+            loaders,
+            sampler,
             signals=StopSignals(accelerator.num_processes),
             label_names=splits.label_names,
             problem_type=splits.problem_type,
@@ -88,5 +78,5 @@ def main(args: DistillationRunArguments) -> dict[str, Any]:
     if run.test_logits is not None:
         labels = np.asarray(splits.others["test"].with_format("numpy")["label"][:])
         results = teacher_results(args.teacher_name_or_path, answers["test"], run.test_logits, labels) | results
-    finish_run(run, tokenizer, results, lambda: time.perf_counter() - started)
+    finish_run(run, tokenizer, results, started)
     return results

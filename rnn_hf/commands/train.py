@@ -12,11 +12,10 @@ from typing import Any
 
 from rnn_hf.hub import check_hub_access
 from rnn_hf.reporting.results import finish_run
-from rnn_hf.training.arguments import ClassifierRunArguments, as_recipe
+from rnn_hf.training.arguments import ClassifierRunArguments
 from rnn_hf.training.classifier import ClassifierRun, create_label_loss, create_loaders
 from rnn_hf.training.initial_models import checkpoint_config, create_classifier, load_tokenizer
 from rnn_hf.training.launch import start_accelerator
-from rnn_hf.training.optimization import create_optimizer, create_schedule, num_training_steps
 from rnn_hf.training.output_folder import check_output_folder
 from rnn_hf.training.signals import StopSignals
 from rnn_hf.training.splits import load_splits
@@ -44,22 +43,12 @@ def main(args: ClassifierRunArguments) -> dict[str, Any]:
         model = create_classifier(splits, tokenizer, args, config)
         loaders, sampler = create_loaders(rows, tokenizer, args, accelerator)
         loss = create_label_loss(rows["train"], splits, args, accelerator.device)
-        num_steps = num_training_steps(args, sampler.num_batches or 0)
-        optimizer = create_optimizer(model, args, accelerator.device)
-        schedule = create_schedule(optimizer, args, num_steps)
-        recipe = as_recipe(args, model.config)
-        model, optimizer = accelerator.prepare(model, optimizer)
-
-        run = ClassifierRun(
-            args=args,
-            recipe=recipe,
-            accelerator=accelerator,
-            model=model,
-            optimizer=optimizer,
-            schedule=schedule,
-            loaders=loaders,
-            sampler=sampler,
-            num_steps=num_steps,
+        run = ClassifierRun.prepare(
+            model,
+            args,
+            accelerator,
+            loaders,
+            sampler,
             signals=StopSignals(accelerator.num_processes),
             label_names=splits.label_names,
             problem_type=splits.problem_type,
@@ -70,5 +59,5 @@ def main(args: ClassifierRunArguments) -> dict[str, Any]:
     run.train()
     run.finish_weights()
     results = run.results()
-    finish_run(run, tokenizer, results, lambda: time.perf_counter() - started)
+    finish_run(run, tokenizer, results, started)
     return results

@@ -15,11 +15,10 @@ import torch
 
 from rnn_hf.hub import check_hub_access
 from rnn_hf.reporting.results import finish_run, language_model_summary
-from rnn_hf.training.arguments import LanguageModelRunArguments, as_recipe
+from rnn_hf.training.arguments import LanguageModelRunArguments
 from rnn_hf.training.initial_models import checkpoint_config, create_language_model, load_tokenizer
 from rnn_hf.training.language_model import LanguageModelRun, create_stream_loaders, generate_texts
 from rnn_hf.training.launch import start_accelerator
-from rnn_hf.training.optimization import create_optimizer, create_schedule, num_training_steps
 from rnn_hf.training.output_folder import check_output_folder, round_weights
 from rnn_hf.training.signals import StopSignals
 from rnn_hf.training.splits import load_splits
@@ -46,21 +45,12 @@ def main(args: LanguageModelRunArguments) -> dict[str, Any]:
 
         model = create_language_model(tokenizer, args, config)
         loaders, sampler = create_stream_loaders(rows, tokenizer, args, accelerator, model.config.reads_backward)
-        num_steps = num_training_steps(args, len(loaders["train"]))
-        optimizer = create_optimizer(model, args, accelerator.device)
-        schedule = create_schedule(optimizer, args, num_steps)
-        recipe = as_recipe(args, model.config)
-        prepared, optimizer = accelerator.prepare(model, optimizer)
-        run = LanguageModelRun(
-            args=args,
-            recipe=recipe,
-            accelerator=accelerator,
-            model=prepared,
-            optimizer=optimizer,
-            schedule=schedule,
-            loaders=loaders,
-            sampler=sampler,
-            num_steps=num_steps,
+        run = LanguageModelRun.prepare(
+            model,
+            args,
+            accelerator,
+            loaders,
+            sampler,
             signals=StopSignals(accelerator.num_processes),
         )
         run.start()
@@ -70,5 +60,5 @@ def main(args: LanguageModelRunArguments) -> dict[str, Any]:
     results = run.results()
     if accelerator.is_main_process:
         results["generated_texts"] = generate_texts(model, tokenizer, args.num_generated_texts, args.seed)
-    finish_run(run, tokenizer, results, lambda: time.perf_counter() - started, language_model_summary)
+    finish_run(run, tokenizer, results, started, language_model_summary)
     return results

@@ -1,5 +1,6 @@
 """How a run finishes: the files in its folder, the summary that a person reads, and the push to the Hub."""
 
+import time
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -124,7 +125,7 @@ def finish_run(
     run: Run,
     tokenizer: PreTrainedTokenizerBase,
     results: dict[str, Any],
-    seconds: Callable[[], float],
+    started: float,
     summary: Callable[[dict[str, Any], Path, float], str] = classifier_summary,
 ) -> None:
     """Write and show the results of a run, release the other processes, and push the folder if that was asked for.
@@ -133,7 +134,7 @@ def finish_run(
         run: The run, after its last step.
         tokenizer: The model's tokenizer.
         results: Content of `all_results.json`.
-        seconds: Returns the duration of everything so far.
+        started: What `time.perf_counter()` was when everything started.
         summary: Returns the results as text, given the folder and the seconds.
     """
     is_main_process = run.accelerator.is_main_process
@@ -142,6 +143,6 @@ def finish_run(
         return
     model: RNNPreTrainedModel = run.bare_model  # type: ignore[assignment]  # whatever it was wrapped in
     write_results(model, tokenizer, results, run.recipe, run.folder)
-    say(summary(results, run.folder, seconds()))
+    say(summary(results, run.folder, time.perf_counter() - started))
     if run.args.push_to_hub:
         push_results(run.args)

@@ -19,9 +19,12 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from rnn_hf.files import atomic_folder, remove
 
+from .arguments import NOT_PART_OF_THE_RUN
+
 CHECKPOINTS = "checkpoints"
 PREFIX = "step-"
 DIGESTS = "sha256.json"
+BATCH_SIZE = "per_device_train_batch_size"
 
 
 @dataclass
@@ -180,6 +183,32 @@ class Checkpoint:
         """Weights of the best evaluation up to the checkpoint, if there was one."""
         path = self.folder / "best_model.safetensors"
         return load_file(path) if path.exists() else None
+
+    def check_same_run(self, recipe: Mapping[str, Any], num_processes: int) -> None:
+        """Check that a run may continue from here.
+
+        Args:
+            recipe: Every argument of that run.
+            num_processes: Number of its processes.
+
+        Raises:
+            ValueError: If the run that wrote it had other arguments, or another number of texts in all batches of a
+                step.
+        """
+        for name, value in self.arguments.items():
+            if name not in NOT_PART_OF_THE_RUN | {BATCH_SIZE} and recipe.get(name) != value:
+                raise ValueError(
+                    f"The checkpoint was made with `{name}={value}`, this run has {recipe.get(name)}. "
+                    "Pass the same arguments to resume."
+                )
+        # the batch of all processes together is what counts
+        saved, own = self.arguments[BATCH_SIZE], recipe[BATCH_SIZE]
+        if saved * self.num_processes != own * num_processes:
+            raise ValueError(
+                f"The checkpoint was made with `{BATCH_SIZE}={saved}` on {self.num_processes} processes, this "
+                f"run has {own} on {num_processes}. Pass "
+                f"`{BATCH_SIZE}={saved * self.num_processes / num_processes:g}`, or use as many processes."
+            )
 
     def restore(self, model: nn.Module, optimizer: torch.optim.Optimizer, schedule: LRScheduler) -> None:
         """Put weights, optimizer and schedule back to where they stood."""

@@ -23,11 +23,10 @@ from rnn_hf.modeling_rnn import RNNForSequenceClassification
 from rnn_hf.progress import without_bars_of_datasets
 from rnn_hf.random_states import kept_random_states
 
-from .arguments import ClassifierRunArguments, RunArguments, as_recipe
+from .arguments import ClassifierRunArguments, RunArguments
 from .classifier import ClassifierRun, create_label_loss, create_loaders
 from .initial_models import checkpoint_config, create_classifier, load_tokenizer
 from .launch import start_accelerator
-from .optimization import create_optimizer, create_schedule, num_training_steps
 from .output_folder import check_output_folder
 from .splits import TextSplits, load_splits
 
@@ -129,24 +128,16 @@ def _train(rows: dict[str, Dataset], args: ClassifierRunArguments, class_weights
         args.class_weights = weights_in_order(class_weights, splits.label_names)
     tokenizer = load_tokenizer(splits.iterate_texts, args, config)
     encoded = splits.encode(tokenizer, args)
-    bare_model = create_classifier(splits, tokenizer, args, config)
-    bare_model.config.has_integer_labels = has_integer_labels(rows["train"], splits)
+    model = create_classifier(splits, tokenizer, args, config)
+    model.config.has_integer_labels = has_integer_labels(rows["train"], splits)
     loaders, sampler = create_loaders(encoded, tokenizer, args, accelerator)
     loss = create_label_loss(encoded["train"], splits, args, accelerator.device)
-    num_steps = num_training_steps(args, sampler.num_batches or 0)
-    optimizer = create_optimizer(bare_model, args, accelerator.device)
-    schedule = create_schedule(optimizer, args, num_steps)
-    model, optimizer = accelerator.prepare(bare_model, optimizer)
-    run = ClassifierRun(
-        args=args,
-        recipe=as_recipe(args, bare_model.config),
-        accelerator=accelerator,
-        model=model,
-        optimizer=optimizer,
-        schedule=schedule,
-        loaders=loaders,
-        sampler=sampler,
-        num_steps=num_steps,
+    run = ClassifierRun.prepare(
+        model,
+        args,
+        accelerator,
+        loaders,
+        sampler,
         label_names=splits.label_names,
         problem_type=splits.problem_type,
         loss=lambda logits, batch: loss(logits, batch["labels"]),
@@ -156,7 +147,7 @@ def _train(rows: dict[str, Dataset], args: ClassifierRunArguments, class_weights
     run.finish_weights()
     results = run.results()
     run.end()
-    return TrainedClassifier(bare_model, tokenizer, results, run.recipe)
+    return TrainedClassifier(model, tokenizer, results, run.recipe)
 
 
 def split_rows(

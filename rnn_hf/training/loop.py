@@ -4,7 +4,7 @@ import math
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from accelerate import Accelerator
@@ -15,10 +15,11 @@ from torch.utils.data import DataLoader
 from rnn_hf.data.batching import BatchSampler
 from rnn_hf.errors import ExitStatusError
 from rnn_hf.files import remove
+from rnn_hf.modeling_rnn import RNNPreTrainedModel
 from rnn_hf.progress import progress_bar, say
 from rnn_hf.safe_loading import is_finite
 
-from .arguments import NOT_PART_OF_THE_RUN, TrainArguments
+from .arguments import RunArguments, TrainArguments, as_recipe
 from .checkpoints import (
     CHECKPOINTS,
     Checkpoint,
@@ -30,14 +31,12 @@ from .checkpoints import (
 )
 from .lazy_adam import LazyAdam
 from .loss_log import LossLog
-from .optimization import clip_grad_norm, drop_frozen_gradients
+from .optimization import clip_grad_norm, create_optimizer, create_schedule, drop_frozen_gradients, num_training_steps
 from .output_folder import run_facts
 from .signals import InterruptedRunError, StopSignals
 
 # Up to this batch size, sharing a step among threads costs more time than it saves on a CPU
 ONE_THREAD_BATCH = 32
-
-BATCH_SIZE = "per_device_train_batch_size"
 
 # Batches between two reads of the counts on the device
 READ_EVERY = 50
@@ -74,6 +73,44 @@ class Run:
     signals: StopSignals | None = None
     state: RunState = field(default_factory=RunState)
     best_weights: dict[str, torch.Tensor] | None = None
+
+    @classmethod
+    def prepare(
+        cls,
+        model: RNNPreTrainedModel,
+        args: RunArguments,
+        accelerator: Accelerator,
+        loaders: dict[str, DataLoader[Any]],
+        sampler: BatchSampler,
+        **parts: Any,
+    ) -> Self:
+        """Return a run at its start: create the optimizer and its schedule, and prepare what is trained.
+
+        Args:
+            model: The bare model.
+            args: Every argument of the run.
+            accelerator: The accelerator of this process, which has prepared the loaders.
+            loaders: The prepared batches of each split.
+            sampler: The sampler of the training batches.
+            parts: What the class needs besides, by name.
+        """
+        num_steps = num_training_steps(args, sampler.num_batches or 0)
+        optimizer = create_optimizer(model, args, accelerator.device)
+        schedule = create_schedule(optimizer, args, num_steps)
+        recipe = as_recipe(args, model.config)
+        prepared, optimizer = accelerator.prepare(model, optimizer)
+        return cls(
+            args=args,
+            recipe=recipe,
+            accelerator=accelerator,
+            model=prepared,
+            optimizer=optimizer,
+            schedule=schedule,
+            loaders=loaders,
+            sampler=sampler,
+            num_steps=num_steps,
+            **parts,
+        )
 
     def __post_init__(self) -> None:
         self.bare_model: torch.nn.Module = self.accelerator.unwrap_model(self.model)
@@ -334,21 +371,7 @@ class Run:
         Raises:
             ValueError: If that run had other arguments, or another number of texts in all batches of a step.
         """
-        num_processes = self.accelerator.num_processes
-        for name, value in checkpoint.arguments.items():
-            if name not in NOT_PART_OF_THE_RUN | {BATCH_SIZE} and self.recipe.get(name) != value:
-                raise ValueError(
-                    f"The checkpoint was made with `{name}={value}`, this run has {self.recipe.get(name)}. "
-                    "Pass the same arguments to resume."
-                )
-        # the batch of all processes together is what counts
-        saved, own = checkpoint.arguments[BATCH_SIZE], self.recipe[BATCH_SIZE]
-        if saved * checkpoint.num_processes != own * num_processes:
-            raise ValueError(
-                f"The checkpoint was made with `{BATCH_SIZE}={saved}` on {checkpoint.num_processes} processes, this "
-                f"run has {own} on {num_processes}. Pass "
-                f"`{BATCH_SIZE}={saved * checkpoint.num_processes / num_processes:g}`, or use as many processes."
-            )
+        checkpoint.check_same_run(self.recipe, self.accelerator.num_processes)
         checkpoint.restore(self.bare_model, self.optimizer, self.schedule)
         checkpoint.restore_generators(self.accelerator.process_index)
         self.state, self.best_weights = checkpoint.state, checkpoint.best_weights
