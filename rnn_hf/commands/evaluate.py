@@ -14,15 +14,15 @@ from typing import Any, ClassVar
 
 import torch
 from accelerate import PartialState
-from torch.utils.data import DataLoader
 
 from rnn_hf.argument_fields import CheckedArguments, flag
-from rnn_hf.data.batching import EncodedRows, PaddingCollator, SortedBatchSampler
+from rnn_hf.data.batching import EncodedRows, SortedBatchSampler
 from rnn_hf.data.encoding import encode_dataset
 from rnn_hf.data.sources import DATASET_HELP, load_text_dataset
 from rnn_hf.errors import plain
 from rnn_hf.files import atomic_file, write_json
 from rnn_hf.text_classifier import ACTIVATIONS, TextClassifier
+from rnn_hf.training.classifier import create_loader
 from rnn_hf.training.launch import create_accelerator
 from rnn_hf.training.metrics import compute_metrics, most_frequent_classes, most_frequent_errors, predict_split
 
@@ -57,7 +57,7 @@ class EvaluateArguments(CheckedArguments):
     per_device_eval_batch_size: int = flag(256, "Texts per batch.", at_least=1)
     output_file: str | None = flag(None, "JSON file for the results.")
     predictions_file: str | None = flag(
-        None, "JSON Lines file for the answer to each row, in order, as predict.py writes them."
+        None, "JSON Lines file for the answer to each row, in order, as `rnn-hf predict` writes them."
     )
     figure_file: str | None = flag(None, "Picture of the confusion matrix (.png, .svg or .pdf); needs matplotlib.")
     use_cpu: bool = flag(False, "Whether to stay on the CPU.")
@@ -145,13 +145,10 @@ def main(args: EvaluateArguments) -> dict[str, Any]:
 
     started = time.perf_counter()
     encoded = EncodedRows(rows)
-    loader: DataLoader[Any] = DataLoader(
-        encoded,
-        batch_sampler=SortedBatchSampler(encoded.lengths, args.per_device_eval_batch_size),
-        collate_fn=PaddingCollator(classifier.pad_token_id),  # type: ignore[arg-type]  # of a batch, not of a list
-    )
+    sampler = SortedBatchSampler(encoded.lengths, args.per_device_eval_batch_size)
+    loader = create_loader(encoded, sampler, classifier.pad_token_id, num_workers=0, accelerator=accelerator)
     model = classifier.model.to(accelerator.device)
-    logits, labels = predict_split(model, accelerator.prepare(loader), accelerator)
+    logits, labels = predict_split(model, loader, accelerator)
     metrics = compute_metrics(logits, labels, classifier.label_names, classifier.problem_type, args.threshold)
     if accelerator.is_main_process:
         print(as_table(metrics))

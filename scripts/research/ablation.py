@@ -9,7 +9,6 @@ already in the output file are not computed again unless the recipe or the flags
 """
 
 import resource
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,12 +18,12 @@ from typing import Any
 from accelerate.utils import tqdm
 
 from rnn_hf.commands.entry import exit_statuses, user_errors
-from rnn_hf.commands.parser import CommandParser, check_folder_of, read_mapping
+from rnn_hf.commands.parser import check_folder_of, read_mapping
 from rnn_hf.reporting.markdown import table
 from rnn_hf.reporting.seeds import seed_statistics
 from rnn_hf.training.arguments import ClassifierRunArguments
 from scripts.research.point_file import Point, PointFile
-from scripts.research.run_recipe import SeedArguments, given_recipe, refuse_single_seed, train_for_results
+from scripts.research.run_recipe import SeedArguments, given_recipe, parse_study, train_for_results
 
 RECIPE = "recipe"
 # Results of a run that are kept
@@ -124,19 +123,15 @@ def measure(recipe: Mapping[str, Any], change: Mapping[str, Any], seed: int) -> 
 def main(argv: Sequence[str] | None = None) -> list[Point]:
     """Measure the missing points; return all points."""
     with user_errors():
-        words = sys.argv[1:] if argv is None else list(argv)
-        refuse_single_seed(words)
-        parser = CommandParser((AblationArguments, ClassifierRunArguments), description=__doc__)
-        # every run has its own output folder
-        (args, run_args), _ = parser.parse([*words, "--output_dir", "unused"])
+        args, run_args, parser = parse_study(AblationArguments, argv, __doc__)
         check_folder_of("output_file", args.output_file)
-        techniques = read_techniques(Path(args.techniques), set(parser.flags()))
+        techniques = read_techniques(Path(str(args.techniques)), set(parser.flags()))
         if RECIPE in techniques:
             raise ValueError(f"{args.techniques!r}: {RECIPE!r} is the name of the unchanged recipe. Choose another.")
         recipe = given_recipe(run_args)
         settings = {name: {**technique, "recipe": recipe} for name, technique in techniques.items()}
         settings = {RECIPE: {"recipe": recipe}, **settings}
-        file = PointFile(Path(args.output_file), "technique", settings, order)
+        file = PointFile(Path(str(args.output_file)), "technique", settings, order)
         missing = [(name, seed) for seed in args.seeds for name in settings if not file.has(technique=name, seed=seed)]
 
     for name, seed in tqdm(missing, desc="Measuring techniques", unit="run"):

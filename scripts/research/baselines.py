@@ -9,7 +9,6 @@ values on the validation split; the test split is read once. fastText is in the 
 """
 
 import re
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -27,12 +26,12 @@ from sklearn.svm import LinearSVC
 
 from rnn_hf.argument_fields import names_of
 from rnn_hf.commands.entry import exit_statuses, user_errors
-from rnn_hf.commands.parser import CommandParser, check_folder_of
+from rnn_hf.commands.parser import check_folder_of
 from rnn_hf.files import write_json
 from rnn_hf.reporting.seeds import percent
 from rnn_hf.training.arguments import ClassifierRunArguments, DataArguments
 from rnn_hf.training.splits import load_splits
-from scripts.research.run_recipe import SeedArguments, refuse_single_seed
+from scripts.research.run_recipe import SeedArguments, parse_study
 
 # Names of the baselines, and their titles in tables
 TITLES = {"fasttext": "fastText", "tfidf": "TF-IDF + linear"}
@@ -225,11 +224,7 @@ def measure(model: str, dataset: DatasetDict, fasttext_epochs: Sequence[int]) ->
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     """Train the baselines with all seeds; return the content of the JSON file."""
     with user_errors():
-        words = sys.argv[1:] if argv is None else list(argv)
-        refuse_single_seed(words)
-        parser = CommandParser((BaselineArguments, ClassifierRunArguments), description=__doc__)
-        # `output_dir` is required with the flags of a recipe, but nothing is written there
-        (args, run_args), _ = parser.parse([*words, "--output_dir", "unused"])
+        args, run_args, _ = parse_study(BaselineArguments, argv, __doc__)
         check_folder_of("output_file", args.output_file)
         rows = {seed: load_rows(run_args, seed) for seed in args.seeds}
 

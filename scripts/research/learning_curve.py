@@ -9,7 +9,6 @@ The figure is written next to the output file, as `curve.png`.
 """
 
 import math
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
@@ -19,13 +18,13 @@ from typing import Any
 from accelerate.utils import tqdm
 
 from rnn_hf.commands.entry import exit_statuses, user_errors
-from rnn_hf.commands.parser import CommandParser, check_folder_of
+from rnn_hf.commands.parser import check_folder_of
 from rnn_hf.reporting.markdown import table
 from rnn_hf.reporting.seeds import percent
 from rnn_hf.training.arguments import ClassifierRunArguments
 from scripts.research import baselines
 from scripts.research.point_file import Point, PointFile
-from scripts.research.run_recipe import given_recipe, refuse_single_seed, train_for_results
+from scripts.research.run_recipe import given_recipe, parse_study, train_for_results
 
 RECIPE = "recipe"
 TITLES = {RECIPE: "rnn_hf", **baselines.TITLES}
@@ -121,18 +120,14 @@ def train_recipe(
 def main(argv: Sequence[str] | None = None) -> list[Point]:
     """Measure the missing points; return all points."""
     with user_errors():
-        words = sys.argv[1:] if argv is None else list(argv)
-        refuse_single_seed(words)
-        parser = CommandParser((CurveArguments, ClassifierRunArguments), description=__doc__)
-        # every run has its own output folder
-        (args, run_args), _ = parser.parse([*words, "--output_dir", "unused"])
+        args, run_args, _ = parse_study(CurveArguments, argv, __doc__)
+        check_folder_of("output_file", args.output_file)
         if run_args.max_train_samples is not None:
             raise ValueError("`max_train_samples` differs between the points. Pass `num_rows` instead.")
-        check_folder_of("output_file", args.output_file)
         recipe = given_recipe(run_args)
         settings_of = {model: baselines.settings_of(run_args, args) for model in baselines.TITLES}
         settings_of[RECIPE] = {"recipe": recipe, "min_steps": args.min_steps}
-        path = Path(args.output_file)
+        path = Path(str(args.output_file))
         curve = PointFile(path, "model", {model: settings_of[model] for model in args.models}, order)
         missing = [
             (num_rows, seed, model)

@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
@@ -33,6 +33,8 @@ from rnn_hf.training.arguments import (
 )
 from rnn_hf.training.checkpoints import CHECKPOINTS
 from rnn_hf.training.output_folder import check_folder_can_be_made
+
+Arguments = TypeVar("Arguments")
 
 DEFAULT_SEEDS = (42, 1, 2)
 # Flags that `train_seed` sets, or that apply to a single seed
@@ -56,6 +58,27 @@ def refuse_single_seed(words: Sequence[str]) -> None:
     """Reject `seed` on the command line; in the recipe that a run has written, it is allowed and ignored."""
     if any(word.split("=")[0] == "--seed" for word in words):
         raise ValueError("`seed` is for a single run. Pass `seeds`.")
+
+
+def parse_study(
+    arguments: type[Arguments], argv: Sequence[str] | None, description: str | None
+) -> tuple[Arguments, ClassifierRunArguments, CommandParser]:
+    """Return the arguments of a program that trains many classifiers, those of every run, and their parser.
+
+    Args:
+        arguments: The dataclass of its own arguments.
+        argv: The words after its name; by default those of this process.
+        description: What `--help` shows first.
+
+    Raises:
+        ValueError: If `seed` is given, or a value is out of its domain.
+    """
+    words = sys.argv[1:] if argv is None else list(argv)
+    refuse_single_seed(words)
+    parser = CommandParser((arguments, ClassifierRunArguments), description=description)
+    # a run needs an output folder, and every one gets its own
+    (args, run_args), _ = parser.parse([*words, "--output_dir", "unused"])
+    return args, run_args, parser
 
 
 def given_recipe(args: RunArguments) -> dict[str, Any]:
