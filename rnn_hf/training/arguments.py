@@ -155,13 +155,15 @@ class TrainArguments(CheckedArguments):
     label_smoothing_factor: float = flag(0.0, "Share of each label spread over all classes.", at_least=0, below=1)
     class_weights: list[str] | None = field(
         default=None,
-        metadata={"help": "A number for each class, or `balanced`: rare classes weigh more in the training loss."},
+        metadata={
+            "help": "A number for each class, or `balanced`: it gives rare classes more weight in the training loss."
+        },
     )
     freeze_embeddings_epochs: int = flag(
         0, "Epochs at the beginning in which the word vectors stay as they are; -1: all of them.", at_least=-1
     )
     train_sampling_strategy: SamplingStrategy = flag(
-        "group_by_length", "Batches of texts of like length, or drawn without regard to it."
+        "group_by_length", "Batches of texts of similar length, or drawn without regard to it."
     )
     seed: int = flag(42, "Seed of weights, batches, dropout and the validation split.", at_least=0, at_most=2**32 - 1)
     bf16: bool = flag(False, "Whether to compute in bfloat16 where it is safe.")

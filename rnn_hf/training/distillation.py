@@ -39,7 +39,7 @@ def teacher_columns(name: str, teacher_labels: Sequence[str], label_names: Seque
     if not is_guess:
         raise ValueError(
             f"The teacher {name!r} must have the labels of the dataset ({', '.join(label_names[:20])}), got "
-            f"{', '.join(teacher_labels[:20])}. Pass another one, or mend `id2label` in its configuration."
+            f"{', '.join(teacher_labels[:20])}. Pass another one, or fix `id2label` in its configuration."
         )
     return list(range(len(label_names))), True
 

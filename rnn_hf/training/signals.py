@@ -1,4 +1,4 @@
-"""How a run ends before its time: a signal, or numbers that are none."""
+"""How a run ends before its time: a signal, or values that are NaN or infinite."""
 
 import signal
 import threading

@@ -3,7 +3,7 @@
     python -m tests.fuzz {word_vectors,recipes} [-runs=2000 | -max_total_time=600] [CORPUS] [any flag of libFuzzer]
 
 Needs the extra `fuzz`. An input that breaks the promises of a reader is written to `crash-*` in the working folder;
-its place, once mended, is a row of the reader's own tests.
+its place, once fixed, is a row of the reader's own tests.
 """
 
 import importlib
