@@ -28,7 +28,9 @@ from transformers.utils.generic import can_return_tuple
 from .configuration_rnn import CACHE_NAMES, RNNConfig
 from .layers_rnn import RNNDropout
 from .modeling_rnn import RNNForSequenceClassification, RNNForTokenClassification, RNNModel, RNNPreTrainedModel
-from .pooling_rnn import RNNPooler  # noqa: F401  # transformers up to 5.10 misses what an import imports
+from .ngrams_rnn import NGramBranch  # noqa: F401  # transformers up to 5.10 misses what an import imports
+from .outputs_rnn import RNNModelOutput  # noqa: F401  # as above
+from .pooling_rnn import RNNPooler  # noqa: F401  # as above
 from .recurrences_rnn import GRURecurrence  # noqa: F401  # as above
 
 CACHE_NAME = next(name for name in CACHE_NAMES if name in {entry.name for entry in fields(CausalLMOutputWithPast)})

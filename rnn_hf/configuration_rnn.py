@@ -61,6 +61,10 @@ class RNNConfig(PreTrainedConfig):
             2016); `"mean_max"` and `"mean_max_last"`: side by side (Howard and Ruder, 2018).
         concat_embedding_mean (`bool`, *optional*, defaults to `False`):
             Whether the mean of the word vectors stands beside the pooled states before the classifier.
+        ngram_buckets (`int`, *optional*, defaults to 0):
+            Number of buckets that a classifier's n-gram branch hashes words and word pairs to; 0 for no such branch.
+        ngram_order (`int`, *optional*, defaults to 2):
+            Most words in an n-gram of that branch.
         pack_padded_sequences (`bool`, *optional*, defaults to `True`):
             Whether padding is left out. With `False` the attention mask is ignored everywhere, and the padding token
             is a word like any other: the logits of a text then depend on the batch it came in.
@@ -84,6 +88,9 @@ class RNNConfig(PreTrainedConfig):
         calibration_temperature (`float`, *optional*, defaults to 1.0):
             What the classifier's weight and bias were divided by after training, so that its probabilities fit (Guo
             et al., 2017). The model itself does not use it.
+        label_thresholds (`list[float]`, *optional*):
+            With several labels a text, the probability of each label from which on `TextClassifier` predicts it.
+            Defaults to 0.5 for all. The model itself does not use it.
         has_integer_labels (`bool`, *optional*, defaults to `False`):
             Whether the names of the labels are whole numbers, which `TextClassifier` then predicts as `int`. The model
             itself does not use it.
@@ -123,6 +130,8 @@ class RNNConfig(PreTrainedConfig):
     bidirectional: bool = False
     classifier_pooling: ClassifierPooling = "mean"
     concat_embedding_mean: bool = False
+    ngram_buckets: int = 0
+    ngram_order: int = 2
     pack_padded_sequences: bool = True
     embedding_dropout: float | int = 0.3
     hidden_dropout_prob: float | int = 0.0
@@ -134,6 +143,7 @@ class RNNConfig(PreTrainedConfig):
     calibration_temperature: float | int = 1.0
     # transformers checks the values of its own fields in no subclass
     problem_type: ProblemType | None = None
+    label_thresholds: list[float] | None = None
     has_integer_labels: bool = False
     adaptive_softmax_cutoffs: list[int] | None = None
     reads_backward: bool = False
@@ -152,9 +162,11 @@ class RNNConfig(PreTrainedConfig):
 
     def validate_sizes(self) -> None:
         """Check that every size is at least one."""
-        for name in ("vocab_size", "embedding_size", "hidden_size", "num_hidden_layers"):
+        for name in ("vocab_size", "embedding_size", "hidden_size", "num_hidden_layers", "ngram_order"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
+        if self.ngram_buckets < 0:
+            raise ValueError(f"`ngram_buckets` must be at least 0, got {self.ngram_buckets}.")
 
     def validate_token_ids(self) -> None:
         """Check that the special tokens lie in the vocabulary and that those in use exist."""
@@ -185,6 +197,17 @@ class RNNConfig(PreTrainedConfig):
         twice = [name for name, count in Counter(map(str, self.id2label.values())).items() if count > 1]
         if twice:
             raise ValueError(f"`id2label` must have a name of its own for every label, got {twice[0]!r} twice.")
+
+    def validate_thresholds(self) -> None:
+        """Check that every label has a threshold that is a probability."""
+        thresholds = self.label_thresholds
+        if thresholds is None:
+            return
+        if len(thresholds) != self.num_labels or not all(0 <= threshold <= 1 for threshold in thresholds):
+            raise ValueError(
+                f"`label_thresholds` must be a number from 0 to 1 for each of {self.num_labels} labels, "
+                f"got {thresholds!r:.80}."
+            )
 
     def validate_cutoffs(self) -> None:
         """Check that the cutoffs of the adaptive softmax cut the vocabulary into parts that are not empty."""

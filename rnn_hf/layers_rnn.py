@@ -52,18 +52,31 @@ class RNNDropout(nn.Dropout):
         return input * (is_kept * (2**16 / (2**16 - num_dropped))).to(input.dtype)
 
 
-def drop_words(words: Tensor, unknown: Tensor | int | None, probability: float) -> Tensor:
-    """Return words of which a share is replaced by the unknown word (Iyyer et al., 2015).
+def draw_dropped_words(words: Tensor, probability: float) -> Tensor:
+    """Return `True` for the words that word dropout (Iyyer et al., 2015) removes.
 
     Args:
         words: Ids of shape `(batch_size, sequence_length)`, or word vectors, which have one more dimension.
-        unknown: The id or the vector of the unknown word.
-        probability: Share of the words to replace.
+        probability: Share of the words to remove.
+
+    Returns:
+        A mask of shape `(batch_size, sequence_length)`.
     """
-    is_dropped = torch.rand(words.shape[:2], device=words.device) < probability
-    if words.dim() == 3:
-        is_dropped = is_dropped.unsqueeze(-1)
-    return torch.where(is_dropped, unknown, words)  # type: ignore[arg-type]  # the configuration checked that it is there
+    return torch.rand(words.shape[:2], device=words.device) < probability
+
+
+def order_of_tokens(mask: Tensor) -> Tensor | None:
+    """Return positions that bring all tokens of a text to its front, in their order; `None` if they are there.
+
+    Args:
+        mask: `True` for tokens. Shape `(batch_size, sequence_length)`.
+
+    Returns:
+        Positions of the same shape, for `take_along_dim`.
+    """
+    if bool((mask[:, 1:] > mask[:, :-1]).any()):
+        return mask.int().argsort(dim=1, descending=True, stable=True)
+    return None
 
 
 def _cpu_fuses_half_types() -> bool:
@@ -246,11 +259,10 @@ def run_layers(
     if is_empty:  # torch's layers refuse an empty sequence: they read one padding
         inputs = F.pad(embeddings, (0, 0, 0, 1))
         mask = embeddings.new_zeros(len(embeddings), 1, dtype=torch.bool)
-    elif mask is not None and bool((mask[:, 1:] > mask[:, :-1]).any()):
-        # tokens after a gap: move all tokens to the front in their order, and the states back at the end
-        order = mask.int().argsort(dim=1, descending=True, stable=True).unsqueeze(-1)
+    elif mask is not None and (order := order_of_tokens(mask)) is not None:
+        # tokens after a gap: the states move back at the end
+        mask, order = mask.take_along_dim(order, dim=1), order.unsqueeze(-1)
         inputs = inputs.take_along_dim(order, dim=1)
-        mask = mask.take_along_dim(order.squeeze(-1), dim=1)
 
     all_states: list[Tensor] = []
     all_finals: list[tuple[Tensor, ...]] = []
@@ -266,6 +278,29 @@ def run_layers(
     if is_empty:
         all_states = [states[:, :0] for states in all_states]
     return all_states, [torch.cat(finals, dim=1) for finals in zip(*all_finals, strict=True)]
+
+
+def check_initial_states(config: RNNConfig, hidden_state: Tensor | None, cell_state: Tensor | None) -> None:
+    """Check that a model can start from the given states, if any: its cell's, and of one direction.
+
+    Args:
+        config: The configuration of the model.
+        hidden_state: `initial_hidden_state` of `RNNModel.forward`.
+        cell_state: `initial_cell_state`, likewise.
+
+    Raises:
+        ValueError: If it cannot.
+    """
+    if hidden_state is None and cell_state is None:
+        return
+    if config.bidirectional:
+        raise ValueError(
+            "`initial_hidden_state` needs `bidirectional=False`: a backward direction starts at the end of a text."
+        )
+    has_cell_states = config.cell_type == "lstm"
+    if hidden_state is None or (cell_state is None) == has_cell_states:
+        needed = "`initial_hidden_state`" + (" and `initial_cell_state`" if has_cell_states else " alone")
+        raise ValueError(f"A model of this `cell_type` starts from {needed}.")
 
 
 def init_recurrent_layer(layer: nn.RNNBase, initializer: RecurrentInitializer) -> None:
@@ -292,4 +327,12 @@ def init_recurrent_layer(layer: nn.RNNBase, initializer: RecurrentInitializer) -
                 init.ones_(parameter[size : 2 * size])  # the forget gate is torch's second
 
 
-__all__ = ["RNNDropout", "RNNLayer", "drop_words", "init_recurrent_layer", "run_layers"]
+__all__ = [
+    "RNNDropout",
+    "RNNLayer",
+    "check_initial_states",
+    "draw_dropped_words",
+    "init_recurrent_layer",
+    "order_of_tokens",
+    "run_layers",
+]

@@ -15,39 +15,28 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers import initialization as init
-from transformers.modeling_outputs import SequenceClassifierOutput, TokenClassifierOutput
-from transformers.utils.generic import ModelOutput, can_return_tuple
+from transformers.modeling_outputs import TokenClassifierOutput
+from transformers.utils.generic import can_return_tuple
 
 from .configuration_rnn import RNNConfig
-from .layers_rnn import RNNDropout, RNNLayer, drop_words, init_recurrent_layer, run_layers
+from .layers_rnn import (
+    RNNDropout,
+    RNNLayer,
+    check_initial_states,
+    draw_dropped_words,
+    init_recurrent_layer,
+    run_layers,
+)
+from .ngrams_rnn import BRANCH_LOSS_WEIGHT, NGramBranch
+from .outputs_rnn import RNNClassifierOutput, RNNModelOutput
 from .pooling_rnn import RNNPooler, pool_mean
 from .recurrences_rnn import GRURecurrence  # noqa: F401  # transformers up to 5.10 misses what an import imports
-
-
-@dataclass
-class RNNModelOutput(ModelOutput):
-    """What `RNNModel` returns.
-
-    Args:
-        last_hidden_state: States of the top layer, 0 where the mask is 0.
-            Shape `(batch_size, sequence_length, num_directions * hidden_size)`.
-        hidden_states: The word vectors, then the states of each layer; only with `output_hidden_states`.
-        final_hidden_state: State of each layer and direction after reading the whole text.
-            Shape `(batch_size, num_hidden_layers * num_directions, hidden_size)`.
-        final_cell_state: The same of the LSTM's cell; `None` for the other cells.
-    """
-
-    last_hidden_state: Tensor | None = None
-    hidden_states: tuple[Tensor, ...] | None = None
-    final_hidden_state: Tensor | None = None
-    final_cell_state: Tensor | None = None
 
 
 class RNNPreTrainedModel(PreTrainedModel):
@@ -80,10 +69,14 @@ class RNNPreTrainedModel(PreTrainedModel):
         elif isinstance(module, nn.Linear):
             bound = module.in_features**-0.5
             init.uniform_(module.weight, -bound, bound)
-            if module is self.get_output_embeddings():  # type: ignore[no-untyped-call]  # as below
-                init.zeros_(module.bias)
-            elif module.bias is not None:
+            is_drawn = self.config.recurrent_initializer == "uniform" and module is not self.get_output_embeddings()  # type: ignore[no-untyped-call]  # as below
+            if module.bias is not None and is_drawn:
                 init.uniform_(module.bias, -bound, bound)
+            elif module.bias is not None:
+                init.zeros_(module.bias)
+        elif isinstance(module, NGramBranch):
+            init.zeros_(module.table.weight)
+            init.ones_(module.idf)
         elif isinstance(module, nn.RNNBase):
             init_recurrent_layer(module, self.config.recurrent_initializer)
 
@@ -116,7 +109,7 @@ class RNNModel(RNNPreTrainedModel):
 
     _auto_class = "AutoModel"
     # what the heads have above their encoder
-    _keys_to_ignore_on_load_unexpected = [r"^(classifier|pooler|lm_head|projection|clusters)\."]
+    _keys_to_ignore_on_load_unexpected = [r"^(classifier|ngrams|pooler|lm_head|projection|clusters)\."]
 
     def __init__(self, config: RNNConfig) -> None:
         super().__init__(config)
@@ -129,8 +122,6 @@ class RNNModel(RNNPreTrainedModel):
         self.hidden_dropout = RNNDropout(config.hidden_dropout_prob)
         self.gradient_checkpointing = False
         # copies of what does not change: reading the configuration takes microseconds in every batch
-        self.bidirectional = config.bidirectional
-        self.has_cell_states = config.cell_type == "lstm"
         self.uses_mask = config.pack_padded_sequences
         self.post_init()  # type: ignore[no-untyped-call]  # transformers does not type it
 
@@ -172,7 +163,7 @@ class RNNModel(RNNPreTrainedModel):
         if output_hidden_states is None:
             output_hidden_states = self.config.output_hidden_states
         self.warn_of_padding(input_ids, attention_mask)
-        self._check_initial_states(initial_hidden_state, initial_cell_state)
+        check_initial_states(self.config, initial_hidden_state, initial_cell_state)
         initial_states = [state for state in (initial_hidden_state, initial_cell_state) if state is not None]
         all_states, _, final_states = self.encode(
             input_ids, attention_mask, inputs_embeds, bool(output_hidden_states), output_final_states, initial_states
@@ -193,10 +184,12 @@ class RNNModel(RNNPreTrainedModel):
         output_hidden_states: bool = False,
         output_final_states: bool = False,
         initial_states: Sequence[Tensor] = (),
+        is_dropped: Tensor | None = None,
     ) -> tuple[list[Tensor], Tensor | None, list[Tensor]]:
         """Return what `forward` does and the mask to pool with, as plain tensors, which takes less time.
 
-        The arguments are those of `forward`, but for the initial states, which are one sequence.
+        The arguments are those of `forward`, but for the initial states, which are one sequence, and `is_dropped`,
+        what `dropped_words` returns; by default, word dropout is drawn here.
 
         Returns:
             The word vectors and the states of the top layer, or of all layers; `True` for tokens, of shape
@@ -205,7 +198,9 @@ class RNNModel(RNNPreTrainedModel):
         """
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("Exactly one of `input_ids` and `inputs_embeds` must be given.")
-        embeddings = self._embed(input_ids, inputs_embeds)
+        if is_dropped is None:
+            is_dropped = self.dropped_words(input_ids if inputs_embeds is None else inputs_embeds)
+        embeddings = self._embed(input_ids, inputs_embeds, is_dropped)
         mask = self._token_mask(embeddings, attention_mask)
         states, final_states = run_layers(
             self.layers,
@@ -225,17 +220,6 @@ class RNNModel(RNNPreTrainedModel):
                 input_ids, attention_mask
             )
 
-    def _check_initial_states(self, hidden_state: Tensor | None, cell_state: Tensor | None) -> None:
-        if hidden_state is None and cell_state is None:
-            return
-        if self.bidirectional:
-            raise ValueError(
-                "`initial_hidden_state` needs `bidirectional=False`: a backward direction starts at the end of a text."
-            )
-        if hidden_state is None or (cell_state is None) == self.has_cell_states:
-            needed = "`initial_hidden_state`" + (" and `initial_cell_state`" if self.has_cell_states else " alone")
-            raise ValueError(f"A model of this `cell_type` starts from {needed}.")
-
     def _token_mask(self, embeddings: Tensor, attention_mask: Tensor | None) -> Tensor | None:
         """Return `True` for tokens, of shape `(batch_size, sequence_length)`; `None` if all positions are read."""
         if attention_mask is None:
@@ -250,22 +234,32 @@ class RNNModel(RNNPreTrainedModel):
         mask = attention_mask.to(device=embeddings.device, dtype=torch.bool)
         return None if bool(mask.all()) else mask
 
-    def _embed(self, input_ids: Tensor | None, inputs_embeds: Tensor | None) -> Tensor:
+    def dropped_words(self, words: Tensor | None) -> Tensor | None:
+        """Return `True` for the words that word dropout replaces by the unknown one; `None` outside training.
+
+        Args:
+            words: `input_ids` or `inputs_embeds` of `forward`.
+        """
+        if words is None or not (self.training and self.config.word_dropout):
+            return None
+        return draw_dropped_words(words, self.config.word_dropout)
+
+    def _embed(self, input_ids: Tensor | None, inputs_embeds: Tensor | None, is_dropped: Tensor | None) -> Tensor:
         """Return word vectors, with dropout in training. Shape `(batch_size, sequence_length, embedding_size)`."""
+        unknown = self.config.unk_token_id
         if input_ids is not None and input_ids.numel() == 0:
             input_ids = input_ids.long()  # tokenizers return an empty text as a tensor of floats
-        word_dropout = self.config.word_dropout if self.training else 0.0
-        if word_dropout and input_ids is not None:
-            input_ids = drop_words(input_ids, self.config.unk_token_id, word_dropout)
+        if is_dropped is not None and input_ids is not None:
+            input_ids = torch.where(is_dropped, unknown, input_ids)  # type: ignore[arg-type]  # the configuration checked it
         embeddings: Tensor = self.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds
-        if word_dropout and inputs_embeds is not None:
-            embeddings = drop_words(embeddings, self.embed_tokens.weight[self.config.unk_token_id], word_dropout)
+        if is_dropped is not None and inputs_embeds is not None:
+            embeddings = torch.where(is_dropped.unsqueeze(-1), self.embed_tokens.weight[unknown], embeddings)
         # calling a module that does nothing takes microseconds
         return self.embedding_dropout(embeddings) if self.training else embeddings
 
 
 class RNNForSequenceClassification(RNNPreTrainedModel):
-    """Recurrent text classifier: `RNNModel`, pooling, and a linear layer.
+    """Recurrent text classifier: `RNNModel`, pooling, and a linear layer; with `ngram_buckets`, an n-gram branch.
 
     Args:
         config: The configuration.
@@ -287,6 +281,7 @@ class RNNForSequenceClassification(RNNPreTrainedModel):
         self.classifier_dropout = RNNDropout(config.classifier_dropout)
         pooled_size = self.pooler.output_size + (config.embedding_size if config.concat_embedding_mean else 0)
         self.classifier = nn.Linear(pooled_size, self.num_labels)
+        self.ngrams = NGramBranch(config) if config.ngram_buckets else None
         self.post_init()  # type: ignore[no-untyped-call]  # transformers does not type it
 
     @can_return_tuple  # type: ignore[untyped-decorator]  # transformers does not type it
@@ -298,7 +293,7 @@ class RNNForSequenceClassification(RNNPreTrainedModel):
         labels: Tensor | None = None,
         output_hidden_states: bool | None = None,
         **kwargs: Any,
-    ) -> SequenceClassifierOutput:
+    ) -> RNNClassifierOutput:
         r"""Classify a batch of texts.
 
         Args:
@@ -312,7 +307,7 @@ class RNNForSequenceClassification(RNNPreTrainedModel):
                 `problem_type="regression"`, numbers (mean squared error).
             output_hidden_states (`bool`, *optional*):
                 Whether to return the word vectors and the states of every layer. Defaults to the configuration's.
-            return_dict (`bool`, *optional*): Whether to return a `SequenceClassifierOutput` rather than a plain tuple.
+            return_dict (`bool`, *optional*): Whether to return an `RNNClassifierOutput` rather than a plain tuple.
             kwargs: Ignored, so that what generic code passes to every model does not break this one.
 
         Returns:
@@ -327,12 +322,21 @@ class RNNForSequenceClassification(RNNPreTrainedModel):
         if output_hidden_states is None:
             output_hidden_states = self.config.output_hidden_states
         self.model.warn_of_padding(input_ids, attention_mask)
-        logits, _, all_states = self.score(input_ids, attention_mask, inputs_embeds, bool(output_hidden_states))
+        branches, _, all_states = self.score(input_ids, attention_mask, inputs_embeds, bool(output_hidden_states))
+        parts = branches if self.training and len(branches) > 1 else []
+        logits = sum(branches[1:], branches[0])
         loss = None
         if labels is not None:
-            loss = self.loss_function(labels=labels, pooled_logits=logits, config=self.config)
-        return SequenceClassifierOutput(
-            loss=loss, logits=logits, hidden_states=tuple(all_states) if output_hidden_states else None
+            losses = [
+                self.loss_function(labels=labels, pooled_logits=scores, config=self.config)
+                for scores in (logits, *parts)
+            ]
+            loss = losses[0] + BRANCH_LOSS_WEIGHT * sum(losses[1:]) if parts else losses[0]
+        return RNNClassifierOutput(
+            loss=loss,
+            logits=logits,
+            hidden_states=tuple(all_states) if output_hidden_states else None,
+            branch_logits=tuple(parts) or None,
         )
 
     def score(
@@ -341,21 +345,27 @@ class RNNForSequenceClassification(RNNPreTrainedModel):
         attention_mask: Tensor | None = None,
         inputs_embeds: Tensor | None = None,
         output_hidden_states: bool = False,
-    ) -> tuple[Tensor, Tensor, list[Tensor]]:
+    ) -> tuple[list[Tensor], Tensor, list[Tensor]]:
         """Return what `forward` does and the pooled vectors, as plain tensors: for one text in two thirds of the time.
 
         The arguments are those of `forward`.
 
         Returns:
-            The logits, of shape `(batch_size, num_labels)`; the vector of each text before dropout, 0 for a text
-            without tokens, of shape `(batch_size, classifier.in_features)`; the states that `RNNModel.encode` returns.
+            The logits of the recurrent network and of the n-gram branch, if there is one, of shape
+            `(batch_size, num_labels)`: their sum counts; the vector of each text before dropout, 0 for a text without
+            tokens, of shape `(batch_size, classifier.in_features)`; the states that `RNNModel.encode` returns.
         """
-        all_states, mask, _ = self.model.encode(input_ids, attention_mask, inputs_embeds, output_hidden_states)
+        is_dropped = self.model.dropped_words(input_ids if inputs_embeds is None else inputs_embeds)
+        all_states, mask, _ = self.model.encode(
+            input_ids, attention_mask, inputs_embeds, output_hidden_states, is_dropped=is_dropped
+        )
         pooled = self.pooler(all_states[-1], mask)
         if self.concat_embedding_mean:
             pooled = torch.cat([pooled, pool_mean(all_states[0], mask)], dim=-1)
-        dropped = self.classifier_dropout(pooled) if self.training else pooled
-        return self.classifier(dropped), pooled, all_states
+        branches = [self.classifier(self.classifier_dropout(pooled) if self.training else pooled)]
+        if self.ngrams is not None:
+            branches.append(self.ngrams(input_ids, mask, is_dropped))
+        return branches, pooled, all_states
 
 
 class RNNForTokenClassification(RNNPreTrainedModel):

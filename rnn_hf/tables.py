@@ -40,7 +40,8 @@ class TableClassifier:
         text_column_names: Columns that make up the text, joined by one blank; a missing value is an empty text.
         batch_size: Texts that go through the model together.
         all_probabilities: Whether to add `predicted_probabilities`, every label's probability by its name.
-        threshold: Probability from which a label is given, where a text may have several.
+        threshold: Probability from which a label is given, where a text may have several. Default: the
+            model's own.
 
     Example:
         >>> from rnn_hf import RNNConfig, RNNForSequenceClassification
@@ -55,7 +56,7 @@ class TableClassifier:
     text_column_names: Sequence[str]
     batch_size: int = 256
     all_probabilities: bool = False
-    threshold: float = 0.5
+    threshold: float | None = None
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Return a table with the answers to its texts, in its order."""

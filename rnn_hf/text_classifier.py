@@ -210,17 +210,19 @@ class TextClassifier:
         return self.model.config.pad_token_id or 0
 
     @overload
-    def predict(self, texts: str, batch_size: int = ..., show_progress: bool = ..., threshold: float = ...) -> Any: ...
+    def predict(
+        self, texts: str, batch_size: int = ..., show_progress: bool = ..., threshold: float | None = ...
+    ) -> Any: ...
     @overload
     def predict(
-        self, texts: Iterable[str], batch_size: int = ..., show_progress: bool = ..., threshold: float = ...
+        self, texts: Iterable[str], batch_size: int = ..., show_progress: bool = ..., threshold: float | None = ...
     ) -> list[Any]: ...
     def predict(
         self,
         texts: str | Iterable[str],
         batch_size: int = 256,
         show_progress: bool = True,
-        threshold: float = 0.5,
+        threshold: float | None = None,
     ) -> Any:
         """Return the answer to each text, in order; to a single string, its answer.
 
@@ -231,14 +233,15 @@ class TextClassifier:
             texts: One string, or any iterable of strings; a generator is read in chunks.
             batch_size: Texts per batch.
             show_progress: Whether to draw a progress bar if it takes more than two seconds.
-            threshold: Probability from which on a label is given, if a text may have several.
+            threshold: Probability from which on a label is given, if a text may have several. Default: the thresholds
+                that were chosen in training, or 0.5.
         """
         if isinstance(texts, str):
             return self.answers(self.predict_proba(texts)[None], threshold)[0]
         chunks = with_progress(self.iter_proba(texts, batch_size), texts, show_progress)
         return [answer for probabilities in chunks for answer in self.answers(probabilities, threshold)]
 
-    def answers(self, probabilities: np.ndarray, threshold: float = 0.5) -> list[Any]:
+    def answers(self, probabilities: np.ndarray, threshold: float | None = None) -> list[Any]:
         """Return what `predict` makes of the rows that `predict_proba` and `iter_proba` give.
 
         Args:
@@ -249,8 +252,12 @@ class TextClassifier:
             return list((probabilities[:, 0] if probabilities.shape[1] == 1 else probabilities).tolist())
         labels = np.array(self.labels, dtype=object)
         if self.problem_type == "multi_label_classification":
-            return [labels[row >= threshold].tolist() for row in probabilities]
+            return [labels[row].tolist() for row in probabilities >= np.asarray(self.thresholds(threshold))]
         return list(labels[probabilities.argmax(axis=1)])
+
+    def thresholds(self, threshold: float | None = None) -> float | list[float]:
+        """Return a threshold if it is given, and otherwise those of the model's configuration, or 0.5."""
+        return threshold if threshold is not None else self.model.config.label_thresholds or 0.5
 
     def predict_proba(
         self, texts: str | Iterable[str], batch_size: int = 256, show_progress: bool = True
@@ -314,7 +321,7 @@ class TextClassifier:
         texts: Iterable[str],
         labels: Iterable[Any],
         batch_size: int = 256,
-        threshold: float = 0.5,
+        threshold: float | None = None,
         show_progress: bool = True,
     ) -> dict[str, Any]:
         """Return the metrics of the answers to labelled texts. Needs `pip install "rnn-hf[train]"`.
@@ -335,7 +342,7 @@ class TextClassifier:
             raise _missing_extra("TextClassifier.evaluate", error) from error
         strings, truth = labelled_texts(texts, labels, self.model.config, self.problem_type)
         logits = self._inference.rows(self._logits, self.model.num_labels, strings, batch_size, show_progress)
-        return compute_metrics(logits, truth, self.label_names, self.problem_type, threshold)
+        return compute_metrics(logits, truth, self.label_names, self.problem_type, self.thresholds(threshold))
 
     def save_pretrained(self, save_directory: str | Path) -> None:
         """Save the model, its tokenizer, the code that loads it elsewhere, and its card.
@@ -384,7 +391,8 @@ class TextClassifier:
         write_with_short_card(self.model, self.tokenizer, folder, name or folder.resolve().name, self.label_names)
 
     def _logits(self, input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
-        return self.model.score(input_ids, attention_mask)[0].float()
+        first, *others = self.model.score(input_ids, attention_mask)[0]
+        return (first + others[0] if others else first).float()
 
     def _probabilities(self, input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
         return self._activate(self._logits(input_ids, attention_mask))

@@ -51,7 +51,10 @@ def main(args: ClassifierRunArguments) -> dict[str, Any]:
     started = time.perf_counter()
     with user_errors():
         folder = check_output_folder(args)
-        for name in ("streaming", "gradual_unfreezing", "freeze_embeddings_epochs", "temperature_scaling"):
+        for name in (
+            "streaming", "gradual_unfreezing", "freeze_embeddings_epochs", "temperature_scaling", "tune_thresholds",
+            "train_on_all_rows",
+        ):  # fmt: skip
             if getattr(args, name):
                 raise ValueError(f"`{name}` is only for `rnn-hf train`. Leave it out.")
         checkpoint = args.resume_from_checkpoint
@@ -66,7 +69,7 @@ def main(args: ClassifierRunArguments) -> dict[str, Any]:
         splits = load_splits(args, config)
         tokenizer = load_tokenizer(splits.iterate_texts, args, config)
         rows = splits.encode(tokenizer, args)
-        model = create_classifier(splits, tokenizer, args, config)
+        model = create_classifier(splits, tokenizer, args, config, rows["train"])
         label_names, problem_type, patience = splits.label_names, splits.problem_type, args.early_stopping_patience
         evaluates = "validation" in rows and args.eval_strategy != "no"
         trainer_args = training_arguments(args, folder / CHECKPOINTS, MAIN_METRICS[problem_type], evaluates)

@@ -10,7 +10,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 HUB_FILES = {
-    "configuration_rnn", "recurrences_rnn", "pooling_rnn", "layers_rnn", "modeling_rnn", "causal_lm_rnn",
+    "configuration_rnn", "recurrences_rnn", "pooling_rnn", "layers_rnn", "ngrams_rnn", "outputs_rnn",
+    "modeling_rnn", "causal_lm_rnn",
 }  # fmt: skip
 
 # A module imports those of lower floors, and of its own

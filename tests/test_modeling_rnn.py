@@ -29,7 +29,16 @@ from rnn_hf.safe_loading import HEADS
 PACKAGE = Path(rnn_hf.__file__).parent
 TINY_CHECKPOINT = Path(__file__).parent / "fixtures" / "tiny_checkpoint"
 # in an order in which each imports only from those before it
-HUB_FILES = ["configuration_rnn", "pooling_rnn", "recurrences_rnn", "layers_rnn", "modeling_rnn", "causal_lm_rnn"]
+HUB_FILES = [
+    "configuration_rnn",
+    "pooling_rnn",
+    "recurrences_rnn",
+    "layers_rnn",
+    "ngrams_rnn",
+    "outputs_rnn",
+    "modeling_rnn",
+    "causal_lm_rnn",
+]
 TORCH_LAYERS: dict[str, type[nn.RNNBase]] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
 GATES = {"rnn": 1, "lstm": 4, "gru": 3}
 NO_DROPOUT: dict[str, Any] = {"word_dropout": 0, "embedding_dropout": 0, "classifier_dropout": 0}

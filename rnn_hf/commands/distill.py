@@ -45,7 +45,7 @@ def main(args: DistillationRunArguments) -> dict[str, Any]:
         num_texts = len(rows["train"])
         if splits.problem_type != "single_label_classification":
             raise ValueError(f"Distillation needs one class per text, got a problem of type {splits.problem_type}.")
-        model = create_classifier(splits, tokenizer, args, config)
+        model = create_classifier(splits, tokenizer, args, config, rows["train"])
         label_loss = create_label_loss(rows["train"], splits, args, accelerator.device)
 
         # the student must not depend on what the teachers draw, nor on whether they have answered before

@@ -51,8 +51,11 @@ class EvaluateArguments(CheckedArguments):
     )
     label_column_name: str = flag("label", "Column of the label.")
     clean_text: bool = flag(False, "Whether to decode HTML entities and drop tags and stray backslashes.")
-    threshold: float = flag(
-        0.5, "Probability from which a class is taken to hold, where a text has several.", at_least=0, at_most=1
+    threshold: float | None = flag(
+        None,
+        "Probability from which a label is given, if a text may have several. Default: the model's own thresholds.",
+        at_least=0,
+        at_most=1,
     )
     per_device_eval_batch_size: int = flag(256, "Texts per batch.", at_least=1)
     output_file: str | None = flag(None, "JSON file for the results.")
@@ -149,7 +152,9 @@ def main(args: EvaluateArguments) -> dict[str, Any]:
     loader = create_loader(encoded, sampler, classifier.pad_token_id, num_workers=0, accelerator=accelerator)
     model = classifier.model.to(accelerator.device)
     logits, labels = predict_split(model, loader, accelerator)
-    metrics = compute_metrics(logits, labels, classifier.label_names, classifier.problem_type, args.threshold)
+    metrics = compute_metrics(
+        logits, labels, classifier.label_names, classifier.problem_type, classifier.thresholds(args.threshold)
+    )
     if accelerator.is_main_process:
         print(as_table(metrics))
         print(f"\n{len(labels):,} texts in {time.perf_counter() - started:.1f} s")

@@ -46,8 +46,11 @@ class PredictArguments(CheckedArguments):
     )
     num_workers: int = flag(0, "Workers of Ray Data for `input_dir`. Default: this process alone.", at_least=0)
     all_probabilities: bool = flag(False, "Whether to write the probability of every class.")
-    threshold: float = flag(
-        0.5, "Probability above which a label is written, if a text may have several.", at_least=0, at_most=1
+    threshold: float | None = flag(
+        None,
+        "Probability from which a label is given, if a text may have several. Default: the model's own thresholds.",
+        at_least=0,
+        at_most=1,
     )
     batch_size: int = flag(256, "Texts per batch.", at_least=1)
 

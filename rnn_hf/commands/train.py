@@ -13,10 +13,11 @@ from typing import Any
 from rnn_hf.hub import check_hub_access
 from rnn_hf.reporting.results import finish_run
 from rnn_hf.training.arguments import ClassifierRunArguments
-from rnn_hf.training.classifier import ClassifierRun, create_label_loss, create_loaders
-from rnn_hf.training.initial_models import checkpoint_config, create_classifier, load_tokenizer
+from rnn_hf.training.fitting import prepare_classifier_run, train_on_all_rows
+from rnn_hf.training.initial_models import checkpoint_config, load_tokenizer
 from rnn_hf.training.launch import start_accelerator
 from rnn_hf.training.output_folder import check_output_folder
+from rnn_hf.training.settings import follow_the_data
 from rnn_hf.training.signals import StopSignals
 from rnn_hf.training.splits import load_splits
 
@@ -37,27 +38,18 @@ def main(args: ClassifierRunArguments) -> dict[str, Any]:
         config = checkpoint_config(args)
         with accelerator.main_process_first():
             splits = load_splits(args, config, can_stream=True)
+            follow_the_data(args, splits)
             tokenizer = load_tokenizer(splits.iterate_texts, args, config)
             rows = splits.encode(tokenizer, args)
 
-        model = create_classifier(splits, tokenizer, args, config)
-        loaders, sampler = create_loaders(rows, tokenizer, args, accelerator)
-        loss = create_label_loss(rows["train"], splits, args, accelerator.device)
-        run = ClassifierRun.prepare(
-            model,
-            args,
-            accelerator,
-            loaders,
-            sampler,
-            signals=StopSignals(accelerator.num_processes),
-            label_names=splits.label_names,
-            problem_type=splits.problem_type,
-            loss=lambda logits, batch: loss(logits, batch["labels"]),
-        )
+        signals = StopSignals(accelerator.num_processes)
+        run = prepare_classifier_run(splits, rows, tokenizer, args, config, accelerator, signals)
         run.start()
 
     run.train()
     run.finish_weights()
+    if args.train_on_all_rows:
+        run = train_on_all_rows(run, splits, rows, tokenizer, args, config)
     results = run.results()
     finish_run(run, tokenizer, results, started)
     return results

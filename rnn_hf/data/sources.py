@@ -5,7 +5,7 @@ Texts stay in memory-mapped Arrow files, so memory does not grow with the datase
 
 import glob
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -56,7 +56,7 @@ def load_text_dataset(
     label_names: Sequence[str] | None = None,
     problem_type: ProblemType | None = None,
     splits: Sequence[str] | None = None,
-    validation_size: float = 0.05,
+    validation_size: float | Callable[[int], float] = 0.05,
     seed: int = 42,
     clean_text: bool = False,
     max_train_samples: int | None = None,
@@ -86,7 +86,7 @@ def load_text_dataset(
             their type.
         splits: Which of `"train"`, `"validation"` and `"test"` to return. Defaults to all that exist.
         validation_size: Share of the training rows that becomes the validation split, where there is none; 0 for no
-            validation split.
+            validation split. Or a function from the number of training rows to this share.
         seed: Seed of the cut and of the sample.
         clean_text: Whether to pass the texts through `clean_text`.
         max_train_samples: Size of a random sample of the training rows, drawn after the cut. Defaults to all rows.
@@ -107,7 +107,7 @@ def load_text_dataset(
     for split in splits or ():
         if split not in SPLITS:
             raise ValueError(f'`splits` must contain only {comma_list(SPLITS)}, got "{split}".')
-    if not 0 <= validation_size < 1:
+    if not callable(validation_size) and not 0 <= validation_size < 1:
         raise ValueError(f"`validation_size` must be at least 0 and below 1, got {validation_size}.")
     if max_train_samples is not None and max_train_samples < 1:
         raise ValueError(f"`max_train_samples` must be at least 1, got {max_train_samples}.")
@@ -134,7 +134,7 @@ def split_texts(
     label_names: Sequence[str] | None = None,
     problem_type: ProblemType | None = None,
     splits: Sequence[str] | None = None,
-    validation_size: float = 0.05,
+    validation_size: float | Callable[[int], float] = 0.05,
     seed: int = 42,
     clean_text: bool = False,
     max_train_samples: int | None = None,
@@ -156,6 +156,8 @@ def split_texts(
     Raises:
         ValueError: If a split, a column or a label is not as described there.
     """
+    if callable(validation_size):
+        validation_size = validation_size(len(found.get("train", ())))
     cut = validation_size > 0 and "validation" not in found and "train" in found
     available = [split for split in SPLITS if split in found or (cut and split == "validation")]
     for split in splits or ():

@@ -44,6 +44,8 @@ class ModelArguments(CheckedArguments):
     bidirectional: bool = flag(False, "Whether every layer also reads from the end to the start.")
     classifier_pooling: ClassifierPooling = flag("mean", "How the states of a text become one vector.")
     concat_embedding_mean: bool = flag(False, "Whether the mean of the word vectors stands beside the pooled states.")
+    ngram_buckets: int = flag(0, "Buckets of a classifier's branch of hashed n-grams; 0: no such branch.")
+    ngram_order: int = flag(2, "Most words in an n-gram of that branch.")
     pack_padded_sequences: bool = flag(True, "Whether padding is left out (`false`: the lesson's padded classifiers).")
     embedding_dropout: float = flag(0.3, "Dropout probability of the word vectors' entries.")
     hidden_dropout_prob: float = flag(0.0, "Dropout probability of the states between two layers.")
@@ -175,6 +177,16 @@ class TrainArguments(CheckedArguments):
     )
     save_strategy: IntervalStrategy = flag("no", "When the state of the run is saved.")
     save_steps: int = flag(500, 'Steps between two checkpoints with `save_strategy="steps"`.', at_least=1)
+    settings_from_data: bool = flag(
+        True,
+        "Whether arguments that were left out are chosen from the rows; `false`: they have the defaults given here.",
+    )
+    train_on_all_rows: bool = flag(
+        False, "Whether a second training, on all rows, follows the one that the validation rows judge."
+    )
+    tune_thresholds: bool = flag(
+        False, "Whether each of several labels gets the threshold of the highest F1 on the validation split."
+    )
     temperature_scaling: bool = flag(
         False, "Whether the finished logits are divided by a temperature fitted on the validation split."
     )
@@ -251,6 +263,8 @@ class LanguageModelTrainArguments(TrainArguments):
             ("label_smoothing_factor", 0.0),
             ("gradual_unfreezing", False),
             ("temperature_scaling", False),
+            ("tune_thresholds", False),
+            ("train_on_all_rows", False),
             ("train_sampling_strategy", "group_by_length"),
             ("dataloader_num_workers", 0),
         ):

@@ -44,16 +44,28 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
 
 @torch.no_grad()
 def fold_temperature(model: nn.Module, temperature: float) -> None:
-    """Divide the logits of a model by a temperature, by dividing the weight and the bias of its classifier.
+    """Divide the logits of a model by a temperature, by dividing the weights of its classifier and its n-gram branch.
 
     Args:
-        model: A model whose logits come from the linear layer `classifier`; the temperature is stored in its
-            configuration as `calibration_temperature`.
+        model: A model whose logits come from the linear layer `classifier` and the branch `ngrams`; the temperature is
+            stored in its configuration as `calibration_temperature`.
         temperature: The temperature.
     """
-    for weight in model.classifier.parameters():  # type: ignore[union-attr]  # a layer
-        weight.div_(temperature)
+    scale_logits(model, 1 / temperature)
     model.config.calibration_temperature = temperature  # type: ignore[union-attr]  # a configuration
+
+
+@torch.no_grad()
+def scale_logits(model: nn.Module, factor: float) -> None:
+    """Multiply the logits of a model by a factor, in the layers that they come from.
+
+    Args:
+        model: As in `fold_temperature`.
+        factor: The factor.
+    """
+    ngrams: Any = model.ngrams
+    for weight in (*model.classifier.parameters(), *([] if ngrams is None else ngrams.parameters())):  # type: ignore[union-attr]  # a layer
+        weight.mul_(factor)
 
 
 def effect_of_temperature(temperature: float, logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:

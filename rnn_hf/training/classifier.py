@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from rnn_hf.data.batching import (
     padding_share,
 )
 from rnn_hf.data.streaming import PoolSampler, StreamedRows
+from rnn_hf.ngrams_rnn import BRANCH_LOSS_WEIGHT
 from rnn_hf.progress import say
 
 from .arguments import TrainArguments
@@ -31,6 +32,7 @@ from .losses import Loss, class_weights_of, create_loss
 from .metrics import MAIN_METRICS, compute_metrics, num_correct, predict_split
 from .output_folder import round_weights
 from .splits import TextSplits
+from .targets import TargetScale, best_thresholds
 
 # From logits and the batch they answer to the mean loss
 BatchLoss = Callable[[torch.Tensor, Mapping[str, torch.Tensor]], torch.Tensor]
@@ -131,24 +133,32 @@ class ClassifierRun(Run):
         label_names: Names of the classes or targets in the order of their ids.
         problem_type: What the labels ask for.
         loss: From logits and the batch they answer to the mean loss.
+        judged_by: The run whose model the validation rows judged, if this one was trained on all rows.
+        scale: Mean and deviation of the targets, if the loss is that of standardized ones.
     """
 
     label_names: list[str]
     problem_type: ProblemType
     loss: BatchLoss
+    scale: TargetScale | None = None
+    judged_by: Self | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.main_metric = MAIN_METRICS[self.problem_type]
         self.temperature: float | None = None
+        self.thresholds: list[float] | None = None
         self.test_logits: np.ndarray | None = None
         # logits and labels since the last count; counting waits for the device
         self.uncounted: list[tuple[torch.Tensor, torch.Tensor]] = []
 
     def loss_of(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         """Return the mean loss of a training batch, and keep its logits for `read_counts`."""
-        logits = self.model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits.float()
+        outputs = self.model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
+        logits = outputs.logits.float()
         loss = self.loss(logits, batch)
+        for branch in outputs.branch_logits or ():
+            loss = loss + BRANCH_LOSS_WEIGHT * self.loss(branch.float(), batch)
         self.note_loss(loss, len(logits))
         self.uncounted.append((logits.detach(), batch["labels"]))
         return loss
@@ -191,6 +201,8 @@ class ClassifierRun(Run):
         self.read_counts()
         state = self.state
         logits, labels = predict_split(self.model, self.loaders["validation"], self.accelerator)
+        if self.scale is not None:
+            logits = self.scale.restored(logits)
         self.model.train()
         metrics = compute_metrics(logits, labels, self.label_names, self.problem_type)
         metric = metrics[self.main_metric]
@@ -199,29 +211,42 @@ class ClassifierRun(Run):
         self.keep_if_best(metric, metrics["loss"])
 
     def finish_weights(self) -> None:
-        """Calibrate the finished model if that was asked for, and round the weights to the type they are saved in."""
-        if self.args.temperature_scaling:
+        """Choose temperature or thresholds if asked for, and round the weights to the type they are saved in."""
+        if self.args.temperature_scaling or self.args.tune_thresholds:
             logits, labels = predict_split(self.model, self.loaders["validation"], self.accelerator, "Calibrating")
-            self.temperature = fit_temperature(logits, labels)
+            if self.args.temperature_scaling:
+                self.temperature = fit_temperature(logits, labels)
+            else:
+                self.thresholds = best_thresholds(logits, labels)
+        self.fold_answers()
+
+    def fold_answers(self) -> None:
+        """Write scale, temperature and thresholds into the finished model, and round its weights."""
+        if self.scale is not None:
+            self.scale.fold(self.bare_model)
+        if self.temperature is not None:
             fold_temperature(self.bare_model, self.temperature)
+        if self.thresholds is not None:
+            self.bare_model.config.label_thresholds = self.thresholds  # type: ignore[union-attr]  # a configuration
         round_weights(self.bare_model, getattr(torch, self.args.save_dtype))
 
     def results(self) -> dict[str, Any]:
         """Evaluate the test split, and return the content of `all_results.json`."""
-        state, rows = self.state, self.loaders["train"].dataset
+        state, rows, judge = self.state, self.loaders["train"].dataset, self.judged_by or self
         # if a stream was not read to its end, the only known rows are those that were trained on
         num_train_examples = rows.num_rows or state.num_texts if isinstance(rows, StreamedRows) else len(rows)  # type: ignore[arg-type]  # sized
-        validation = self.loaders.get("validation")
+        validation = judge.loaders.get("validation")
         num_validation_examples = 0 if validation is None else len(validation.dataset)  # type: ignore[arg-type]  # sized
         facts = {
             "train_accuracy": None if self.problem_type == "regression" else state.correct / max(state.seen, 1),
             "epoch": state.num_texts / num_train_examples,
             "step": state.step,
-            "best_step": state.best_step if state.best_metric is not None else state.step,
-            "train_runtime": state.train_runtime,
+            "best_step": judge.state.best_step if judge.state.best_metric is not None else state.step,
+            "train_runtime": state.train_runtime + (judge.state.train_runtime if judge is not self else 0.0),
             "train_samples_per_second": state.num_texts / max(state.train_runtime, 1e-9),
             "num_train_examples": num_train_examples,
             "num_validation_examples": num_validation_examples,
+            "trained_on_all_rows": judge is not self,
             **self.facts(),
         }
         test = None
@@ -229,9 +254,15 @@ class ClassifierRun(Run):
             test = predict_split(self.model, self.loaders["test"], self.accelerator, "Testing")
             self.test_logits = test[0]
         results = classifier_results(
-            self.label_names, self.problem_type, state.best_metric, facts, test, self.temperature
+            self.label_names,
+            self.problem_type,
+            judge.state.best_metric,
+            facts,
+            test,
+            self.temperature,
+            self.thresholds,
         )
-        return results | {"log": state.log}
+        return results | {"log": [*state.log] if judge is self else judge.state.log}
 
 
 def classifier_results(
@@ -241,6 +272,7 @@ def classifier_results(
     facts: Mapping[str, Any],
     test: tuple[np.ndarray, np.ndarray] | None,
     temperature: float | None = None,
+    thresholds: list[float] | None = None,
 ) -> dict[str, Any]:
     """Return the content of `all_results.json` from the parts that a run has measured.
 
@@ -251,6 +283,7 @@ def classifier_results(
         facts: Steps, times, sizes and versions.
         test: Logits and labels of the test split, if there is one.
         temperature: The divisor of the logits, if they were calibrated.
+        thresholds: The probability from which on each of several labels is predicted, if they were chosen.
     """
     results = {
         "problem_type": problem_type,
@@ -262,7 +295,7 @@ def classifier_results(
         **facts,
     }
     if test is not None:
-        metrics = compute_metrics(*test, label_names, problem_type)
+        metrics = compute_metrics(*test, label_names, problem_type, thresholds or 0.5)
         results |= {f"test_{name}": value for name, value in metrics.items()}
         results["num_test_examples"] = results.pop("test_num_examples")
         if temperature is not None:

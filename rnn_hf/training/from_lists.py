@@ -24,11 +24,12 @@ from rnn_hf.progress import without_bars_of_datasets
 from rnn_hf.random_states import kept_random_states
 
 from .arguments import ClassifierRunArguments, RunArguments
-from .classifier import ClassifierRun, create_label_loss, create_loaders
-from .initial_models import checkpoint_config, create_classifier, load_tokenizer
+from .fitting import prepare_classifier_run, train_on_all_rows
+from .initial_models import checkpoint_config, load_tokenizer
 from .launch import start_accelerator
 from .output_folder import check_output_folder
-from .splits import TextSplits, load_splits
+from .settings import follow_the_data
+from .splits import TextSplits, load_splits, validation_share
 
 CALLER = "TextClassifier.train"
 
@@ -124,29 +125,21 @@ def _train(rows: dict[str, Dataset], args: ClassifierRunArguments, class_weights
     accelerator = start_accelerator(args)
     config = checkpoint_config(args)
     splits = load_splits(args, config, load)
+    follow_the_data(args, splits)
     if isinstance(class_weights, Mapping):
         args.class_weights = weights_in_order(class_weights, splits.label_names)
     tokenizer = load_tokenizer(splits.iterate_texts, args, config)
     encoded = splits.encode(tokenizer, args)
-    model = create_classifier(splits, tokenizer, args, config)
-    model.config.has_integer_labels = has_integer_labels(rows["train"], splits)
-    loaders, sampler = create_loaders(encoded, tokenizer, args, accelerator)
-    loss = create_label_loss(encoded["train"], splits, args, accelerator.device)
-    run = ClassifierRun.prepare(
-        model,
-        args,
-        accelerator,
-        loaders,
-        sampler,
-        label_names=splits.label_names,
-        problem_type=splits.problem_type,
-        loss=lambda logits, batch: loss(logits, batch["labels"]),
-    )
+    run = prepare_classifier_run(splits, encoded, tokenizer, args, config, accelerator)
     run.start()
     run.train()
     run.finish_weights()
+    if args.train_on_all_rows:
+        run = train_on_all_rows(run, splits, encoded, tokenizer, args, config)
     results = run.results()
     run.end()
+    model: RNNForSequenceClassification = run.bare_model  # type: ignore[assignment]  # whatever it was wrapped in
+    model.config.has_integer_labels = has_integer_labels(rows["train"], splits)
     return TrainedClassifier(model, tokenizer, results, run.recipe)
 
 
@@ -177,6 +170,8 @@ def split_rows(
         only = next(name for name, count in counts.items() if count > 0)
         raise ValueError(f"`labels` must have at least two classes, got one class, {only!r}.")
     validation_size = args.validation_size
+    if "validation_size" not in args.given and args.settings_from_data:
+        validation_size = args.validation_size = validation_share(len(rows["train"]))
     if counts is not None and "validation" not in rows and validation_size > 0:
         rare = [name for name, count in counts.items() if count == 1]
         if len(rare) == len(counts):

@@ -4,10 +4,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+from datasets import Dataset
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
 from rnn_hf.causal_lm_rnn import RNNForCausalLM
 from rnn_hf.configuration_rnn import RNNConfig
+from rnn_hf.data.batching import EncodedRows, PaddingCollator
+from rnn_hf.data.streaming import StreamedRows
 from rnn_hf.data.tokenizer_training import train_tokenizer
 from rnn_hf.data.tokenizing import set_training_length
 from rnn_hf.data.word_vectors import initialize_embeddings, read_model_vectors, read_word_vectors
@@ -23,6 +28,9 @@ CHANGEABLE = {"embedding_dropout", "hidden_dropout_prob", "classifier_dropout", 
 
 # Those that can also be chosen if the checkpoint has no classifier
 OF_THE_CLASSIFIER = {"classifier_pooling", "concat_embedding_mean"}
+
+# Texts whose n-grams are counted at a time
+ROWS_COUNTED_AT_ONCE = 1_000
 
 # Word vectors are the same if no entry differs by more; rounding to half precision differs by less
 LARGEST_ROUNDING_ERROR = 1e-3
@@ -85,7 +93,11 @@ def load_tokenizer(
 
 
 def create_classifier(
-    splits: TextSplits, tokenizer: PreTrainedTokenizerBase, args: ClassifierRunArguments, config: RNNConfig | None
+    splits: TextSplits,
+    tokenizer: PreTrainedTokenizerBase,
+    args: ClassifierRunArguments,
+    config: RNNConfig | None,
+    rows: Dataset | StreamedRows,
 ) -> RNNForSequenceClassification:
     """Return a new classifier, or the checkpoint's, for the labels of a dataset.
 
@@ -94,6 +106,7 @@ def create_classifier(
         tokenizer: The tokenizer of the model.
         args: The arguments of the run.
         config: Configuration of the checkpoint, if the run starts from one.
+        rows: The encoded training rows.
 
     Raises:
         ValueError: If the checkpoint is of another family or head, or an argument contradicts it.
@@ -106,10 +119,33 @@ def create_classifier(
     if config is None:
         settings = model_settings(args) | _token_settings(tokenizer)
         model = RNNForSequenceClassification(RNNConfig(**settings, **labels))
+        weigh_ngrams(model, rows)
     else:
         model = _classifier_of_checkpoint(config, labels, len(tokenizer), args)
     place_word_vectors(model, tokenizer, args)
     return model
+
+
+@torch.no_grad()
+def weigh_ngrams(model: RNNForSequenceClassification, rows: Dataset | StreamedRows) -> None:
+    """Set the inverse document frequencies of a new classifier's n-gram branch; without one, do nothing.
+
+    Args:
+        model: The classifier.
+        rows: The encoded training rows. Those of a stream are not read: every n-gram then has the same weight.
+    """
+    if model.ngrams is None or isinstance(rows, StreamedRows):
+        return
+    encoded = EncodedRows(rows)
+    collate = PaddingCollator(model.config.pad_token_id or 0)
+    counts = np.zeros(model.ngrams.num_buckets, dtype=np.int64)
+    for start in range(0, len(encoded), ROWS_COUNTED_AT_ONCE):
+        batch = collate(encoded.__getitems__(list(range(start, min(start + ROWS_COUNTED_AT_ONCE, len(encoded))))))
+        buckets, is_ngram = model.ngrams.buckets_of(batch["input_ids"], batch["attention_mask"].bool())
+        row = torch.arange(len(buckets)).unsqueeze(1) * model.ngrams.num_buckets
+        of_row = np.unique((buckets + row)[is_ngram].numpy())
+        counts += np.bincount(of_row % model.ngrams.num_buckets, minlength=len(counts))
+    model.ngrams.set_document_frequencies(torch.from_numpy(counts), len(encoded))
 
 
 def create_language_model(
@@ -183,6 +219,7 @@ def _classifier_of_checkpoint(
         ignore_mismatched_sizes=config.num_labels != len(labels["id2label"]),
         # training changes the weights that the temperature was folded into
         calibration_temperature=1.0,
+        label_thresholds=None,
         **labels,
         **changed,
     )

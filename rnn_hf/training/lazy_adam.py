@@ -72,15 +72,15 @@ class LazyAdam(torch.optim.Optimizer):
         super().__init__(params, defaults)
         self.decoupled_weight_decay = decoupled_weight_decay
         self._reads: dict[Tensor, _Read] = {}
-        self._followed: dict[nn.Embedding, list[RemovableHandle]] = {}
+        self._followed: dict[nn.Embedding | nn.EmbeddingBag, list[RemovableHandle]] = {}
 
-    def follow(self, embedding: nn.Embedding) -> None:
+    def follow(self, embedding: nn.Embedding | nn.EmbeddingBag) -> None:
         """Let an embedding give sparse gradients, and make up for what its rows have missed before they are read.
 
         In training those of the batch, in evaluation all.
         """
 
-        def before_reading(module: nn.Embedding, args: tuple[Any, ...]) -> None:
+        def before_reading(module: nn.Embedding | nn.EmbeddingBag, args: tuple[Any, ...]) -> None:
             if not module.training:
                 self._catch_up(module.weight)
             elif module.weight in self.state:

@@ -59,6 +59,7 @@ class Run:
         signals: Stops the run at SIGINT and SIGTERM, after a checkpoint. `None`: signals do what they do elsewhere.
         state: Where the run stands.
         best_weights: Weights of the best evaluation so far.
+        saves: Whether it writes checkpoints; the second training, on all rows, does not.
     """
 
     args: TrainArguments
@@ -73,6 +74,7 @@ class Run:
     signals: StopSignals | None = None
     state: RunState = field(default_factory=RunState)
     best_weights: dict[str, torch.Tensor] | None = None
+    saves: bool = True
 
     @classmethod
     def prepare(
@@ -133,7 +135,12 @@ class Run:
         if self.accelerator.device.type == "cpu" and self.is_faster_on_one_thread:
             self.num_threads = 1
         torch.set_num_threads(self.num_threads)
-        self.progress = progress_bar(total=self.num_steps, initial=self.state.step, unit="step", desc="Training")
+        self.progress = progress_bar(
+            total=self.num_steps,
+            initial=self.state.step,
+            unit="step",
+            desc="Training" if self.saves else "Training on all rows",
+        )
         try:
             if self.signals is None:
                 self.take_steps()
@@ -237,7 +244,7 @@ class Run:
             loss: The mean, in nats. A scalar.
             num_items: Number of texts, or tokens, in the mean.
         """
-        self.loss_log.note(loss, num_items, self.state.step + 1, self.bare_optimizer.param_groups[-1]["lr"])
+        self.loss_log.note(loss, num_items, self.state.step + 1, self.bare_optimizer.param_groups[0]["lr"])
 
     def read_losses(self) -> None:
         """Add the noted losses of all processes to the state, one by one: the sum does not depend on when."""
@@ -313,6 +320,12 @@ class Run:
         if number is None or self.folder is None:
             return
         state = self.state
+        if not self.saves:
+            raise InterruptedRunError(
+                f"Stopped by {number.name} in the training on all rows, after step {state.step} of {self.num_steps}, "
+                "which has no checkpoints. Run the same command again.",
+                number,
+            )
         if (state.epoch, state.batch) != self.saved_at:
             self.save()
         raise InterruptedRunError(
@@ -328,6 +341,8 @@ class Run:
         Raises:
             DivergedRunError: If a loss or a weight is NaN or infinite.
         """
+        if not self.saves:
+            return
         self.read_counts()
         self.check_weights()
         self.state.place = self.sampler.place_of(self.state.batch)

@@ -73,7 +73,7 @@ def compute_metrics(
     labels: np.ndarray,
     label_names: Sequence[str],
     problem_type: ProblemType,
-    threshold: float = 0.5,
+    threshold: float | Sequence[float] = 0.5,
 ) -> dict[str, Any]:
     """Return the metrics of a problem type, which are described at the function of that type.
 
@@ -82,7 +82,8 @@ def compute_metrics(
         labels: True labels.
         label_names: Names of the classes or targets in the order of their ids.
         problem_type: Type of the problem.
-        threshold: Probability at which a class is predicted, for texts with several labels.
+        threshold: Probability at which a class is predicted, for texts with several labels: one for all classes, or
+            one for each.
     """
     if problem_type == "single_label_classification":
         return classification_metrics(logits, labels, label_names)
@@ -237,7 +238,7 @@ def calibration(logits: np.ndarray, labels: np.ndarray, num_bins: int = 15) -> d
 
 
 def multi_label_metrics(
-    logits: np.ndarray, labels: np.ndarray, label_names: Sequence[str], threshold: float = 0.5
+    logits: np.ndarray, labels: np.ndarray, label_names: Sequence[str], threshold: float | Sequence[float] = 0.5
 ) -> dict[str, Any]:
     """Return the metrics of texts with any number of classes.
 
@@ -245,7 +246,7 @@ def multi_label_metrics(
         logits: Scores. Shape `(num_examples, num_labels)`.
         labels: 1 for the classes of a text, 0 for the others. Shape `(num_examples, num_labels)`.
         label_names: Names of the classes in the order of their ids.
-        threshold: Probability at which a class is predicted.
+        threshold: Probability at which a class is predicted, of all classes or of each.
 
     Returns:
         A mapping that JSON can hold. `"accuracy"` is the share of texts with exactly the correct classes,
@@ -258,7 +259,7 @@ def multi_label_metrics(
         (0.5, 0.8, 0.83)
     """
     scores = torch.from_numpy(logits).double()
-    predictions, truth = (scores.sigmoid() >= threshold).numpy(), labels.astype(bool)
+    predictions, truth = np.greater_equal(scores.sigmoid().numpy(), threshold), labels.astype(bool)
     # scikit-learn treats a single column as binary classification, so a class that never occurs is added
     predictions, truth = (np.pad(flags, ((0, 0), (0, 1))) for flags in (predictions, truth))
     columns = [column[:-1] for column in precision_recall_fscore_support(truth, predictions, zero_division=0)]
@@ -269,7 +270,7 @@ def multi_label_metrics(
         "micro_f1": float(micro_f1),
         "macro_f1": float(columns[2][occurring].mean()) if occurring.any() else 0.0,
         "loss": float(F.binary_cross_entropy_with_logits(scores, torch.from_numpy(labels).double())),
-        "threshold": threshold,
+        "threshold": threshold if isinstance(threshold, float) else list(threshold),
         "num_examples": len(labels),
         "per_class": _per_class(columns, label_names),
     }

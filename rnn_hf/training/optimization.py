@@ -10,10 +10,18 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 from transformers import get_scheduler
 
+from rnn_hf.ngrams_rnn import NGramBranch
+
 from .arguments import TrainArguments
 from .lazy_adam import LazyAdam
 
 CPU = torch.device("cpu")
+
+# Adam takes steps of one size for all n-grams, and so learns the rarest ones by heart. With this epsilon, which is
+# about as large as their gradients, steps are nearly those of gradient descent; the factor makes them as long again.
+NGRAM_EPSILON = 0.01
+NGRAM_LEARNING_RATE_FACTOR = 10.0
+
 DENSE_COUNTERPARTS = {"lazy_adam": "adam", "lazy_adamw": "adamw_torch_fused"}
 
 
@@ -67,15 +75,20 @@ def create_optimizer(model: nn.Module, args: TrainArguments, device: torch.devic
     With `layer_learning_rate_decay` each layer learns more slowly than the one above it, because what is lower in an
     encoder is more general (Howard and Ruder, 2018, who divide by 2.6).
 
+    The table of an n-gram branch has a learning rate and an epsilon of its own with every form of Adam.
+
     Args:
         model: The model whose parameters are trained.
         args: Learning rates, weight decay, and Adam's numbers.
         device: Where the model will be trained.
     """
     decay = args.layer_learning_rate_decay
+    # the branch belongs to the top layer
+    ngrams = [module.table.weight for module in model.modules() if isinstance(module, NGramBranch)]
+    in_own_group = set(ngrams if "adam" in args.optim else [])
     groups: list[dict[str, Any]] = []
     for depth, layer in enumerate([list(model.parameters())] if decay == 1 else layers_from_the_top(model)):
-        trained = [parameter for parameter in layer if parameter.requires_grad]
+        trained = [parameter for parameter in layer if parameter.requires_grad and parameter not in in_own_group]
         parts = [(trained, 0.0)]
         if args.weight_decay:
             parts = [
@@ -87,6 +100,9 @@ def create_optimizer(model: nn.Module, args: TrainArguments, device: torch.devic
             for part, weight_decay in parts
             if part or decay == 1
         ]
+    if in_own_group:
+        own = {"lr": args.learning_rate * NGRAM_LEARNING_RATE_FACTOR, "eps": NGRAM_EPSILON}
+        groups.append({"params": ngrams, "weight_decay": args.weight_decay, **own})
     adam_numbers: dict[str, Any] = {"betas": (args.adam_beta1, args.adam_beta2), "eps": args.adam_epsilon}
     optimizers: dict[str, Callable[..., torch.optim.Optimizer]] = {
         "adam": partial(torch.optim.Adam, fused=True, **adam_numbers),
@@ -102,7 +118,7 @@ def create_optimizer(model: nn.Module, args: TrainArguments, device: torch.devic
     optimizer = optimizers[name](groups, lr=args.learning_rate)
     if isinstance(optimizer, LazyAdam):
         for module in model.modules():
-            if isinstance(module, nn.Embedding):
+            if isinstance(module, nn.Embedding | nn.EmbeddingBag):
                 optimizer.follow(module)
     return optimizer
 

@@ -64,7 +64,15 @@ def is_on_hub(name: str) -> bool:
     return True
 
 
-CODE = {"configuration_rnn.py", "layers_rnn.py", "modeling_rnn.py", "pooling_rnn.py", "recurrences_rnn.py"}
+CODE = {
+    "configuration_rnn.py",
+    "layers_rnn.py",
+    "modeling_rnn.py",
+    "ngrams_rnn.py",
+    "outputs_rnn.py",
+    "pooling_rnn.py",
+    "recurrences_rnn.py",
+}
 EXPECTED = {*REQUIRED_FILES, *CODE, "recipe.yaml", "all_results.json", "figures/curves.png"}
 
 

@@ -26,8 +26,8 @@ Train = Callable[..., tuple[dict[str, Any], Path]]
 
 PROMISED_FILES = {
     "README.md", "all_results.json", "config.json", "configuration_rnn.py", "figures", "layers_rnn.py",
-    "model.safetensors", "modeling_rnn.py", "pooling_rnn.py", "recipe.yaml", "recurrences_rnn.py", "tokenizer.json",
-    "tokenizer_config.json",
+    "model.safetensors", "modeling_rnn.py", "ngrams_rnn.py", "outputs_rnn.py", "pooling_rnn.py", "recipe.yaml",
+    "recurrences_rnn.py", "tokenizer.json", "tokenizer_config.json",
 }  # fmt: skip
 PROMISED_RESULTS = {
     "test_accuracy", "test_macro_f1", "validation_accuracy", "epoch", "train_runtime", "train_samples_per_second",

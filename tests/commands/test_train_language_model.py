@@ -37,7 +37,8 @@ TINY_RUN = [
 
 PROMISED_FILES = {
     "README.md", "all_results.json", "causal_lm_rnn.py", "config.json", "configuration_rnn.py", "figures",
-    "generation_config.json", "layers_rnn.py", "model.safetensors", "modeling_rnn.py", "pooling_rnn.py", "recipe.yaml",
+    "generation_config.json", "layers_rnn.py", "model.safetensors", "modeling_rnn.py", "ngrams_rnn.py",
+    "outputs_rnn.py", "pooling_rnn.py", "recipe.yaml",
     "recurrences_rnn.py", "tokenizer.json", "tokenizer_config.json",
 }  # fmt: skip
 PROMISED_RESULTS = {

@@ -1,0 +1,131 @@
+"""Settings that follow the data: what a run uses where its user said nothing.
+
+Every rule has its reason beside it, and stands in `choose`. They were settled on validation rows of AG News (500 to
+74,430 rows) and Banking77; `scripts/research/panel.py` measures them on more datasets.
+"""
+
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import numpy as np
+
+from rnn_hf.argument_fields import names_of
+from rnn_hf.configuration_rnn import ProblemType
+from rnn_hf.data.streaming import TextStream
+from rnn_hf.progress import say
+
+from .arguments import ClassifierRunArguments, ModelArguments
+from .splits import MOST_ROWS_TRAINED_TWICE, TextSplits
+
+# Texts that are looked at
+SAMPLE_SIZE = 2_000
+
+# Steps that small datasets need: with fewer, the rows are read often enough but the weights move too little
+MIN_STEPS = 1_000
+
+# Epochs after which more steps only repeat what a few hundred rows hold
+MAX_EPOCHS = 60
+
+# Numbers in the table of the n-gram branch: about 9 MB in half precision
+LARGEST_TABLE = 5_000_000
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """What the rules look at.
+
+    Args:
+        num_rows: Number of training rows; `None` for a stream.
+        num_labels: Number of classes or targets.
+        problem_type: What the labels ask for.
+        words_per_text: Median number of words, between blanks.
+    """
+
+    num_rows: int | None
+    num_labels: int
+    problem_type: ProblemType
+    words_per_text: float
+
+    @classmethod
+    def of(cls, splits: TextSplits) -> "DataFacts":
+        """Return the facts of the training rows."""
+        num_rows = None if isinstance(splits.train, TextStream) else len(splits.train)
+        words = [len(text.split()) for text in islice(splits.iterate_texts(), SAMPLE_SIZE)]
+        return cls(num_rows, len(splits.label_names), splits.problem_type, float(np.median(words or [0])))
+
+
+def choose(facts: DataFacts) -> dict[str, Any]:
+    """Return the settings for some rows, as arguments of `rnn-hf train` by their names.
+
+    Args:
+        facts: What is known of the rows.
+    """
+    num_rows = facts.num_rows or 10**6
+    is_small, is_short = num_rows <= MOST_ROWS_TRAINED_TWICE, facts.words_per_text <= 16
+    is_classification = facts.problem_type == "single_label_classification"
+    # A step learns more from many texts; small datasets need many steps more than large batches
+    batch_size = int(np.clip(2 ** round(np.log2(max(num_rows, 1) / 60)), 16, 128))
+    batches = -(-num_rows // batch_size)
+    chosen: dict[str, Any] = {
+        # Two directions see a word's both sides; maxima find the decisive word, means the topic
+        "cell_type": "lstm",
+        "bidirectional": True,
+        "classifier_pooling": "mean_max",
+        "embedding_size": 64,
+        "hidden_size": 32 if is_small else 16,
+        # Every bucket has a number for each class
+        "ngram_buckets": ngram_buckets(facts.num_labels),
+        # Each word of a short text counts; long texts say everything several times
+        "word_dropout": 0.3 if is_short else 0.5 if is_small else 0.4,
+        "embedding_dropout": 0.3 if is_short or not is_small else 0.5,
+        "classifier_dropout": 0.3 if is_short or not is_small else 0.5,
+        "label_smoothing_factor": 0.1 if is_classification else 0.0,
+        "per_device_train_batch_size": batch_size,
+        "learning_rate": 4e-3,
+        "temperature_scaling": is_classification,
+        "tune_thresholds": facts.problem_type == "multi_label_classification",
+        "save_dtype": "float16",
+        "train_on_all_rows": is_small,
+    }
+    if facts.num_rows is not None:
+        at_least = min(MIN_STEPS, MAX_EPOCHS * batches)
+        chosen["max_steps"] = max(at_least, 5 * batches)
+    return chosen
+
+
+def ngram_buckets(num_labels: int) -> int:
+    """Return the number of buckets of the n-gram branch: a power of two whose table stays below a size.
+
+    Args:
+        num_labels: Number of classes or targets.
+
+    Example:
+        >>> ngram_buckets(4), ngram_buckets(150)
+        (65536, 32768)
+    """
+    return int(2 ** np.clip(np.floor(np.log2(LARGEST_TABLE / num_labels)), 12, 16))
+
+
+def follow_the_data(args: ClassifierRunArguments, splits: TextSplits) -> None:
+    """Set the arguments that the user left out to what suits the rows, and show them.
+
+    Args:
+        args: The arguments of the run, which are changed.
+        splits: The splits of the dataset.
+    """
+    if not args.settings_from_data:
+        return
+    facts = DataFacts.of(splits)
+    chosen = {name: value for name, value in choose(facts).items() if name not in args.given}
+    if "num_train_epochs" in args.given or args.streaming:
+        chosen.pop("max_steps", None)
+    if "validation" not in splits.others:
+        chosen |= dict.fromkeys(chosen.keys() & {"temperature_scaling", "tune_thresholds", "train_on_all_rows"}, False)
+    fields_of_model = names_of(ModelArguments)
+    if args.model_name_or_path is not None:  # its sizes and dropouts are the checkpoint's
+        chosen = {name: value for name, value in chosen.items() if name not in fields_of_model}
+    for name, value in chosen.items():
+        setattr(args, name, value)
+    shown = ", ".join(f"{name} {value}" for name, value in chosen.items())
+    say(f"Chosen from the data: {shown}")

@@ -1,0 +1,90 @@
+"""From logits to answers: the scale of a regression's targets, and thresholds where a text may have several labels."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.metrics import precision_recall_curve
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class TargetScale:
+    """Mean and standard deviation of the targets of a regression, which is trained on standardized ones.
+
+    Otherwise the length of the steps would have to fit the unit of the targets.
+
+    Args:
+        mean: Mean of each target. Shape `(num_labels,)`.
+        deviation: Standard deviation of each target, 1 for constant ones. Shape `(num_labels,)`.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+
+    @classmethod
+    def of(cls, labels: np.ndarray) -> "TargetScale":
+        """Return the scale of the training rows.
+
+        Args:
+            labels: Targets. Shape `(num_rows,)` or `(num_rows, num_labels)`.
+
+        Example:
+            >>> TargetScale.of(np.array([1.0, 3.0])).standardized(torch.tensor([3.0]))
+            tensor([1.])
+        """
+        targets = torch.from_numpy(labels.reshape(len(labels), -1)).double()
+        deviation = targets.std(dim=0, correction=0)
+        return cls(targets.mean(dim=0).float(), torch.where(deviation > 0, deviation, 1.0).float())
+
+    def standardized(self, labels: Tensor) -> Tensor:
+        """Return labels with mean 0 and deviation 1, in their shape."""
+        mean, deviation = self.mean.to(labels.device), self.deviation.to(labels.device)
+        return ((labels.view(len(labels), -1) - mean) / deviation).view_as(labels)
+
+    def restored(self, logits: np.ndarray) -> np.ndarray:
+        """Return the targets that standardized predictions stand for. Shape `(num_examples, num_labels)`."""
+        restored: np.ndarray = logits * self.deviation.numpy() + self.mean.numpy()
+        return restored
+
+    @torch.no_grad()
+    def fold(self, model: nn.Module) -> None:
+        """Let a model that was trained on standardized targets answer in their own unit.
+
+        Args:
+            model: A classifier of this package.
+        """
+        bare: Any = model
+        mean, deviation = (tensor.to(bare.classifier.bias) for tensor in (self.mean, self.deviation))
+        bare.classifier.weight.mul_(deviation.unsqueeze(1))
+        bare.classifier.bias.mul_(deviation).add_(mean)
+        if bare.ngrams is not None:
+            bare.ngrams.table.weight.mul_(deviation)
+
+
+def best_thresholds(logits: np.ndarray, labels: np.ndarray) -> list[float]:
+    """Return the probability for each class from which on predicting it gives the highest F1.
+
+    Macro F1 rewards rare classes, whose probabilities seldom reach a half. A threshold lies midway between two
+    probabilities; a class that no row has keeps a half.
+
+    Args:
+        logits: Scores of rows that were not used for training. Shape `(num_examples, num_labels)`.
+        labels: 1 for the classes of a text, 0 for the others. Shape `(num_examples, num_labels)`.
+
+    Example:
+        >>> best_thresholds(np.array([[-2.0], [-1.0], [0.0]]), np.array([[0], [1], [1]]))
+        [0.1941]
+    """
+    probabilities, thresholds = torch.from_numpy(logits).double().sigmoid().numpy(), []
+    for scores, truth in zip(probabilities.T, labels.T, strict=True):
+        if not truth.any():
+            thresholds.append(0.5)
+            continue
+        precision, recall, candidates = precision_recall_curve(truth, scores)
+        f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
+        best = int(f1[:-1].argmax())
+        below = candidates[best - 1] if best > 0 else 0.0
+        thresholds.append(round(float((candidates[best] + below) / 2), 4))
+    return thresholds
