@@ -18,7 +18,7 @@ from rnn_hf.training.initial_models import checkpoint_config, create_classifier,
 from rnn_hf.training.launch import start_accelerator
 from rnn_hf.training.output_folder import check_output_folder
 from rnn_hf.training.signals import StopSignals
-from rnn_hf.training.splits import load_splits
+from rnn_hf.training.splits import load_splits, show_data
 
 from .entry import command, user_errors
 
@@ -39,6 +39,7 @@ def main(args: ClassifierRunArguments) -> dict[str, Any]:
             splits = load_splits(args, config, can_stream=True)
             tokenizer = load_tokenizer(splits.iterate_texts, args, config)
             rows = splits.encode(tokenizer, args)
+        data = show_data(splits, rows, tokenizer, args) if accelerator.is_main_process else None
 
         model = create_classifier(splits, tokenizer, args, config)
         loaders, sampler = create_loaders(rows, tokenizer, args, accelerator)
@@ -58,6 +59,6 @@ def main(args: ClassifierRunArguments) -> dict[str, Any]:
 
     run.train()
     run.finish_weights()
-    results = run.results()
+    results = run.results() | {"data": data}
     finish_run(run, tokenizer, results, started)
     return results

@@ -28,7 +28,7 @@ from .classifier import ClassifierRun, create_label_loss, create_loaders
 from .initial_models import checkpoint_config, create_classifier, load_tokenizer
 from .launch import start_accelerator
 from .output_folder import check_output_folder
-from .splits import TextSplits, load_splits
+from .splits import TextSplits, load_splits, show_data
 
 CALLER = "TextClassifier.train"
 
@@ -128,6 +128,7 @@ def _train(rows: dict[str, Dataset], args: ClassifierRunArguments, class_weights
         args.class_weights = weights_in_order(class_weights, splits.label_names)
     tokenizer = load_tokenizer(splits.iterate_texts, args, config)
     encoded = splits.encode(tokenizer, args)
+    data = show_data(splits, encoded, tokenizer, args)
     model = create_classifier(splits, tokenizer, args, config)
     model.config.has_integer_labels = has_integer_labels(rows["train"], splits)
     loaders, sampler = create_loaders(encoded, tokenizer, args, accelerator)
@@ -145,7 +146,7 @@ def _train(rows: dict[str, Dataset], args: ClassifierRunArguments, class_weights
     run.start()
     run.train()
     run.finish_weights()
-    results = run.results()
+    results = run.results() | {"data": data}
     run.end()
     return TrainedClassifier(model, tokenizer, results, run.recipe)
 
