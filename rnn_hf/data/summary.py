@@ -102,7 +102,8 @@ class DataSummary:
         label = f"{self.num_classes:,} classes"
         if self.class_counts:
             rarest = min(self.class_counts, key=self.class_counts.__getitem__)
-            label += f", the rarest {rarest!r:.60} with {self.class_counts[rarest]:,} training rows"
+            number = self.class_counts[rarest]
+            label += f", the rarest {rarest!r:.60} with {number:,} training row{'' if number == 1 else 's'}"
         if self.labels_per_text is not None:
             label += f", {self.labels_per_text:.2f} for a text on average"
         return label
@@ -203,7 +204,7 @@ def describe_data(
         ... )
         >>> print("\n".join(summary.lines()))
         Rows:     train 3
-        Labels:   2 classes, the rarest 'cat' with 1 training rows
+        Labels:   2 classes, the rarest 'cat' with 1 training row
         Texts:    1 duplicates in training; 0 with different labels
     """
     found = {split: _hashed_texts(rows) for split, rows in splits.items()}
