@@ -192,7 +192,7 @@ def describe_data(
         problem_type: What the labels ask for.
 
     Example:
-        >>> from datasets import DatasetDict
+        >>> from datasets import ClassLabel, DatasetDict
         >>> from rnn_hf.data import train_tokenizer
         >>> from rnn_hf.data.encoding import encode_dataset
         >>> rows = Dataset.from_dict({"text": ["a dog", "a cat", "a dog"], "label": [0, 1, 0]})

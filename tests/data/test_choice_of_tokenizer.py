@@ -105,15 +105,18 @@ def test_long_texts_without_blanks_cost_linear_time() -> None:
 def test_a_sentence_without_blanks_has_several_known_pieces(language: str, tokenizer_type: TokenizerType) -> None:
     sentences = WITHOUT_BLANKS[language]
     letters = sorted(set("".join(sentences)))
-    # with room for a few merges, but not for whole sentences
-    tokenizer = train_tokenizer(sentences * 20, tokenizer_type=tokenizer_type, vocab_size=len(letters) + 40)
+    # parts of the sentences in a random order, so that no sentence is common as a whole
+    generator = random.Random(0)
+    parts = [sentence[start : start + 3] for sentence in sentences for start in range(0, len(sentence), 3)]
+    texts = ["".join(generator.sample(parts, len(parts))) for _ in range(50)]
+    tokenizer = train_tokenizer(texts, tokenizer_type=tokenizer_type, vocab_size=len(letters) + 40)
     for sentence in sentences:
         ids = tokenizer(sentence).input_ids
         assert 3 < len(ids) < len(sentence)
         assert tokenizer.unk_token_id not in ids
         assert tokenizer.decode(ids) == sentence
     # characters in an order never seen are known one by one
-    random.Random(0).shuffle(letters)
+    generator.shuffle(letters)
     assert tokenizer.unk_token_id not in tokenizer("".join(letters)).input_ids
 
 
