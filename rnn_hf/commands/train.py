@@ -19,7 +19,7 @@ from rnn_hf.training.launch import start_accelerator
 from rnn_hf.training.output_folder import check_output_folder
 from rnn_hf.training.settings import follow_the_data
 from rnn_hf.training.signals import StopSignals
-from rnn_hf.training.splits import load_splits
+from rnn_hf.training.splits import load_splits, show_data
 
 from .entry import command, user_errors
 
@@ -41,6 +41,7 @@ def main(args: ClassifierRunArguments) -> dict[str, Any]:
             follow_the_data(args, splits)
             tokenizer = load_tokenizer(splits.iterate_texts, args, config)
             rows = splits.encode(tokenizer, args)
+        data = show_data(splits, rows, tokenizer, args) if accelerator.is_main_process else None
 
         signals = StopSignals(accelerator.num_processes)
         run = prepare_classifier_run(splits, rows, tokenizer, args, config, accelerator, signals)
@@ -50,6 +51,6 @@ def main(args: ClassifierRunArguments) -> dict[str, Any]:
     run.finish_weights()
     if args.train_on_all_rows:
         run = train_on_all_rows(run, splits, rows, tokenizer, args, config)
-    results = run.results()
+    results = run.results() | {"data": data}
     finish_run(run, tokenizer, results, started)
     return results

@@ -1,7 +1,9 @@
 """Training of word and subword tokenizers, which transformers loads without this package."""
 
+import heapq
 import json
 import sys
+import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal, get_args
@@ -37,6 +39,11 @@ _FINAL_SIGMA = rf"(?<={_CASED}\p{{Case_Ignorable}}{{0,30}})Σ(?!\p{{Case_Ignorab
 # Longer words are split before they are split into subwords: the library takes time quadratic in their length
 LONGEST_WORD = 256
 
+# Blank-separated words that are longer than this on average are sentences without blanks, hardly two of which are the
+# same. Subwords come from a sample of them with so many characters, about ten seconds of work for one core
+LONGEST_MEAN_WORD = 12
+CHARACTERS_WITHOUT_BLANKS = {"bpe": 4_000_000, "wordpiece": 4_000_000, "unigram": 500_000}
+
 _MARKS = "'.,()!?"
 # Python counts the separators U+001C to U+001F as white space; Oniguruma's `\s` does not.
 _BLANKS = r"\s\x1C-\x1F;:"
@@ -66,7 +73,8 @@ def train_tokenizer(
 
     Subwords are parts of these words, so that a rare word is read as parts that are not rare. A character that is not
     in the vocabulary is `[UNK]`; with `"wordpiece"`, its whole word is. A word of more than 256 characters is read as
-    several words.
+    several words. Where blanks do not separate words, as in Chinese or Thai, subwords are learned from a random sample
+    of the texts, the same whatever their order: 4 million characters, or 500,000 for `"unigram"`.
 
     A text cannot inject a special token: the characters ``[PAD]`` and ``[UNK]`` are read as the words ``[pad]`` and
     ``[unk]``. This setting (`split_special_tokens=True`) is saved in `tokenizer_config.json`, which
@@ -131,10 +139,10 @@ def train_tokenizer(
     elif tokenizer_type == "unigram":
         if min_frequency > 1:
             raise ValueError(f"`min_frequency` must be 1 for a tokenizer of the type 'unigram', got {min_frequency}.")
-        backend = _train_unigram(_only_strings(texts), special_tokens, vocab_size, show_progress)
+        backend = _train_unigram(_sampled(texts, tokenizer_type), special_tokens, vocab_size, show_progress)
     else:
         train = {"bpe": _train_bpe, "wordpiece": _train_wordpiece}[tokenizer_type]
-        backend = train(_only_strings(texts), special_tokens, vocab_size, min_frequency, show_progress)
+        backend = train(_sampled(texts, tokenizer_type), special_tokens, vocab_size, min_frequency, show_progress)
     if backend.get_vocab_size() == len(special_tokens) != vocab_size:
         raise ValueError(
             f"`texts` must contain a word that occurs at least {min_frequency} times, got none. Pass more texts or "
@@ -278,3 +286,22 @@ def _only_strings(texts: Iterable[str]) -> Iterator[str]:
                 f"`texts` must yield strings, got `{type(text).__name__}` at position {index}. Pass a flat iterable."
             )
         yield encodable(text)
+
+
+def _sampled(texts: Iterable[str], tokenizer_type: TokenizerType) -> Iterator[str]:
+    """Yield the texts, but of those without blanks only as many as subwords are learned from.
+
+    They are those with the smallest checksums, which depend neither on the order of the texts nor on the process.
+    """
+    sample: list[tuple[int, str]] = []
+    num_characters = 0
+    for text in _only_strings(texts):
+        if len(text) <= LONGEST_MEAN_WORD * (1 + text.count(" ")):
+            yield text
+            continue
+        heapq.heappush(sample, (-zlib.crc32(text.encode()), text))
+        num_characters += len(text)
+        while num_characters > CHARACTERS_WITHOUT_BLANKS[tokenizer_type] and len(sample) > 1:
+            num_characters -= len(heapq.heappop(sample)[1])
+    for _, text in sample:
+        yield text

@@ -29,7 +29,7 @@ from .initial_models import checkpoint_config, load_tokenizer
 from .launch import start_accelerator
 from .output_folder import check_output_folder
 from .settings import follow_the_data
-from .splits import TextSplits, load_splits, validation_share
+from .splits import TextSplits, load_splits, show_data, validation_share
 
 CALLER = "TextClassifier.train"
 
@@ -130,13 +130,14 @@ def _train(rows: dict[str, Dataset], args: ClassifierRunArguments, class_weights
         args.class_weights = weights_in_order(class_weights, splits.label_names)
     tokenizer = load_tokenizer(splits.iterate_texts, args, config)
     encoded = splits.encode(tokenizer, args)
+    data = show_data(splits, encoded, tokenizer, args)
     run = prepare_classifier_run(splits, encoded, tokenizer, args, config, accelerator)
     run.start()
     run.train()
     run.finish_weights()
     if args.train_on_all_rows:
         run = train_on_all_rows(run, splits, encoded, tokenizer, args, config)
-    results = run.results()
+    results = run.results() | {"data": data}
     run.end()
     model: RNNForSequenceClassification = run.bare_model  # type: ignore[assignment]  # whatever it was wrapped in
     model.config.has_integer_labels = has_integer_labels(rows["train"], splits)

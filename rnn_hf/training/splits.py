@@ -1,6 +1,6 @@
 """The texts and labels that a run trains, validates and tests on."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from rnn_hf.data.encoding import encode_dataset
 from rnn_hf.data.labels import label_names_of, problem_type_of
 from rnn_hf.data.sources import DEFAULT_DATASET, iterate_texts, load_text_dataset
 from rnn_hf.data.streaming import StreamedRows, TextStream, load_text_stream
+from rnn_hf.data.summary import describe_data
 from rnn_hf.progress import say
 
 from .arguments import ClassifierRunArguments, DataArguments, RunArguments, TrainArguments
@@ -60,6 +61,31 @@ class TextSplits:
             rows = StreamedRows(self.train, tokenizer, args.max_length, args.shuffle_buffer_size)
             return {"train": rows, **encode_dataset(self.others, tokenizer, args.max_length)}
         return dict(encode_dataset(DatasetDict(train=self.train, **self.others), tokenizer, args.max_length))
+
+
+def show_data(
+    splits: TextSplits, encoded: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase, args: DataArguments
+) -> dict[str, Any]:
+    """Print what a person should know about the rows of a run, and return it as a part of `all_results.json`.
+
+    Args:
+        splits: The splits.
+        encoded: The same splits as rows of tokens.
+        tokenizer: The tokenizer that encoded them.
+        args: `max_length`.
+    """
+    is_stream = isinstance(splits.train, TextStream)
+    summary = describe_data(
+        {**({} if is_stream else {"train": splits.train}), **splits.others},
+        encoded,
+        tokenizer,
+        max_length=args.max_length,
+        label_names=splits.label_names,
+        problem_type=splits.problem_type,
+    )
+    for line in [*summary.lines(), *(f"Warning:  {line}" for line in summary.warnings())]:
+        say(line)
+    return summary.as_dict()
 
 
 def load_splits(

@@ -49,6 +49,7 @@ def test_a_run_writes_what_is_promised(train: Train) -> None:
     assert (results["num_train_examples"], results["num_test_examples"], results["num_processes"]) == (400, 1000, 1)
     assert (results["epoch"], results["step"]) == (1, 7)
     assert results["train_samples_per_second"] == pytest.approx(400 / results["train_runtime"])
+    assert results["data"]["num_rows"]["train"] == 400 and "num_duplicates" in results["data"]
 
 
 def test_a_run_replaces_the_links_in_its_folder_and_writes_through_none(train: Train, tmp_path: Path) -> None:
