@@ -11,8 +11,8 @@ from .tokenizer_training import TokenizerType
 SAMPLE_TEXTS = 2_000
 SAMPLE_CHARACTERS = 2_000
 
-# What a tokenizer reads where blanks do not separate words
-UNSEGMENTED_TYPE: TokenizerType = "bpe"
+# What a tokenizer reads where blanks do not separate words: its pieces are more often whole words than those of "bpe"
+UNSEGMENTED_TYPE: TokenizerType = "unigram"
 
 # Blocks of the scripts that put no blank between words (Unicode Standard, chapters 13, 16 and 18)
 UNSEGMENTED_SCRIPTS = {
@@ -62,7 +62,7 @@ def choose_tokenizer_type(texts: Iterable[str]) -> tuple[TokenizerType, str]:
         >>> choose_tokenizer_type(["Das Wetter wird morgen besser.", "Es regnet."])
         ('word', 'blanks separate the words')
         >>> choose_tokenizer_type(["我们明天去北京看朋友。", "今天下雨了。"])
-        ('bpe', '100 % of the texts are Chinese, without blanks between words')
+        ('unigram', '100 % of the texts are Chinese, without blanks between words')
     """
     num_texts, num_long = 0, 0
     scripts: Counter[str] = Counter()

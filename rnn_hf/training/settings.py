@@ -12,7 +12,9 @@ import numpy as np
 
 from rnn_hf.argument_fields import names_of
 from rnn_hf.configuration_rnn import ProblemType
+from rnn_hf.data.scripts_of_text import choose_tokenizer_type
 from rnn_hf.data.streaming import TextStream
+from rnn_hf.data.tokenizer_training import TokenizerType
 from rnn_hf.progress import say
 
 from .arguments import ClassifierRunArguments, ModelArguments
@@ -39,20 +41,27 @@ class DataFacts:
         num_rows: Number of training rows; `None` for a stream.
         num_labels: Number of classes or targets.
         problem_type: What the labels ask for.
-        words_per_text: Median number of words, between blanks.
+        words_per_text: Median number of words; where blanks do not separate words, of every four characters.
+        tokenizer_type: What a tokenizer should read.
+        writing: Why.
     """
 
     num_rows: int | None
     num_labels: int
     problem_type: ProblemType
     words_per_text: float
+    tokenizer_type: TokenizerType
+    writing: str
 
     @classmethod
     def of(cls, splits: TextSplits) -> "DataFacts":
         """Return the facts of the training rows."""
         num_rows = None if isinstance(splits.train, TextStream) else len(splits.train)
-        words = [len(text.split()) for text in islice(splits.iterate_texts(), SAMPLE_SIZE)]
-        return cls(num_rows, len(splits.label_names), splits.problem_type, float(np.median(words or [0])))
+        texts = list(islice(splits.iterate_texts(), SAMPLE_SIZE))
+        tokenizer_type, writing = choose_tokenizer_type(texts)
+        lengths = [len(text.split()) if tokenizer_type == "word" else len(text) / 4 for text in texts]
+        median = float(np.median(lengths or [0]))
+        return cls(num_rows, len(splits.label_names), splits.problem_type, median, tokenizer_type, writing)
 
 
 def choose(facts: DataFacts) -> dict[str, Any]:
@@ -68,6 +77,9 @@ def choose(facts: DataFacts) -> dict[str, Any]:
     batch_size = int(np.clip(2 ** round(np.log2(max(num_rows, 1) / 60)), 16, 128))
     batches = -(-num_rows // batch_size)
     chosen: dict[str, Any] = {
+        # Without blanks, a sentence would be one unknown word; few rows cannot fill more than some thousand pieces
+        "tokenizer_type": facts.tokenizer_type,
+        "vocab_size": 30_000 if facts.tokenizer_type == "word" else 8_000,
         # Two directions see a word's both sides; maxima find the decisive word, means the topic
         "cell_type": "lstm",
         "bidirectional": True,
@@ -118,13 +130,17 @@ def follow_the_data(args: ClassifierRunArguments, splits: TextSplits) -> None:
         return
     facts = DataFacts.of(splits)
     chosen = {name: value for name, value in choose(facts).items() if name not in args.given}
+    if args.tokenizer_name_or_path is not None:
+        chosen = {name: value for name, value in chosen.items() if name not in ("tokenizer_type", "vocab_size")}
+    elif facts.tokenizer_type != "word":
+        say(f"{facts.writing[0].upper()}{facts.writing[1:]}")
     if "num_train_epochs" in args.given or args.streaming:
         chosen.pop("max_steps", None)
     if "validation" not in splits.others:
         chosen |= dict.fromkeys(chosen.keys() & {"temperature_scaling", "tune_thresholds", "train_on_all_rows"}, False)
     fields_of_model = names_of(ModelArguments)
-    if args.model_name_or_path is not None:  # its sizes and dropouts are the checkpoint's
-        chosen = {name: value for name, value in chosen.items() if name not in fields_of_model}
+    if args.model_name_or_path is not None:  # its tokenizer, sizes and dropouts are the checkpoint's
+        chosen = {name: value for name, value in chosen.items() if name not in [*fields_of_model, "tokenizer_type"]}
     for name, value in chosen.items():
         setattr(args, name, value)
     shown = ", ".join(f"{name} {value}" for name, value in chosen.items())
