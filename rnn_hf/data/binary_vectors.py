@@ -104,7 +104,8 @@ def read_fasttext_model(path: Path, vocabulary: Mapping[str, int]) -> dict[int, 
     """
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         header = _read_header(content, path)
-        ids, known = _ids_by_bytes(vocabulary), {}
+        ids = _ids_by_bytes(vocabulary)
+        known: dict[bytes, int] = {}
         position = header.end
         for row, (word, end) in enumerate(_dictionary(content, header)):
             position = end
