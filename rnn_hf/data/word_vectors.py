@@ -90,13 +90,13 @@ def read_word_vectors(path: str | PathLike[str], vocabulary: Mapping[str, int]) 
     """
     path = Path(path)
     found: dict[int, np.ndarray]
-    with _opened(path) as (file_format, file, largest_size):
+    with _opened(path) as (file_format, file, lines, largest_size):
         if file_format == "fasttext":
             found = read_fasttext_model(path, vocabulary)
         elif file_format == "word2vec":
             found = read_word2vec_binary(file, path, vocabulary, largest_size)
         else:
-            found = _read_text(_text_entries(file, path), path, vocabulary)
+            found = _read_text(_text_entries(lines, path), path, vocabulary)
     if not found:
         raise ValueError(
             f"None of the {len(vocabulary):,} words of the vocabulary is in {path}. Pass vectors of the same language "
@@ -118,9 +118,9 @@ def iterate_file_words(path: str | PathLike[str]) -> Iterator[str]:
         ValueError: If it is not a file of word vectors, or is damaged.
     """
     path = Path(path)
-    with _opened(path) as (file_format, file, largest_size):
+    with _opened(path) as (file_format, file, lines, largest_size):
         if file_format == "text":
-            for _, line, width in _text_entries(file, path):
+            for _, line, width in _text_entries(lines, path):
                 yield line.rsplit(" ", width)[0]
             return
         binary = fasttext_words(path) if file_format == "fasttext" else word2vec_entries(file, path, largest_size)
@@ -142,12 +142,12 @@ def file_vectors_width(path: str | PathLike[str]) -> int:
         ValueError: If it is not a file of word vectors.
     """
     path = Path(path)
-    with _opened(path) as (file_format, file, largest_size):
+    with _opened(path) as (file_format, file, lines, largest_size):
         if file_format == "fasttext":
             return fasttext_width(path)
         if file_format == "word2vec":
             return word2vec_width(file, path, largest_size)
-        return next((width for _, _, width in _text_entries(file, path)), 0)
+        return next((width for _, _, width in _text_entries(lines, path)), 0)
 
 
 def read_model_vectors(folder: str | Path, vocabulary: Mapping[str, int]) -> WordVectors:
@@ -213,11 +213,12 @@ def initialize_embeddings(
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[tuple[Format, BufferedReader, int]]:
+def _opened(path: Path) -> Iterator[tuple[Format, BufferedReader, TextIOWrapper, int]]:
     """Open a file of any format; errors of reading it name it.
 
     Yields:
-        The format, the unpacked file at its start, and the largest possible size of it in bytes.
+        The format, the unpacked file at its start, the same as lines of text, and the largest possible size of it
+        in bytes.
     """
     if path.is_dir():
         raise ValueError(
@@ -244,7 +245,9 @@ def _opened(path: Path) -> Iterator[tuple[Format, BufferedReader, int]]:
                 file_format = "word2vec"
             elif b"\0" in start:
                 raise ValueError(f"{path} must be text, got binary data. Convert it to GloVe's text format.")
-            yield file_format, file, path.stat().st_size * (LARGEST_EXPANSION if is_gzipped else 1)
+            # Only "\n" ends a line: a word may be another character that Unicode counts as a line break
+            lines = TextIOWrapper(file, encoding="utf-8", newline="\n")
+            yield file_format, file, lines, path.stat().st_size * (LARGEST_EXPANSION if is_gzipped else 1)
 
 
 def _is_word2vec_binary(start: bytes) -> bool:
@@ -273,10 +276,8 @@ def _numbered_lines(file: TextIOWrapper, path: Path) -> Iterator[tuple[int, str]
         yield number, line.rstrip(" \r\n")
 
 
-def _text_entries(file: BufferedReader, path: Path) -> Iterator[tuple[int, str, int]]:
+def _text_entries(lines: TextIOWrapper, path: Path) -> Iterator[tuple[int, str, int]]:
     """Yield the lines that hold a word and its numbers: the number of the line, the line, how many numbers it has."""
-    # Only "\n" ends a line: a word may be another character that Unicode counts as a line break
-    lines = TextIOWrapper(file, encoding="utf-8", newline="\n")
     width, num_vectors = 0, 0
     for number, line in _numbered_lines(lines, path):
         if number == 1 and _HEADER.fullmatch(line):
