@@ -106,8 +106,9 @@ def check_model(
             f"{name!r} holds an adapter (`adapter_config.json`), not a whole model. Save what "
             "its `merge_and_unload()` returns."
         )
-    facts = _read_facts(name, hub)
-    files = [_open_weights(path) for path in _weight_files(name, hub)]
+    facts = _facts_of_family(name, hub)
+    parts = sorted(set(weight_parts(name, **hub).values()))
+    files = [open_weights(part_of(name, part, hub)) for part in parts]
     weights = {key: (file, file.get_slice(key)) for file in files for key in file.keys()}  # noqa: SIM118  # no mapping
     found = {key: weight.get_shape() for key, (_, weight) in weights.items()}
     config = _make_config(name, facts, found)
@@ -215,25 +216,53 @@ def commit_of(name: str, revision: str, cache_dir: str | Path | None) -> str:
     return Path(config).parent.name if isinstance(config, str) else revision
 
 
-def _read_facts(name: str, hub: dict[str, Any]) -> dict[str, Any]:
-    """Return what `config.json` says of a model of this family."""
-    path = _file_of(name, CONFIG, hub)
+def read_facts(name: str, **hub: Any) -> dict[str, Any] | None:
+    """Return what `config.json` says of a model of any family, or `None` if there is no such file.
+
+    Args:
+        name: Folder, or `owner/name` on the Hub.
+        hub: As in `check_model`.
+
+    Raises:
+        ValueError: If the file is not a mapping in JSON.
+    """
+    path = file_of(name, CONFIG, hub)
     if path is None:
-        raise ValueError(f"{name!r} has no {CONFIG}. Pass a folder that a model was saved in.")
+        return None
     try:
         facts = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{str(path)!r} is not JSON: {one_line(error)}") from error
     if not isinstance(facts, dict):
         raise ValueError(f"{str(path)!r} must hold the settings of a model, got {facts!r:.40}.")
-    if facts.get("model_type") != RNNConfig.model_type:
-        raise ValueError(f"{name!r} is a {facts.get('model_type')!r} model, not one of this family.")
+    return facts
+
+
+def refuse_foreign_settings(name: str, facts: dict[str, Any]) -> None:
+    """Refuse a configuration that asks for packages or for code from elsewhere.
+
+    Args:
+        name: Folder or repository, for the message.
+        facts: What its `config.json` says.
+
+    Raises:
+        ValueError: If one of `FOREIGN_SETTINGS` is set.
+    """
     for setting in FOREIGN_SETTINGS:
         if facts.get(setting) is not None:
             raise ValueError(
-                f"`{setting}` in {str(path)!r} must not be set for a model of this family, got "
-                f"{facts[setting]!r:.60}. Remove it."
+                f"`{setting}` in {str(Path(name) / CONFIG)!r} must not be set, got {facts[setting]!r:.60}. Remove it."
             )
+
+
+def _facts_of_family(name: str, hub: dict[str, Any]) -> dict[str, Any]:
+    """Return what `config.json` says of a model of this family."""
+    facts = read_facts(name, **hub)
+    if facts is None:
+        raise ValueError(f"{name!r} has no {CONFIG}. Pass a folder that a model was saved in.")
+    if facts.get("model_type") != RNNConfig.model_type:
+        raise ValueError(f"{name!r} is a {facts.get('model_type')!r} model, not one of this family.")
+    refuse_foreign_settings(name, facts)
     return facts
 
 
@@ -285,7 +314,7 @@ def _expected_shapes(head: type[RNNPreTrainedModel], config: RNNConfig) -> dict[
     return {key: list(weight.shape) for key, weight in model.state_dict().items() if key not in tied}
 
 
-def _file_of(name: str, file: str, hub: dict[str, Any]) -> Path | None:
+def file_of(name: str, file: str, hub: dict[str, Any]) -> Path | None:
     """Return where a file lies, after a download if need be, or `None` if there is none."""
     try:
         path = cached_file(name, file, _raise_exceptions_for_missing_entries=False, **hub)
@@ -294,13 +323,22 @@ def _file_of(name: str, file: str, hub: dict[str, Any]) -> Path | None:
     return None if path is None or not Path(path).is_file() else Path(path)
 
 
-def _weight_files(name: str, hub: dict[str, Any]) -> list[Path]:
-    path = _file_of(name, WEIGHTS, hub)
+def weight_parts(name: str, **hub: Any) -> dict[str, str]:
+    """Return the names of all weights of a model, and which safetensors file each is in.
+
+    Args:
+        name: Folder, or `owner/name` on the Hub.
+        hub: As in `check_model`.
+
+    Raises:
+        ValueError: If there is no file of weights, only a pickle, or a damaged one.
+    """
+    path = file_of(name, WEIGHTS, hub)
     if path is not None:
-        return [path]
-    index = _file_of(name, WEIGHTS_INDEX, hub)
+        return dict.fromkeys(open_weights(path).keys(), WEIGHTS)
+    index = file_of(name, WEIGHTS_INDEX, hub)
     if index is not None:
-        return [_part(name, part, hub) for part in _parts(index)]
+        return _weight_map(index)
     settings = {key: value for key, value in hub.items() if key != "local_files_only"}
     for pickle in PICKLES:
         if (Path(name) / pickle).is_file() if Path(name).is_dir() else has_file(name, pickle, **settings):
@@ -312,27 +350,29 @@ def _weight_files(name: str, hub: dict[str, Any]) -> list[Path]:
     raise ValueError(f"{name!r} has no {WEIGHTS}. Pass a folder that a model was saved in.")
 
 
-def _parts(index: Path) -> list[str]:
-    """Return the names of the files that weights are split into."""
+def _weight_map(index: Path) -> dict[str, str]:
+    """Return which file each weight is in, for weights that are split into several."""
     try:
-        parts = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        parts: dict[str, str] = dict(json.loads(index.read_text(encoding="utf-8"))["weight_map"])
+        names = sorted(set(parts.values()))
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"{str(index)!r} is not a list of files of weights: {one_line(error)}") from error
-    for part in parts:
+    for part in names:
         # a file elsewhere, or one that is not checked here
         if not isinstance(part, str) or part != Path(part).name or not part.endswith(".safetensors"):
             raise ValueError(f"{str(index)!r} must name safetensors files beside it, got {part!r:.80}.")
     return parts
 
 
-def _part(name: str, part: str, hub: dict[str, Any]) -> Path:
-    path = _file_of(name, part, hub)
+def part_of(name: str, part: str, hub: dict[str, Any]) -> Path:
+    """Return where one of the files of weights lies, after a download if need be."""
+    path = file_of(name, part, hub)
     if path is None:
         raise ValueError(f"{name!r} has no {part}, which its {WEIGHTS_INDEX} names. Fetch it again.")
     return path
 
 
-def _open_weights(path: Path) -> Any:
+def open_weights(path: Path) -> Any:
     """Return a file of weights of which the header was read and compared with the size."""
     try:
         return safe_open(path, framework="pt")

@@ -29,7 +29,7 @@ class RNNTextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         vocab_size: Largest number of words.
         max_length: Tokens after which a text is cut off.
         word_dropout: Share of the tokens that training replaces with the unknown word.
-        word_vectors: File of pretrained word vectors.
+        word_vectors: Pretrained word vectors: a file, or the folder or Hub repository of a model.
         num_train_epochs: How often the training rows are read.
         max_steps: Number of optimizer steps.
         learning_rate: Highest learning rate.

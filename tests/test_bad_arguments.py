@@ -83,6 +83,7 @@ OF_TRAINING = [
     (["--model_name_or_path", ""], "`--model_name_or_path` must not be empty"),
     (["--word_vectors", "./nowhere.txt"], "nowhere.txt"),
     (["--word_vectors", "."], "got the directory ."),
+    (["--max_extra_words", "-1"], "`--max_extra_words` must be at least 0"),
     (["--train_file", "rows.csv"], "cannot stand beside"),
     (["--dataset_name", "./nowhere"], "./nowhere"),
     (["--dataset_name", ""], "`--dataset_name` must not be empty"),

@@ -2,9 +2,11 @@
 
 import mmap
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from io import BufferedReader
+from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -40,6 +42,29 @@ def read_word2vec_binary(
         ValueError: If the file has another format or is damaged.
         EOFError: If the file is truncated.
     """
+    ids = _ids_by_bytes(vocabulary)
+    found: dict[int, np.ndarray] = {}
+    for word, numbers in word2vec_entries(file, path, largest_size):
+        word_id = ids.get(word)
+        if word_id is not None and word_id not in found:
+            found[word_id] = _finite(np.frombuffer(numbers, _FLOAT).copy(), word, path)
+            if len(found) == len(ids):
+                break
+    return found
+
+
+def word2vec_entries(file: BufferedReader, path: Path, largest_size: int) -> Iterator[tuple[bytes, bytes]]:
+    """Yield the words of a file in word2vec's binary format, and the bytes of their numbers.
+
+    Args:
+        file: The file, at its start.
+        path: Path of the file, for error messages.
+        largest_size: Largest possible size of the unpacked file, in bytes.
+
+    Raises:
+        ValueError: If the file has another format or is damaged.
+        EOFError: If the file is truncated.
+    """
     count, width = map(int, file.readline().split())
     num_bytes = width * _FLOAT.itemsize
     if count * (num_bytes + 2) > largest_size or not 1 <= width <= LARGEST_WIDTH:
@@ -47,20 +72,20 @@ def read_word2vec_binary(
             f"{path} claims to have {count:,} words with {width:,} numbers each, which is impossible. "
             "Download it again."
         )
-    ids = _ids_by_bytes(vocabulary)
-    found: dict[int, np.ndarray] = {}
     for _ in range(count):
         # some programs write a line break after each vector, others do not
         word = _read_until(file, b" ", path).lstrip(b"\n")
         numbers = file.read(num_bytes)
         if len(numbers) < num_bytes:
             raise EOFError(f"it ends in the vector of {_shown(word)}")
-        word_id = ids.get(word)
-        if word_id is not None and word_id not in found:
-            found[word_id] = _finite(np.frombuffer(numbers, _FLOAT).copy(), word, path)
-            if len(found) == len(ids):
-                break
-    return found
+        yield word, numbers
+
+
+def word2vec_width(file: BufferedReader, path: Path, largest_size: int) -> int:
+    """Return the number of numbers in a vector of a file in word2vec's binary format; see `word2vec_entries`."""
+    for _, numbers in word2vec_entries(file, path, largest_size):
+        return len(numbers) // _FLOAT.itemsize
+    raise EOFError("it has no word")
 
 
 def read_fasttext_model(path: Path, vocabulary: Mapping[str, int]) -> dict[int, np.ndarray]:
@@ -78,27 +103,24 @@ def read_fasttext_model(path: Path, vocabulary: Mapping[str, int]) -> dict[int, 
         EOFError: If the file is truncated.
     """
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        header = _read_header(content, path)
+        ids = _ids_by_bytes(vocabulary)
+        known: dict[bytes, int] = {}
+        position = header.end
+        for row, (word, end) in enumerate(_dictionary(content, header)):
+            position = end
+            if row < header.num_words and word in ids:
+                known.setdefault(word, row)
+        position += max(0, header.num_pruned) * 8
         try:
-            _, version, width, *_, bucket, shortest, longest, _, _ = struct.unpack_from("<2i12id", content)
-            position = struct.calcsize("<2i12id")
-            size, num_words, _, _, num_pruned = struct.unpack_from("<3i2q", content, position)
-            position += struct.calcsize("<3i2q")
-            if version != FASTTEXT_VERSION:
-                raise ValueError(f"{path} must be a fastText model of version {FASTTEXT_VERSION}, got {version}.")
-            if not 0 <= num_words <= size or size > len(content) // 10:
-                raise ValueError(
-                    f"{path} claims a dictionary of {size:,} entries, which is impossible for its size. "
-                    "Download it again."
-                )
-            known, position = _read_dictionary(content, position, size, num_words, _ids_by_bytes(vocabulary))
-            position += max(0, num_pruned) * 8
             is_quantized, num_rows, num_columns = struct.unpack_from("<?2q", content, position)
-            position += struct.calcsize("<?2q")
         except (struct.error, OverflowError) as error:
             raise EOFError("it ends before its matrix") from error
+        position += struct.calcsize("<?2q")
+    width, num_words, num_pruned = header.width, header.num_words, header.num_pruned
     if is_quantized or num_pruned > 0:
         raise ValueError(f"{path} is a quantized fastText model. Pass the original model, or its `.vec` file.")
-    num_buckets = bucket if longest > 0 else 0
+    num_buckets = header.bucket if header.longest > 0 else 0
     if num_columns != width or not 1 <= width <= LARGEST_WIDTH or not 0 <= num_buckets <= num_rows - num_words:
         raise ValueError(
             f"{path} must have a matrix of {num_words + num_buckets:,} rows and {width:,} columns, got {num_rows:,} "
@@ -108,15 +130,32 @@ def read_fasttext_model(path: Path, vocabulary: Mapping[str, int]) -> dict[int, 
         raise EOFError(f"it ends before its {num_rows:,} rows of {num_columns:,} numbers do")
     matrix = np.memmap(path, _FLOAT, mode="r", offset=position, shape=(num_rows, num_columns))
     found: dict[int, np.ndarray] = {}
-    for word, word_id in _ids_by_bytes(vocabulary).items():
+    for word, word_id in ids.items():
         rows = [known[word]] if word in known else []
         if num_buckets and word != _END_OF_SENTENCE:
-            rows += [num_words + fasttext_hash(ngram) % num_buckets for ngram in ngrams(word, shortest, longest)]
+            rows += [
+                num_words + fasttext_hash(ngram) % num_buckets
+                for ngram in ngrams(word, header.shortest, header.longest)
+            ]
         if rows:
             with np.errstate(over="ignore", invalid="ignore"):
                 mean = matrix[rows].mean(axis=0)
             found[word_id] = _finite(mean, word, path)
     return found
+
+
+def fasttext_words(path: Path) -> Iterator[bytes]:
+    """Yield the words of a fastText model, from most to least frequent; see `read_fasttext_model`."""
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        header = _read_header(content, path)
+        for word, _ in islice(_dictionary(content, header), header.num_words):
+            yield word
+
+
+def fasttext_width(path: Path) -> int:
+    """Return the number of numbers in a vector of a fastText model; see `read_fasttext_model`."""
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return _read_header(content, path).width
 
 
 def ngrams(word: bytes, shortest: int, longest: int) -> list[bytes]:
@@ -152,20 +191,45 @@ def fasttext_hash(text: bytes) -> int:
     return value
 
 
-def _read_dictionary(
-    content: mmap.mmap, position: int, size: int, num_words: int, ids: Mapping[bytes, int]
-) -> tuple[dict[bytes, int], int]:
-    """Return the rows of the words in `ids`, and the end of the dictionary, in which labels follow the words."""
-    rows: dict[bytes, int] = {}
-    for row in range(size):
+class _Header(NamedTuple):
+    """What a fastText model begins with, and where its dictionary starts, in bytes."""
+
+    width: int
+    bucket: int
+    shortest: int
+    longest: int
+    size: int
+    num_words: int
+    num_pruned: int
+    end: int
+
+
+def _read_header(content: mmap.mmap, path: Path) -> _Header:
+    try:
+        _, version, width, *_, bucket, shortest, longest, _, _ = struct.unpack_from("<2i12id", content)
+        position = struct.calcsize("<2i12id")
+        size, num_words, _, _, num_pruned = struct.unpack_from("<3i2q", content, position)
+    except struct.error as error:
+        raise EOFError("it ends before its matrix") from error
+    if version != FASTTEXT_VERSION:
+        raise ValueError(f"{path} must be a fastText model of version {FASTTEXT_VERSION}, got {version}.")
+    if not 0 <= num_words <= size or size > len(content) // 10:
+        raise ValueError(
+            f"{path} claims a dictionary of {size:,} entries, which is impossible for its size. Download it again."
+        )
+    end = position + struct.calcsize("<3i2q")
+    return _Header(width, bucket, shortest, longest, size, num_words, num_pruned, end)
+
+
+def _dictionary(content: mmap.mmap, header: _Header) -> Iterator[tuple[bytes, int]]:
+    """Yield the entries of the dictionary, in which labels follow the words, and where each ends."""
+    position = header.end
+    for row in range(header.size):
         end = content.find(b"\0", position)
         if end < 0:
             raise EOFError(f"it ends in entry {row:,} of its dictionary")
-        word = content[position:end]
-        if row < num_words and word in ids:
-            rows.setdefault(word, row)
-        position = end + 1 + struct.calcsize("<qb")
-    return rows, position
+        word, position = content[position:end], end + 1 + struct.calcsize("<qb")
+        yield word, position
 
 
 def _ids_by_bytes(vocabulary: Mapping[str, int]) -> dict[bytes, int]:

@@ -5,12 +5,13 @@ import math
 import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from io import BufferedReader, TextIOWrapper
 from os import PathLike
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -19,7 +20,18 @@ from torch import Tensor, nn
 from rnn_hf.modeling_rnn import RNNModel
 from rnn_hf.safe_loading import check_model, read_tokenizer
 
-from .binary_vectors import FASTTEXT_MAGIC, LARGEST_EXPANSION, read_fasttext_model, read_word2vec_binary
+from .binary_vectors import (
+    FASTTEXT_MAGIC,
+    LARGEST_EXPANSION,
+    fasttext_width,
+    fasttext_words,
+    read_fasttext_model,
+    read_word2vec_binary,
+    word2vec_entries,
+    word2vec_width,
+)
+
+Format = Literal["text", "word2vec", "fasttext"]
 
 _HEADER = re.compile(r"[0-9]{1,18} [0-9]{1,18}")
 
@@ -77,20 +89,65 @@ def read_word_vectors(path: str | PathLike[str], vocabulary: Mapping[str, int]) 
         ValueError: If it is not a file of word vectors, is damaged, or has none of the words.
     """
     path = Path(path)
-    if path.is_dir():
-        raise ValueError(
-            f"`word_vectors` must be a file, got the directory {path}. Pass a file in it, or a folder with a model."
-        )
-    if not path.exists():
-        raise FileNotFoundError(f"`word_vectors` must be a file, but there is none at {path}. Check the path.")
-    with _errors_of_reading(path):
-        found = _read(path, vocabulary)
+    found: dict[int, np.ndarray]
+    with _opened(path) as (file_format, file, lines, largest_size):
+        if file_format == "fasttext":
+            found = read_fasttext_model(path, vocabulary)
+        elif file_format == "word2vec":
+            found = read_word2vec_binary(file, path, vocabulary, largest_size)
+        else:
+            found = _read_text(_text_entries(lines, path), path, vocabulary)
     if not found:
         raise ValueError(
             f"None of the {len(vocabulary):,} words of the vocabulary is in {path}. Pass vectors of the same language "
             "and letter case."
         )
     return WordVectors(torch.tensor(list(found)), torch.from_numpy(np.stack(list(found.values()))), len(vocabulary))
+
+
+def iterate_file_words(path: str | PathLike[str]) -> Iterator[str]:
+    """Yield the words of a file of word vectors in its order, from most to least frequent in the usual files.
+
+    No more of the file is read than is asked for.
+
+    Args:
+        path: The file, as in `read_word_vectors`.
+
+    Raises:
+        FileNotFoundError: If the file does not exist.
+        ValueError: If it is not a file of word vectors, or is damaged.
+    """
+    path = Path(path)
+    with _opened(path) as (file_format, file, lines, largest_size):
+        if file_format == "text":
+            for _, line, width in _text_entries(lines, path):
+                yield line.rsplit(" ", width)[0]
+            return
+        binary = fasttext_words(path) if file_format == "fasttext" else word2vec_entries(file, path, largest_size)
+        for entry in binary:
+            word = entry if isinstance(entry, bytes) else entry[0]
+            # what is not UTF-8 cannot be a word of a text
+            with suppress(UnicodeDecodeError):
+                yield word.decode()
+
+
+def file_vectors_width(path: str | PathLike[str]) -> int:
+    """Return the number of numbers in a vector of a file, of which only the beginning is read.
+
+    Args:
+        path: The file, as in `read_word_vectors`.
+
+    Raises:
+        FileNotFoundError: If the file does not exist.
+        ValueError: If it is not a file of word vectors.
+    """
+    path = Path(path)
+    with _opened(path) as (file_format, file, lines, largest_size):
+        if file_format == "fasttext":
+            return fasttext_width(path)
+        if file_format == "word2vec":
+            return word2vec_width(file, path, largest_size)
+        return next((width for _, _, width in _text_entries(lines, path)), 0)
 
 
 def read_model_vectors(folder: str | Path, vocabulary: Mapping[str, int]) -> WordVectors:
@@ -155,26 +212,42 @@ def initialize_embeddings(
     weight.copy_(rows)
 
 
-def _read(path: Path, vocabulary: Mapping[str, int]) -> dict[int, np.ndarray]:
-    """Return the vectors by word id, from a file of any format."""
-    with path.open("rb") as file:
-        is_gzipped = file.read(2) == b"\x1f\x8b"
-    with gzip.open(path, "rb") if is_gzipped else path.open("rb") as raw:
-        file = BufferedReader(raw)
-        start = file.read(2**16)
-        file.seek(0)
-        if start.startswith(FASTTEXT_MAGIC):
-            if is_gzipped:
-                raise ValueError(f"{path} is a gzipped fastText model. Unpack it with `gunzip`.")
-            return read_fasttext_model(path, vocabulary)
-        if _is_word2vec_binary(start):
-            largest_size = path.stat().st_size * (LARGEST_EXPANSION if is_gzipped else 1)
-            return read_word2vec_binary(file, path, vocabulary, largest_size)
-        if b"\0" in start:
-            raise ValueError(f"{path} must be text, got binary data. Convert it to GloVe's text format.")
-        # Only "\n" ends a line: a word may be another character that Unicode counts as a line break
-        lines = TextIOWrapper(file, encoding="utf-8", newline="\n")
-        return _read_text(_numbered_lines(lines, path), path, vocabulary)
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[Format, BufferedReader, TextIOWrapper, int]]:
+    """Open a file of any format; errors of reading it name it.
+
+    Yields:
+        The format, the unpacked file at its start, the same as lines of text, and the largest possible size of it
+        in bytes.
+    """
+    if path.is_dir():
+        raise ValueError(
+            f"`word_vectors` must be a file, got the directory {path}. Pass a file in it, or a folder with a model."
+        )
+    if not path.exists():
+        raise FileNotFoundError(
+            f"`word_vectors` must be a file, a folder of a model or `owner/name` on the Hub, but there is none at "
+            f"{path}. Check the path."
+        )
+    with _errors_of_reading(path):
+        with path.open("rb") as file:
+            is_gzipped = file.read(2) == b"\x1f\x8b"
+        with gzip.open(path, "rb") if is_gzipped else path.open("rb") as raw:
+            file = BufferedReader(raw)
+            start = file.read(2**16)
+            file.seek(0)
+            file_format: Format = "text"
+            if start.startswith(FASTTEXT_MAGIC):
+                if is_gzipped:
+                    raise ValueError(f"{path} is a gzipped fastText model. Unpack it with `gunzip`.")
+                file_format = "fasttext"
+            elif _is_word2vec_binary(start):
+                file_format = "word2vec"
+            elif b"\0" in start:
+                raise ValueError(f"{path} must be text, got binary data. Convert it to GloVe's text format.")
+            # Only "\n" ends a line: a word may be another character that Unicode counts as a line break
+            lines = TextIOWrapper(file, encoding="utf-8", newline="\n")
+            yield file_format, file, lines, path.stat().st_size * (LARGEST_EXPANSION if is_gzipped else 1)
 
 
 def _is_word2vec_binary(start: bytes) -> bool:
@@ -203,13 +276,10 @@ def _numbered_lines(file: TextIOWrapper, path: Path) -> Iterator[tuple[int, str]
         yield number, line.rstrip(" \r\n")
 
 
-def _read_text(lines: Iterable[tuple[int, str]], path: Path, vocabulary: Mapping[str, int]) -> dict[int, np.ndarray]:
-    """Return the vectors by word id, from numbered lines of text."""
-    # A word, which may contain blanks, is looked up only if its part before the first blank is one of these
-    first_parts = {word.partition(" ")[0] for word in vocabulary}
-    found: dict[int, np.ndarray] = {}
+def _text_entries(lines: TextIOWrapper, path: Path) -> Iterator[tuple[int, str, int]]:
+    """Yield the lines that hold a word and its numbers: the number of the line, the line, how many numbers it has."""
     width, num_vectors = 0, 0
-    for number, line in lines:
+    for number, line in _numbered_lines(lines, path):
         if number == 1 and _HEADER.fullmatch(line):
             width = int(line.split()[1])
             if width == 0:
@@ -223,6 +293,19 @@ def _read_text(lines: Iterable[tuple[int, str]], path: Path, vocabulary: Mapping
             expected = f"a word and {width} numbers" if width else "a word and its numbers"
             raise ValueError(f"{path} must have {expected} on each line, got {line[:40]!r} on line {number}. Fix it.")
         num_vectors += 1
+        yield number, line, width
+    if not num_vectors:
+        raise ValueError(f"{path} must have a word and its numbers on each line, got no such line. Pass another file.")
+
+
+def _read_text(
+    entries: Iterable[tuple[int, str, int]], path: Path, vocabulary: Mapping[str, int]
+) -> dict[int, np.ndarray]:
+    """Return the vectors by word id, from lines of text."""
+    # A word, which may contain blanks, is looked up only if its part before the first blank is one of these
+    first_parts = {word.partition(" ")[0] for word in vocabulary}
+    found: dict[int, np.ndarray] = {}
+    for number, line, width in entries:
         if line.partition(" ")[0] not in first_parts:
             continue
         word, *numbers = line.rsplit(" ", width)
@@ -231,8 +314,6 @@ def _read_text(lines: Iterable[tuple[int, str]], path: Path, vocabulary: Mapping
             found[word_id] = _parse(numbers, path, number)
             if len(found) == len(vocabulary):
                 break
-    if not num_vectors:
-        raise ValueError(f"{path} must have a word and its numbers on each line, got no such line. Pass another file.")
     return found
 
 

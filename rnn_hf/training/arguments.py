@@ -100,8 +100,15 @@ class DataArguments(RowArguments):
     max_length: int = flag(512, "Tokens after which a text is cut off.", at_least=1)
     word_vectors: str | None = flag(
         None,
-        "File of pretrained word vectors (GloVe's text, word2vec's text or binary, fastText's `.vec` or `.bin`), or "
-        "the folder of a model of this family.",
+        "Pretrained word vectors: a file (GloVe's text, word2vec's text or binary, fastText's `.vec` or `.bin`), or "
+        "the folder or Hub repository of a model2vec model, of any transformers model or of one of this family. PCA "
+        "reduces those that are wider than `embedding_size`.",
+    )
+    max_extra_words: int = flag(
+        50_000,
+        "Most words that `word_vectors` adds to a vocabulary of words trained here, beside the `vocab_size` of the "
+        "training rows; 0: none.",
+        at_least=0,
     )
 
     @property
@@ -248,6 +255,11 @@ class LanguageModelTrainArguments(TrainArguments):
     optim: OptimizerName = flag(
         "adamw_torch_fused", "The optimizer; the `lazy` ones spare nothing where the output layer needs all words."
     )
+    max_extra_words: int = flag(
+        0,
+        "Most words that `word_vectors` adds to the vocabulary; the texts never teach the model to predict them.",
+        at_least=0,
+    )
     num_generated_texts: int = flag(3, "Texts the finished model makes up for its card.", at_least=0)
 
     def __post_init__(self) -> None:
@@ -345,6 +357,12 @@ NOT_PART_OF_THE_RUN = {
 }  # fmt: skip
 
 
+def adds_extra_words(args: RunArguments) -> bool:
+    """Return whether a run trains a tokenizer of words, which `word_vectors` adds words to."""
+    trains_words = args.tokenizer_type == "word" and not (args.tokenizer_name_or_path or args.model_name_or_path)
+    return trains_words and args.word_vectors is not None and args.max_extra_words > 0
+
+
 def as_recipe(args: RunArguments, config: RNNConfig | None = None) -> dict[str, Any]:
     """Return all arguments of a run as one mapping, which can be read again as a recipe.
 
@@ -358,7 +376,13 @@ def as_recipe(args: RunArguments, config: RNNConfig | None = None) -> dict[str, 
     recipe = asdict(args) | {"overwrite_output_dir": False, "resume_from_checkpoint": None, "push_to_hub": False}
     if "trust_remote_code" in recipe:
         recipe["trust_remote_code"] = False
-    return recipe if config is None else recipe | {name: getattr(config, name) for name in model_settings(args)}
+    if config is None:
+        return recipe
+    sizes = {name: getattr(config, name) for name in model_settings(args)}
+    if adds_extra_words(args):
+        # the model's also counts the extra words, which `vocab_size` does not limit
+        del sizes["vocab_size"]
+    return recipe | sizes
 
 
 def model_settings(args: ModelArguments) -> dict[str, Any]:

@@ -1,26 +1,34 @@
 """What a run starts from: a tokenizer, and a new model or a checkpoint's."""
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from datasets import Dataset
-from transformers import PreTrainedConfig, PreTrainedTokenizerBase
+from transformers import PreTrainedConfig, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from rnn_hf.causal_lm_rnn import RNNForCausalLM
 from rnn_hf.configuration_rnn import RNNConfig
 from rnn_hf.data.batching import EncodedRows, PaddingCollator
+from rnn_hf.data.extra_words import add_words
+from rnn_hf.data.pretrained_vectors import iterate_words, read_pretrained_vectors, reduce_width
 from rnn_hf.data.streaming import StreamedRows
 from rnn_hf.data.tokenizer_training import train_tokenizer
 from rnn_hf.data.tokenizing import set_training_length
-from rnn_hf.data.word_vectors import initialize_embeddings, read_model_vectors, read_word_vectors
+from rnn_hf.data.word_vectors import initialize_embeddings
 from rnn_hf.modeling_rnn import RNNForSequenceClassification, RNNForTokenClassification, RNNModel, RNNPreTrainedModel
 from rnn_hf.progress import say
-from rnn_hf.safe_loading import CONFIG, check_model, check_token_ids, read_tokenizer
+from rnn_hf.safe_loading import check_model, check_token_ids, read_tokenizer
 
-from .arguments import ClassifierRunArguments, DataArguments, LanguageModelRunArguments, RunArguments, model_settings
+from .arguments import (
+    ClassifierRunArguments,
+    DataArguments,
+    LanguageModelRunArguments,
+    RunArguments,
+    adds_extra_words,
+    model_settings,
+)
 from .splits import TextSplits
 
 # Settings that a checkpoint does not fix; all other fields of its configuration stay
@@ -60,18 +68,22 @@ def load_tokenizer(
 ) -> PreTrainedTokenizerBase:
     """Return the tokenizer that the arguments name, the checkpoint's, or one trained on the training texts.
 
+    A word tokenizer that is trained also gets words of `word_vectors` that the training texts lack: with their
+    vectors, the model reads them, too.
+
     Args:
         texts: Yields the training texts.
         args: The arguments of the run. A language model's tokenizer has an end-of-text token.
         config: Configuration of the checkpoint, if the run starts from one.
 
     Raises:
+        FileNotFoundError: If there are no `word_vectors` of that name.
         ValueError: If a saved tokenizer has no padding token, or does not fit the checkpoint.
     """
     name = args.tokenizer_name_or_path or args.model_name_or_path
     is_for_language_model = isinstance(args, LanguageModelRunArguments)
     if name is None:
-        return train_tokenizer(
+        trained = train_tokenizer(
             texts(),
             tokenizer_type=args.tokenizer_type,
             vocab_size=args.vocab_size,
@@ -79,6 +91,7 @@ def load_tokenizer(
             max_length=args.max_length,
             has_end_of_text=is_for_language_model,
         )
+        return _with_extra_words(trained, args) if adds_extra_words(args) else trained
     tokenizer = read_tokenizer(name)
     check_token_ids(tokenizer, len(tokenizer) if config is None else max(config.vocab_size, len(tokenizer)))
     if tokenizer.pad_token_id is None:
@@ -173,15 +186,39 @@ def create_language_model(
 
 
 def place_word_vectors(model: RNNPreTrainedModel, tokenizer: PreTrainedTokenizerBase, args: DataArguments) -> None:
-    """Initialize the word vectors of a model with those of the file or the model that `word_vectors` names."""
+    """Initialize the word vectors of a model with those that `word_vectors` names.
+
+    Wider vectors are reduced to the width of the model's own by principal component analysis.
+
+    Args:
+        model: The model.
+        tokenizer: Its tokenizer.
+        args: The arguments of the run.
+
+    Raises:
+        FileNotFoundError: If there are no word vectors of that name.
+        ValueError: If they are damaged, narrower than the model's own, or have none of the words.
+    """
     if args.word_vectors is None:
         return
-    is_model = (Path(args.word_vectors) / CONFIG).exists()
-    read = read_model_vectors if is_model else read_word_vectors
-    vectors = read(args.word_vectors, tokenizer.get_vocab())
+    vectors = read_pretrained_vectors(args.word_vectors, tokenizer.get_vocab(), tokenizer.all_special_tokens)
     embeddings: Any = model.get_input_embeddings()
+    reduction, width, wanted = "", vectors.embedding_size, embeddings.weight.shape[1]
+    if width > wanted:
+        vectors, share = reduce_width(vectors, wanted)
+        reduction = f"; PCA reduced it from {width} to {wanted} numbers ({100 * share:.1f} % of the variance)"
     initialize_embeddings(embeddings.weight, vectors, padding_idx=embeddings.padding_idx)
-    say(f"{args.word_vectors}: {vectors}")
+    say(f"{args.word_vectors}: {vectors}{reduction}")
+
+
+def _with_extra_words(tokenizer: PreTrainedTokenizerFast, args: RunArguments) -> PreTrainedTokenizerFast:
+    """Return the tokenizer with words of `word_vectors` that the training texts lack."""
+    extended = add_words(tokenizer, iterate_words(str(args.word_vectors)), args.max_extra_words)
+    say(
+        f"{args.word_vectors}: {len(extended) - len(tokenizer):,} extra words follow the {len(tokenizer):,} of the "
+        "training rows in the vocabulary"
+    )
+    return extended
 
 
 def _token_settings(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from rnn_hf.argument_fields import names_of
 from rnn_hf.configuration_rnn import ProblemType
+from rnn_hf.data.pretrained_vectors import vectors_width
 from rnn_hf.data.scripts_of_text import choose_tokenizer_type
 from rnn_hf.data.streaming import TextStream
 from rnn_hf.data.tokenizer_training import TokenizerType
@@ -28,6 +29,9 @@ MIN_STEPS = 1_000
 
 # Epochs after which more steps only repeat what a few hundred rows hold
 MAX_EPOCHS = 60
+
+# Pretrained word vectors of up to this width are used as they are, wider ones are reduced to the other
+MAX_VECTORS_WIDTH, REDUCED_WIDTH = 100, 64
 
 # Numbers in the table of the n-gram branch: about 9 MB in half precision
 LARGEST_TABLE = 5_000_000
@@ -141,6 +145,10 @@ def follow_the_data(args: ClassifierRunArguments, splits: TextSplits) -> None:
     fields_of_model = names_of(ModelArguments)
     if args.model_name_or_path is not None:  # its tokenizer, sizes and dropouts are the checkpoint's
         chosen = {name: value for name, value in chosen.items() if name not in [*fields_of_model, "tokenizer_type"]}
+    elif args.word_vectors is not None and "embedding_size" in chosen:
+        width = vectors_width(args.word_vectors)
+        # wider vectors are reduced: with 50,000 words, each number of a vector is a tenth of a megabyte
+        chosen["embedding_size"] = width if width <= MAX_VECTORS_WIDTH else REDUCED_WIDTH
     for name, value in chosen.items():
         setattr(args, name, value)
     shown = ", ".join(f"{name} {value}" for name, value in chosen.items())
