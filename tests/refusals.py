@@ -18,6 +18,7 @@ HOMES = {
             "ablation",
             "baselines",
             "learning_curve",
+            "panel",
             "results_table",
             "render_model_cards",
             "run_recipe",
