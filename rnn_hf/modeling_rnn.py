@@ -323,8 +323,10 @@ class RNNForSequenceClassification(RNNPreTrainedModel):
             output_hidden_states = self.config.output_hidden_states
         self.model.warn_of_padding(input_ids, attention_mask)
         branches, _, all_states = self.score(input_ids, attention_mask, inputs_embeds, bool(output_hidden_states))
-        parts = branches if self.training and len(branches) > 1 else []
-        logits = sum(branches[1:], branches[0])
+        logits, parts = sum(branches[1:], branches[0]), []
+        if self.training and len(branches) > 1:
+            # alone, each must reach the numbers that both are to add up to
+            parts = [2 * part for part in branches] if self.config.problem_type == "regression" else branches
         loss = None
         if labels is not None:
             losses = [

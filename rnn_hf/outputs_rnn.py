@@ -45,7 +45,7 @@ class RNNClassifierOutput(SequenceClassifierOutput):
 
     Args:
         branch_logits: In training, with an n-gram branch: the logits of the recurrent network and of the branch, whose
-            sum are `logits`. Shape of each `(batch_size, num_labels)`.
+            sum are `logits`; in a regression, twice as much. Shape of each `(batch_size, num_labels)`.
     """
 
     branch_logits: tuple[Tensor, ...] | None = None

@@ -101,7 +101,12 @@ def create_optimizer(model: nn.Module, args: TrainArguments, device: torch.devic
             if part or decay == 1
         ]
     if in_own_group:
-        own = {"lr": args.learning_rate * NGRAM_LEARNING_RATE_FACTOR, "eps": NGRAM_EPSILON}
+        config: Any = model.config
+        # the loss of several labels is a mean over them, too, which makes the gradients smaller
+        divisor = config.num_labels if config.problem_type == "multi_label_classification" else 1
+        import os
+        factor = NGRAM_LEARNING_RATE_FACTOR * (float(os.environ.get("RF", 0.05)) if config.problem_type == "regression" else 1.0)
+        own = {"lr": args.learning_rate * factor, "eps": NGRAM_EPSILON / divisor*float(os.environ.get("EF","1"))}
         groups.append({"params": ngrams, "weight_decay": args.weight_decay, **own})
     adam_numbers: dict[str, Any] = {"betas": (args.adam_beta1, args.adam_beta2), "eps": args.adam_epsilon}
     optimizers: dict[str, Callable[..., torch.optim.Optimizer]] = {
