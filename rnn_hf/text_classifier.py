@@ -102,7 +102,7 @@ class TextClassifier:
             validation: Texts and labels that choose the best weights. Defaults to `validation_size` (5 %) of the rows,
                 cut off with equal shares of the classes; a class with a single row stays in training.
             show_progress: Whether to print lines and draw progress bars.
-            settings: The arguments of `rnn-hf train` by their names, such as `hidden_size=64`, `num_train_epochs=5`,
+            settings: The arguments of `rnn-hf train` by their names, such as `hidden_size=64`, `tune_minutes=10`,
                 `class_weights="balanced"`, `seed=1`; `model_name_or_path` continues from a saved model. With
                 `output_dir`, the model, its results and its card are written there; without, nothing is.
 

@@ -53,7 +53,7 @@ def main(args: ClassifierRunArguments) -> dict[str, Any]:
         folder = check_output_folder(args)
         for name in (
             "streaming", "gradual_unfreezing", "freeze_embeddings_epochs", "temperature_scaling", "tune_thresholds",
-            "train_on_all_rows",
+            "train_on_all_rows", "tune_minutes",
         ):  # fmt: skip
             if getattr(args, name):
                 raise ValueError(f"`{name}` is only for `rnn-hf train`. Leave it out.")

@@ -20,6 +20,7 @@ from rnn_hf.training.output_folder import check_output_folder
 from rnn_hf.training.settings import follow_the_data
 from rnn_hf.training.signals import StopSignals
 from rnn_hf.training.splits import load_splits, show_data
+from rnn_hf.training.tuning import check_tuning, tune
 
 from .entry import command, user_errors
 
@@ -33,6 +34,7 @@ def main(args: ClassifierRunArguments) -> dict[str, Any]:
         if args.push_to_hub:
             check_hub_access(args.hub_model_id)
         accelerator = start_accelerator(args)
+        check_tuning(args, accelerator.num_processes)
 
         # the first process reads and tokenizes, the others find the result in its cache
         config = checkpoint_config(args)
@@ -43,6 +45,7 @@ def main(args: ClassifierRunArguments) -> dict[str, Any]:
             rows = splits.encode(tokenizer, args)
         data = show_data(splits, rows, tokenizer, args) if accelerator.is_main_process else None
 
+        tuning = tune(args, splits, rows, tokenizer, config, accelerator, started)
         signals = StopSignals(accelerator.num_processes)
         run = prepare_classifier_run(splits, rows, tokenizer, args, config, accelerator, signals)
         run.start()
@@ -51,6 +54,6 @@ def main(args: ClassifierRunArguments) -> dict[str, Any]:
     run.finish_weights()
     if args.train_on_all_rows:
         run = train_on_all_rows(run, splits, rows, tokenizer, args, config)
-    results = run.results() | {"data": data}
+    results = run.results() | {"data": data} | ({} if tuning is None else {"tuning": tuning})
     finish_run(run, tokenizer, results, started)
     return results

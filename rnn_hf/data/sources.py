@@ -157,7 +157,7 @@ def split_texts(
         ValueError: If a split, a column or a label is not as described there.
     """
     if callable(validation_size):
-        validation_size = validation_size(len(found.get("train", ())))
+        validation_size = 0.0 if "validation" in found else validation_size(len(found.get("train", ())))
     cut = validation_size > 0 and "validation" not in found and "train" in found
     available = [split for split in SPLITS if split in found or (cut and split == "validation")]
     for split in splits or ():

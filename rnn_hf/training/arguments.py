@@ -188,6 +188,12 @@ class TrainArguments(CheckedArguments):
         True,
         "Whether arguments that were left out are chosen from the rows; `false`: they have the defaults given here.",
     )
+    tune_minutes: float | None = flag(
+        None,
+        "Minutes for the whole run, in which settings around the chosen ones are tried and the best are kept; given "
+        "arguments stay. Needs `rnn-hf[tune]`.",
+        above=0,
+    )
     train_on_all_rows: bool = flag(
         False, "Whether a second training, on all rows, follows the one that the validation rows judge."
     )
@@ -277,6 +283,7 @@ class LanguageModelTrainArguments(TrainArguments):
             ("temperature_scaling", False),
             ("tune_thresholds", False),
             ("train_on_all_rows", False),
+            ("tune_minutes", None),
             ("train_sampling_strategy", "group_by_length"),
             ("dataloader_num_workers", 0),
         ):
@@ -316,6 +323,15 @@ class ClassifierRunArguments(TrainArguments, DataArguments, ModelArguments):
     """Everything that shapes a run of `rnn-hf train`."""
 
     job: ClassVar[str] = "train"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.tune_minutes is not None and self.job != "train":
+            raise ValueError(f"`tune_minutes` is not for `rnn-hf {self.job}`. Leave it out.")
+        if self.tune_minutes is not None and self.streaming:
+            raise ValueError("`tune_minutes` reads the rows many times, a stream only once. Leave out `streaming`.")
+        if self.tune_minutes is not None and self.resume_from_checkpoint not in (None, "latest"):
+            raise ValueError("`tune_minutes` resumes its own search alone. Pass `resume_from_checkpoint=latest`.")
 
 
 @dataclass(kw_only=True)

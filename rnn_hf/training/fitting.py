@@ -29,6 +29,7 @@ def prepare_classifier_run(
     accelerator: Accelerator,
     signals: StopSignals | None = None,
     judged_by: ClassifierRun | None = None,
+    run_type: type[ClassifierRun] = ClassifierRun,
 ) -> ClassifierRun:
     """Return the run of a classifier at its start: create the model, its batches and its loss.
 
@@ -41,6 +42,7 @@ def prepare_classifier_run(
         accelerator: The accelerator of this process.
         signals: As in `Run`.
         judged_by: As in `ClassifierRun`.
+        run_type: Class of the run.
     """
     model = create_classifier(splits, tokenizer, args, config, rows["train"])
     loaders, sampler = create_loaders(rows, tokenizer, args, accelerator)
@@ -48,7 +50,7 @@ def prepare_classifier_run(
     # a checkpoint answers in the unit of its own targets
     if splits.problem_type == "regression" and isinstance(rows["train"], Dataset) and config is None:
         scale = TargetScale.of(np.asarray(rows["train"].with_format("numpy")["labels"][:]))
-    return ClassifierRun.prepare(
+    return run_type.prepare(
         model,
         args,
         accelerator,

@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -30,6 +31,7 @@ from .launch import start_accelerator
 from .output_folder import check_output_folder
 from .settings import follow_the_data
 from .splits import TextSplits, load_splits, show_data, validation_share
+from .tuning import check_tuning, tune
 
 CALLER = "TextClassifier.train"
 
@@ -84,6 +86,7 @@ def train_on_lists(
         ValueError: If a value is missing or out of its domain, there are fewer than two classes, or an argument needs
             another one.
     """
+    started = time.perf_counter()
     args = checked_arguments(settings)
     rows = {"train": dataset_of_lists(texts, labels)}
     if validation is not None:
@@ -91,7 +94,7 @@ def train_on_lists(
             raise TypeError("`validation` must be a pair of texts and labels.")
         rows["validation"] = dataset_of_lists(*validation, name="validation ")
     with _ONE_AT_A_TIME, kept_random_states(), own_accelerate_state():
-        return _train(rows, args, settings.get("class_weights"))
+        return _train(rows, args, settings.get("class_weights"), started)
 
 
 def checked_arguments(settings: Mapping[str, Any]) -> ClassifierRunArguments:
@@ -116,13 +119,16 @@ def checked_arguments(settings: Mapping[str, Any]) -> ClassifierRunArguments:
     return args
 
 
-def _train(rows: dict[str, Dataset], args: ClassifierRunArguments, class_weights: Any) -> TrainedClassifier:
+def _train(
+    rows: dict[str, Dataset], args: ClassifierRunArguments, class_weights: Any, started: float
+) -> TrainedClassifier:
     """Do what `rnn-hf train` does, step by step, without signals and files."""
 
     def load(args: RunArguments, label_names: Sequence[str] | None) -> TextSplits:
         return split_rows(rows, args, label_names)
 
     accelerator = start_accelerator(args)
+    check_tuning(args, accelerator.num_processes)
     config = checkpoint_config(args)
     splits = load_splits(args, config, load)
     follow_the_data(args, splits)
@@ -131,13 +137,14 @@ def _train(rows: dict[str, Dataset], args: ClassifierRunArguments, class_weights
     tokenizer = load_tokenizer(splits.iterate_texts, args, config)
     encoded = splits.encode(tokenizer, args)
     data = show_data(splits, encoded, tokenizer, args)
+    tuning = tune(args, splits, encoded, tokenizer, config, accelerator, started)
     run = prepare_classifier_run(splits, encoded, tokenizer, args, config, accelerator)
     run.start()
     run.train()
     run.finish_weights()
     if args.train_on_all_rows:
         run = train_on_all_rows(run, splits, encoded, tokenizer, args, config)
-    results = run.results() | {"data": data}
+    results = run.results() | {"data": data} | ({} if tuning is None else {"tuning": tuning})
     run.end()
     model: RNNForSequenceClassification = run.bare_model  # type: ignore[assignment]  # whatever it was wrapped in
     model.config.has_integer_labels = has_integer_labels(rows["train"], splits)
@@ -182,7 +189,7 @@ def split_rows(
             names = ", ".join(rare[:20]) + ("" if len(rare) <= 20 else f", ... ({len(rare)} in all)")
             warnings.warn(f"Classes with a single row, which no validation row can measure: {names}.", stacklevel=4)
     splits = split_texts(rows, **settings, validation_size=validation_size, max_train_samples=args.max_train_samples)
-    return TextSplits(splits.pop("train"), splits)
+    return TextSplits(splits.pop("train"), splits, "validation" not in rows and "validation" in splits)
 
 
 def labelled_texts(

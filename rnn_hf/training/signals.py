@@ -3,6 +3,7 @@
 import signal
 import threading
 import time
+from collections.abc import Sequence
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -41,10 +42,13 @@ class StopSignals:
 
     Args:
         num_processes: Processes of the run; one of them may hear of a signal a step before the others.
+        numbers: The signals; others do what they did before.
     """
 
-    def __init__(self, num_processes: int = 1) -> None:
-        self.num_processes = num_processes
+    def __init__(
+        self, num_processes: int = 1, numbers: Sequence[signal.Signals] = (signal.SIGINT, signal.SIGTERM)
+    ) -> None:
+        self.num_processes, self.numbers = num_processes, numbers
         self.received = 0
         self.received_at = 0.0
         self.before: dict[signal.Signals, Any] = {}
@@ -53,7 +57,7 @@ class StopSignals:
 
     def __enter__(self) -> "StopSignals":
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in self.numbers:
                 self.before[number] = signal.signal(number, self.handle)
         return self
 

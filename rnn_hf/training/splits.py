@@ -31,10 +31,12 @@ class TextSplits:
     Args:
         train: Training rows with the columns `text` and `label`, in files or as a stream.
         others: The validation and the test split, if there are any.
+        validation_is_cut: Whether the validation split was cut from the training rows.
     """
 
     train: Dataset | TextStream
     others: DatasetDict
+    validation_is_cut: bool = False
 
     @property
     def label_names(self) -> list[str]:
@@ -144,15 +146,24 @@ def _source(args: DataArguments) -> dict[str, Any]:
 def _read_splits(args: RunArguments, label_names: Sequence[str] | None) -> TextSplits:
     follows_data = args.job == ClassifierRunArguments.job and args.settings_from_data
     is_chosen = follows_data and "validation_size" not in args.given
+    is_cut = False
+
+    def share(num_rows: int) -> float:
+        nonlocal is_cut
+        if is_chosen:
+            args.validation_size = validation_share(num_rows)
+        is_cut = args.validation_size > 0
+        return args.validation_size
+
     splits = load_text_dataset(
         **_source(args),
         label_names=label_names,
-        validation_size=validation_share if is_chosen else args.validation_size,
+        validation_size=share,
         seed=args.seed,
     )
     if "train" not in splits:
         raise ValueError(f"The dataset has no training split (splits: {', '.join(splits)}). Pass `train_file`.")
-    return TextSplits(splits.pop("train"), splits)
+    return TextSplits(splits.pop("train"), splits, is_cut)
 
 
 def _open_stream(args: RunArguments, label_names: Sequence[str] | None) -> TextSplits:

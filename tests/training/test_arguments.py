@@ -31,7 +31,7 @@ OURS = {
     "model_name_or_path", "backward_model_name_or_path", "class_weights", "early_stopping_patience",
     "overwrite_output_dir", "save_dtype",
     "layer_learning_rate_decay", "gradual_unfreezing", "freeze_embeddings_epochs", "temperature_scaling",
-    "skip_nonfinite_steps",
+    "skip_nonfinite_steps", "tune_minutes",
 }  # fmt: skip
 
 
