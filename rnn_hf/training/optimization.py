@@ -22,6 +22,9 @@ CPU = torch.device("cpu")
 NGRAM_EPSILON = 0.01
 NGRAM_LEARNING_RATE_FACTOR = 10.0
 
+# The gradient of a squared error grows with the error: steps as long as those above would overshoot
+NGRAM_LEARNING_RATE_FACTOR_OF_REGRESSION = 0.5
+
 DENSE_COUNTERPARTS = {"lazy_adam": "adam", "lazy_adamw": "adamw_torch_fused"}
 
 
@@ -102,11 +105,12 @@ def create_optimizer(model: nn.Module, args: TrainArguments, device: torch.devic
         ]
     if in_own_group:
         config: Any = model.config
-        # the loss of several labels is a mean over them, too, which makes the gradients smaller
-        divisor = config.num_labels if config.problem_type == "multi_label_classification" else 1
-        import os
-        factor = NGRAM_LEARNING_RATE_FACTOR * (float(os.environ.get("RF", 0.05)) if config.problem_type == "regression" else 1.0)
-        own = {"lr": args.learning_rate * factor, "eps": NGRAM_EPSILON / divisor*float(os.environ.get("EF","1"))}
+        factor, epsilon = NGRAM_LEARNING_RATE_FACTOR, NGRAM_EPSILON
+        if config.problem_type == "regression":
+            factor = NGRAM_LEARNING_RATE_FACTOR_OF_REGRESSION
+        elif config.problem_type == "multi_label_classification":
+            epsilon /= config.num_labels  # the loss is a mean over the labels, too
+        own = {"lr": args.learning_rate * factor, "eps": epsilon}
         groups.append({"params": ngrams, "weight_decay": args.weight_decay, **own})
     adam_numbers: dict[str, Any] = {"betas": (args.adam_beta1, args.adam_beta2), "eps": args.adam_epsilon}
     optimizers: dict[str, Callable[..., torch.optim.Optimizer]] = {
