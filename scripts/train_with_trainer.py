@@ -18,13 +18,14 @@ from transformers.trainer_utils import get_last_checkpoint, set_seed
 from rnn_hf.commands.entry import command, user_errors
 from rnn_hf.progress import say
 from rnn_hf.reporting.results import classifier_summary, write_results
-from rnn_hf.training.arguments import ClassifierRunArguments, as_recipe
+from rnn_hf.training.arguments import ClassifierRunArguments
 from rnn_hf.training.checkpoints import CHECKPOINTS
 from rnn_hf.training.classifier import classifier_results, create_label_loss
 from rnn_hf.training.initial_models import checkpoint_config, create_classifier, load_tokenizer
 from rnn_hf.training.metrics import MAIN_METRICS, compute_metrics
 from rnn_hf.training.optimization import DENSE_COUNTERPARTS, create_optimizer
 from rnn_hf.training.output_folder import check_output_folder, round_weights, run_facts
+from rnn_hf.training.recipes import as_recipe
 from rnn_hf.training.splits import load_splits
 
 
