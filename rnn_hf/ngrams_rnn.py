@@ -147,13 +147,14 @@ def loss_with_branches(
     """Return the loss of the logits and, with `BRANCH_LOSS_WEIGHT`, of each branch alone. A scalar.
 
     Args:
-        loss_of: Returns the mean loss of logits.
+        loss_of: Returns the mean loss of logits, which it gets in float32 if they are of a half type.
         logits: Those of all branches together. Shape `(batch_size, num_labels)`.
         branch_logits: `RNNClassifierOutput.branch_logits`. Same shape each.
     """
-    loss = loss_of(logits)
+    dtype = torch.promote_types(logits.dtype, torch.float32)
+    loss = loss_of(logits.to(dtype))
     for branch in branch_logits or ():
-        loss = loss + BRANCH_LOSS_WEIGHT * loss_of(branch)
+        loss = loss + BRANCH_LOSS_WEIGHT * loss_of(branch.to(dtype))
     return loss
 
 

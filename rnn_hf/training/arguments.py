@@ -324,12 +324,27 @@ class ClassifierRunArguments(TrainArguments, DataArguments, ModelArguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.tune_minutes is not None and self.job != "train":
-            raise ValueError(f"`tune_minutes` is not for `rnn-hf {self.job}`. Leave it out.")
+        for name in ("tune_minutes", "train_on_all_rows"):
+            if getattr(self, name) and self.job != "train":
+                raise ValueError(f"`{name}` is not for `rnn-hf {self.job}`. Leave it out.")
         if self.tune_minutes is not None and self.streaming:
             raise ValueError("`tune_minutes` reads the rows many times, a stream only once. Leave out `streaming`.")
         if self.tune_minutes is not None and self.resume_from_checkpoint not in (None, "latest"):
             raise ValueError("`tune_minutes` resumes its own search alone. Pass `resume_from_checkpoint=latest`.")
+
+    def leave_to_trainer(self) -> None:
+        """Refuse what transformers' `Trainer` cannot do, and choose nothing from the data, which might be among it.
+
+        Raises:
+            ValueError: If such an argument is set.
+        """
+        for name in (
+            "streaming", "gradual_unfreezing", "freeze_embeddings_epochs", "temperature_scaling", "tune_thresholds",
+            "train_on_all_rows", "tune_minutes",
+        ):  # fmt: skip
+            if getattr(self, name):
+                raise ValueError(f"`{name}` is only for `rnn-hf train`. Leave it out.")
+        self.settings_from_data = False
 
 
 @dataclass(kw_only=True)

@@ -155,9 +155,7 @@ class ClassifierRun(Run):
     def loss_of(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         """Return the mean loss of a training batch, and keep its logits for `read_counts`."""
         outputs = self.model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
-        loss = loss_with_branches(
-            lambda logits: self.loss(logits.float(), batch), outputs.logits, outputs.branch_logits
-        )
+        loss = loss_with_branches(lambda logits: self.loss(logits, batch), outputs.logits, outputs.branch_logits)
         self.note_loss(loss, len(outputs.logits))
         self.uncounted.append((outputs.logits.detach().float(), batch["labels"]))
         return loss
