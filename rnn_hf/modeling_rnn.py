@@ -75,8 +75,10 @@ class RNNPreTrainedModel(PreTrainedModel):
                 init.uniform_(module.bias, -bound, bound)
             elif module.bias is not None:
                 init.zeros_(module.bias)
+        elif isinstance(module, nn.EmbeddingBag):
+            # not with the branch it belongs to, which a checkpoint with other labels has all else of
+            init.zeros_(module.weight)
         elif isinstance(module, NGramBranch):
-            init.zeros_(module.table.weight)
             init.ones_(module.idf)
         elif isinstance(module, nn.RNNBase):
             init_recurrent_layer(module, self.config.recurrent_initializer)

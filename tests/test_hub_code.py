@@ -34,7 +34,7 @@ ONE_MODELING_FILE = Path(__file__).parent / "fixtures" / "one_modeling_file"
 KINDS: dict[str, tuple[type[RNNPreTrainedModel], dict[str, Any], str, str]] = {
     "classifier": (
         RNNForSequenceClassification,
-        {"bidirectional": True, "classifier_pooling": "mean_max"},
+        {"bidirectional": True, "classifier_pooling": "mean_max", "ngram_buckets": 16},
         "AutoModelForSequenceClassification",
         "text-classification",
     ),
@@ -60,6 +60,8 @@ def make_folder(kind: str, folder: Path) -> Path:
     torch.manual_seed(0)
     tokenizer = train_tokenizer(TEXTS, has_end_of_text=kind == "language model")
     model = model_class(RNNConfig(vocab_size=len(tokenizer), embedding_size=4, hidden_size=3, **settings))
+    if isinstance(model, RNNForSequenceClassification):
+        torch.nn.init.normal_(model.ngrams.table.weight)
     model.save_pretrained(folder)
     save_tokenizer(tokenizer, folder)
     (folder / "README.md").write_text(CARD.replace("text-classification", task))
