@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from accelerate.state import AcceleratorState
 
@@ -122,7 +123,7 @@ def test_given_values_win() -> None:
 def test_without_settings_from_data_all_defaults_stay() -> None:
     assert followed(settings_from_data=False) == {}
     args = ClassifierRunArguments.from_keywords({"settings_from_data": False}, "test")
-    assert len(splits_of(args).others["validation"]) == 5
+    assert len(splits_of(args).others["validation"]) == 4  # 5 %, shared out equally
 
 
 def test_what_needs_a_validation_split_is_not_chosen_without_one() -> None:
@@ -226,9 +227,9 @@ def test_a_user_who_sets_rows_aside_gets_one_training() -> None:
 
 
 def test_a_second_training_needs_validation_rows_and_a_classifier() -> None:
-    with pytest.raises(ValueError, match="`train_on_all_rows` needs a validation split. Pass `validation_size=0.05`"):
+    with pytest.raises(ValueError, match=r"`train_on_all_rows` needs a validation split\. Pass `validation_size"):
         train(train_on_all_rows=True, validation_size=0.0)
-    with pytest.raises(ValueError, match="`train_on_all_rows` is not for `rnn-hf distill`. Leave it out"):
+    with pytest.raises(ValueError, match=r"`train_on_all_rows` is not for `rnn-hf distill`\. Leave it out"):
         DistillationRunArguments(teacher_name_or_path=["x"], train_on_all_rows=True)
 
 
@@ -243,9 +244,7 @@ def test_a_second_training_that_is_interrupted_says_that_it_has_no_checkpoint(
     with pytest.raises(SystemExit) as ended:
         train("run", "--train_on_all_rows", "--max_steps", "5")
     assert ended.value.code == 128 + signal.SIGTERM and seeds == [42]
-    message = (
-        "Stopped by SIGTERM in the training on all rows, after step 1 of 5, which has no checkpoints. Run the same"
-    )
+    message = "Stopped by SIGTERM in the training on all rows, after step 1 of 5, which has no checkpoints."
     assert message in last_line(capsys.readouterr().err)
 
 
@@ -261,9 +260,7 @@ def several(tmp_path: Path) -> TextClassifier:
     )
     model = RNNForSequenceClassification(config)
     model.classifier.weight.data.zero_()
-    model.classifier.bias.data.copy_(np.log([3 / 7, 3.0, 1.5]) * 1.0 if False else model.classifier.bias)
-    for index, probability in enumerate([0.3, 0.75, 0.6]):
-        model.classifier.bias.data[index] = np.log(probability / (1 - probability))
+    model.classifier.bias.data.copy_(torch.tensor([0.3, 0.75, 0.6]).logit())
     TextClassifier(model, tokenizer).save_pretrained(tmp_path / "model")
     return TextClassifier.from_pretrained(tmp_path / "model")
 
