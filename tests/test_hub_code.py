@@ -182,7 +182,8 @@ def older_folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     folder = Path(shutil.copytree(ONE_MODELING_FILE / request.param, tmp_path / "model"))
     configuration, *others = [(PACKAGE / f"{name}.py").read_text() for name in HUB_FILES]
     (folder / "configuration_rnn.py").write_text(configuration)
-    joined = "\n".join(re.sub(r"^from \.(?!configuration_rnn).*\n", "", text, flags=re.MULTILINE) for text in others)
+    imports = re.compile(r"^from \.(?!configuration_rnn)\w+ import (?:\([^)]*\)|.*)\n", re.MULTILINE)
+    joined = "\n".join(imports.sub("", text) for text in others)
     (folder / "modeling_rnn.py").write_text(joined)
     (folder / "README.md").write_text(CARD)
     return folder
