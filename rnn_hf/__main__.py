@@ -45,12 +45,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         job = importlib.import_module(f"rnn_hf.commands.{JOBS[words[0]][0]}")
     except ModuleNotFoundError as error:
+        from .errors import missing_extra
+
         if error.name is None or error.name.split(".")[0] not in OF_THE_EXTRA:
             raise
-        print(
-            f'rnn-hf: error: `rnn-hf {words[0]}` needs the package {error.name}. Run `pip install "rnn-hf[train]"`.',
-            file=sys.stderr,
-        )
+        print(f"rnn-hf: error: {missing_extra(f'rnn-hf {words[0]}', error)}", file=sys.stderr)
         sys.exit(2)
     job.main(words[1:])
 

@@ -26,7 +26,7 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.utils.generic import can_return_tuple
 
 from .configuration_rnn import CACHE_NAMES, RNNConfig
-from .layers_rnn import RNNDropout
+from .layers_rnn import RNNDropout, refuse_final_states
 from .modeling_rnn import RNNForSequenceClassification, RNNForTokenClassification, RNNModel, RNNPreTrainedModel
 from .ngrams_rnn import NGramBranch  # noqa: F401  # transformers up to 5.10 misses what an import imports
 from .outputs_rnn import RNNModelOutput  # noqa: F401  # as above
@@ -251,7 +251,7 @@ class RNNForCausalLM(RNNPreTrainedModel, GenerationMixin):
                 the cache is not an `RNNCache`.
             TypeError: If `output_final_states` is given, which only the encoder takes.
         """
-        self._refuse_final_states(kwargs)
+        refuse_final_states(kwargs)
         if cache is None:
             cache = kwargs.get(CACHE_NAMES[1])
         if cache is not None and not isinstance(cache, RNNCache):

@@ -160,6 +160,12 @@ class RNNConfig(PreTrainedConfig):
         """Width of a layer's states, both directions counted."""
         return self.num_directions * self.hidden_size
 
+    @property
+    def resolved_problem_type(self) -> ProblemType:
+        """What a classifier answers: `problem_type`, or its default, numbers if it has one output and else a class."""
+        default: ProblemType = "regression" if self.num_labels == 1 else "single_label_classification"
+        return self.problem_type or default
+
     def validate_sizes(self) -> None:
         """Check that every size is at least one."""
         for name in ("vocab_size", "embedding_size", "hidden_size", "num_hidden_layers", "ngram_order"):

@@ -87,6 +87,16 @@ def one_line(error: BaseException) -> str:
     return scrubbed(plain(error)) or type(error).__name__
 
 
+def missing_extra(name: str, error: ModuleNotFoundError) -> ImportError:
+    """Return the error of something that needs a package which only training needs.
+
+    Args:
+        name: What needs it.
+        error: What the import raised.
+    """
+    return ImportError(f'`{name}` needs the package {error.name}. Run `pip install "rnn-hf[train]"`.')
+
+
 def scrubbed(text: str) -> str:
     """Return a text without the access token of the Hub, and without a user and password in an address.
 

@@ -3,12 +3,14 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from itertools import islice
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from .configuration_rnn import ProblemType
 from .data.tokenizing import pad
 from .modeling_rnn import RNNForSequenceClassification
 from .progress import progress_bar
@@ -16,6 +18,13 @@ from .progress import progress_bar
 CHUNK_SIZE = 8192
 UNITS_IN_A_BATCH = 4
 SECONDS_BEFORE_PROGRESS = 2
+
+# From logits to what `TextClassifier.predict_proba` gives
+ACTIVATIONS: dict[ProblemType, Callable[[Tensor], Tensor]] = {
+    "single_label_classification": partial(torch.softmax, dim=-1),
+    "multi_label_classification": torch.sigmoid,
+    "regression": torch.Tensor.clone,
+}
 
 # From ids and their mask to an answer for each text, of shape (batch, size)
 BatchFunction = Callable[[Tensor, Tensor | None], Tensor]

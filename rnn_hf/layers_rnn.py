@@ -303,6 +303,21 @@ def check_initial_states(config: RNNConfig, hidden_state: Tensor | None, cell_st
         raise ValueError(f"A model of this `cell_type` starts from {needed}.")
 
 
+def refuse_final_states(arguments: dict[str, Any]) -> None:
+    """Refuse an argument that heads would ignore, though the encoder has it.
+
+    Args:
+        arguments: What the `forward` of a head got besides its own arguments.
+
+    Raises:
+        TypeError: If `output_final_states` is among them.
+    """
+    if "output_final_states" in arguments:
+        raise TypeError(
+            "`output_final_states` is an argument of the encoder, not of a head. Call the encoder, `model.model`."
+        )
+
+
 def init_recurrent_layer(layer: nn.RNNBase, initializer: RecurrentInitializer) -> None:
     """Draw the weights of one of torch's layers as `RNNConfig` describes it; weights from a checkpoint stay.
 
@@ -334,5 +349,6 @@ __all__ = [
     "draw_dropped_words",
     "init_recurrent_layer",
     "order_of_tokens",
+    "refuse_final_states",
     "run_layers",
 ]

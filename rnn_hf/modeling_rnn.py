@@ -31,9 +31,10 @@ from .layers_rnn import (
     check_initial_states,
     draw_dropped_words,
     init_recurrent_layer,
+    refuse_final_states,
     run_layers,
 )
-from .ngrams_rnn import BRANCH_LOSS_WEIGHT, NGramBranch
+from .ngrams_rnn import NGramBranch, logits_alone, loss_with_branches
 from .outputs_rnn import RNNClassifierOutput, RNNModelOutput
 from .pooling_rnn import RNNPooler, pool_mean
 from .recurrences_rnn import GRURecurrence  # noqa: F401  # transformers up to 5.10 misses what an import imports
@@ -74,19 +75,13 @@ class RNNPreTrainedModel(PreTrainedModel):
                 init.uniform_(module.bias, -bound, bound)
             elif module.bias is not None:
                 init.zeros_(module.bias)
+        elif isinstance(module, nn.EmbeddingBag):
+            # not with the branch it belongs to, which a checkpoint with other labels has all else of
+            init.zeros_(module.weight)
         elif isinstance(module, NGramBranch):
-            init.zeros_(module.table.weight)
             init.ones_(module.idf)
         elif isinstance(module, nn.RNNBase):
             init_recurrent_layer(module, self.config.recurrent_initializer)
-
-    @staticmethod
-    def _refuse_final_states(arguments: dict[str, Any]) -> None:
-        """Refuse an argument that heads would ignore, though the encoder has it."""
-        if "output_final_states" in arguments:
-            raise TypeError(
-                "`output_final_states` is an argument of the encoder, not of a head. Call the encoder, `model.model`."
-            )
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], *args: Any, **kwargs: Any) -> None:
         """Save as every transformers model does, with what each Auto class needs to load it by remote code."""
@@ -318,27 +313,25 @@ class RNNForSequenceClassification(RNNPreTrainedModel):
             ValueError: If not exactly one of `input_ids` and `inputs_embeds` is given, or the mask has another shape.
             TypeError: If `output_final_states` is given, which only the encoder takes.
         """
-        self._refuse_final_states(kwargs)
+        refuse_final_states(kwargs)
         if output_hidden_states is None:
             output_hidden_states = self.config.output_hidden_states
         self.model.warn_of_padding(input_ids, attention_mask)
         branches, _, all_states = self.score(input_ids, attention_mask, inputs_embeds, bool(output_hidden_states))
-        logits, parts = sum(branches[1:], branches[0]), []
+        logits, branch_logits, loss = sum(branches[1:], branches[0]), None, None
         if self.training and len(branches) > 1:
-            # alone, each must reach the numbers that both are to add up to
-            parts = [2 * part for part in branches] if self.config.problem_type == "regression" else branches
-        loss = None
+            branch_logits = logits_alone(branches, self.config.resolved_problem_type == "regression")
         if labels is not None:
-            losses = [
-                self.loss_function(labels=labels, pooled_logits=scores, config=self.config)
-                for scores in (logits, *parts)
-            ]
-            loss = losses[0] + BRANCH_LOSS_WEIGHT * sum(losses[1:]) if parts else losses[0]
+            loss = loss_with_branches(
+                lambda scores: self.loss_function(labels=labels, pooled_logits=scores, config=self.config),
+                logits,
+                branch_logits,
+            )
         return RNNClassifierOutput(
             loss=loss,
             logits=logits,
             hidden_states=tuple(all_states) if output_hidden_states else None,
-            branch_logits=tuple(parts) or None,
+            branch_logits=branch_logits,
         )
 
     def score(
@@ -436,7 +429,7 @@ class RNNForTokenClassification(RNNPreTrainedModel):
             ValueError: If not exactly one of `input_ids` and `inputs_embeds` is given, or the mask has another shape.
             TypeError: If `output_final_states` is given, which only the encoder takes.
         """
-        self._refuse_final_states(kwargs)
+        refuse_final_states(kwargs)
         outputs = self.model(
             input_ids,
             attention_mask=attention_mask,

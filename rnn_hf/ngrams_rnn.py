@@ -13,6 +13,8 @@
 # limitations under the License.
 """The n-gram branch of a classifier: a linear model of hashed words and word pairs beside the recurrent network."""
 
+from collections.abc import Callable, Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -24,7 +26,6 @@ _FACTORS = (1_000_003, 998_244_353)
 
 # Length of a text's vector: that of the weights of its n-grams would make the gradients too small for the optimizer
 _NORM = 5.0
-
 
 # Weight of the loss of each branch beside that of both together. Without it the network, which learns faster from
 # few rows, leaves the linear branch little to learn (auxiliary losses: Lee et al., 2015).
@@ -128,4 +129,33 @@ class NGramBranch(nn.Module):
         self.idf.copy_(torch.where(counts > 0, idf, 0.0))
 
 
-__all__ = ["BRANCH_LOSS_WEIGHT", "NGramBranch"]
+def logits_alone(branches: Sequence[Tensor], is_regression: bool) -> tuple[Tensor, ...]:
+    """Return what the loss of each branch is computed from.
+
+    In a regression each alone must reach the numbers that both are to add up to, and so counts twice.
+
+    Args:
+        branches: Logits of the recurrent network and of the n-gram branch. Shape of each `(batch_size, num_labels)`.
+        is_regression: Whether the logits are numbers to predict.
+    """
+    return tuple(len(branches) * part for part in branches) if is_regression else tuple(branches)
+
+
+def loss_with_branches(
+    loss_of: Callable[[Tensor], Tensor], logits: Tensor, branch_logits: Sequence[Tensor] | None
+) -> Tensor:
+    """Return the loss of the logits and, with `BRANCH_LOSS_WEIGHT`, of each branch alone. A scalar.
+
+    Args:
+        loss_of: Returns the mean loss of logits, which it gets in float32 if they are of a half type.
+        logits: Those of all branches together. Shape `(batch_size, num_labels)`.
+        branch_logits: `RNNClassifierOutput.branch_logits`. Same shape each.
+    """
+    dtype = torch.promote_types(logits.dtype, torch.float32)
+    loss = loss_of(logits.to(dtype))
+    for branch in branch_logits or ():
+        loss = loss + BRANCH_LOSS_WEIGHT * loss_of(branch.to(dtype))
+    return loss
+
+
+__all__ = ["BRANCH_LOSS_WEIGHT", "NGramBranch", "logits_alone", "loss_with_branches"]

@@ -14,18 +14,12 @@ from transformers import PreTrainedTokenizerBase
 
 from .configuration_rnn import ProblemType
 from .data.tokenizing import fast_encoder, training_length
-from .inference import BatchedInference, with_progress
+from .errors import missing_extra
+from .inference import ACTIVATIONS, BatchedInference, with_progress
 from .modeling_rnn import RNNForSequenceClassification
 from .progress import silenced
 from .random_states import kept_random_states
 from .safe_loading import commit_of, folder_or_id, load_classifier
-
-# From logits to what `predict_proba` gives
-ACTIVATIONS: dict[ProblemType, Callable[[Tensor], Tensor]] = {
-    "single_label_classification": partial(torch.softmax, dim=-1),
-    "multi_label_classification": torch.sigmoid,
-    "regression": torch.Tensor.clone,
-}
 
 
 class TextClassifier:
@@ -99,8 +93,9 @@ class TextClassifier:
             labels: As many labels. Strings, whole numbers or booleans: one class for each text; lists of strings or of
                 whole numbers: any number of classes; floating-point numbers, or lists of them: a regression. Whole
                 numbers are predicted as `int`, other classes as `str`.
-            validation: Texts and labels that choose the best weights. Defaults to `validation_size` (5 %) of the rows,
-                cut off with equal shares of the classes; a class with a single row stays in training.
+            validation: Texts and labels that choose the best weights. Defaults to a tenth of the rows, or
+                2,000 of more than 20,000 (`validation_size` is another share), cut off with equal shares of the
+                classes; a class with a single row stays in training.
             show_progress: Whether to print lines and draw progress bars.
             settings: The arguments of `rnn-hf train` by their names, such as `hidden_size=64`, `tune_minutes=10`,
                 `class_weights="balanced"`, `seed=1`; `model_name_or_path` continues from a saved model. With
@@ -123,7 +118,7 @@ class TextClassifier:
                 from .reporting.results import write_results
                 from .training.from_lists import train_on_lists
             except ModuleNotFoundError as error:
-                raise _missing_extra("TextClassifier.train", error) from error
+                raise missing_extra("TextClassifier.train", error) from error
         with silenced(not show_progress):
             model, tokenizer, results, recipe = train_on_lists(texts, labels, validation, settings)
             if recipe["output_dir"] is not None:
@@ -186,8 +181,7 @@ class TextClassifier:
     @property
     def problem_type(self) -> ProblemType:
         """What the model answers: one class a text, any number of classes, or numbers."""
-        default: ProblemType = "regression" if self.model.num_labels == 1 else "single_label_classification"
-        return self.model.config.problem_type or default
+        return self.model.config.resolved_problem_type
 
     @property
     def label_names(self) -> list[str]:
@@ -339,7 +333,7 @@ class TextClassifier:
             from .training.from_lists import labelled_texts
             from .training.metrics import compute_metrics
         except ModuleNotFoundError as error:
-            raise _missing_extra("TextClassifier.evaluate", error) from error
+            raise missing_extra("TextClassifier.evaluate", error) from error
         strings, truth = labelled_texts(texts, labels, self.model.config, self.problem_type)
         logits = self._inference.rows(self._logits, self.model.num_labels, strings, batch_size, show_progress)
         return compute_metrics(logits, truth, self.label_names, self.problem_type, self.thresholds(threshold))
@@ -402,7 +396,3 @@ class TextClassifier:
 
     def _normalized_vectors(self, input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
         return F.normalize(self._vectors(input_ids, attention_mask).float(), dim=-1)
-
-
-def _missing_extra(name: str, error: ModuleNotFoundError) -> ImportError:
-    return ImportError(f'`{name}` needs the package {error.name}. Run `pip install "rnn-hf[train]"`.')

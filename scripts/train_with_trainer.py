@@ -16,15 +16,17 @@ from transformers import DataCollatorWithPadding, EarlyStoppingCallback, EvalPre
 from transformers.trainer_utils import get_last_checkpoint, set_seed
 
 from rnn_hf.commands.entry import command, user_errors
+from rnn_hf.ngrams_rnn import loss_with_branches
 from rnn_hf.progress import say
 from rnn_hf.reporting.results import classifier_summary, write_results
-from rnn_hf.training.arguments import ClassifierRunArguments, as_recipe
+from rnn_hf.training.arguments import ClassifierRunArguments
 from rnn_hf.training.checkpoints import CHECKPOINTS
 from rnn_hf.training.classifier import classifier_results, create_label_loss
 from rnn_hf.training.initial_models import checkpoint_config, create_classifier, load_tokenizer
 from rnn_hf.training.metrics import MAIN_METRICS, compute_metrics
 from rnn_hf.training.optimization import DENSE_COUNTERPARTS, create_optimizer
 from rnn_hf.training.output_folder import check_output_folder, round_weights, run_facts
+from rnn_hf.training.recipes import as_recipe
 from rnn_hf.training.splits import load_splits
 
 
@@ -51,12 +53,7 @@ def main(args: ClassifierRunArguments) -> dict[str, Any]:
     started = time.perf_counter()
     with user_errors():
         folder = check_output_folder(args)
-        for name in (
-            "streaming", "gradual_unfreezing", "freeze_embeddings_epochs", "temperature_scaling", "tune_thresholds",
-            "train_on_all_rows", "tune_minutes",
-        ):  # fmt: skip
-            if getattr(args, name):
-                raise ValueError(f"`{name}` is only for `rnn-hf train`. Leave it out.")
+        args.leave_to_trainer()
         checkpoint = args.resume_from_checkpoint
         if checkpoint == "latest" and (folder / CHECKPOINTS).is_dir():
             checkpoint = get_last_checkpoint(str(folder / CHECKPOINTS)) or "latest"
@@ -80,7 +77,7 @@ def main(args: ClassifierRunArguments) -> dict[str, Any]:
         def mean_loss(outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
             # Trainer adds up the losses of the batches in a step, so each of them is its share of the step's mean
             share = 1 if num_items_in_batch is None else labels.numel() / num_items_in_batch
-            return loss(outputs.logits.float(), labels) * share
+            return share * loss_with_branches(lambda x: loss(x, labels), outputs.logits, outputs.branch_logits)
 
         def metrics_of(prediction: EvalPrediction) -> dict[str, float]:
             metrics = compute_metrics(prediction.predictions, prediction.label_ids, label_names, problem_type)  # type: ignore[arg-type]  # arrays

@@ -30,7 +30,7 @@ hypothesis.settings.load_profile("repeatable")
 
 TINY_RUN = [
     "--dataset_name", "demo", "--max_train_samples", "400", "--embedding_size", "16", "--hidden_size", "8",
-    "--num_train_epochs", "1", "--per_device_train_batch_size", "64", "--use_cpu",
+    "--num_train_epochs", "1", "--per_device_train_batch_size", "64", "--settings_from_data", "false", "--use_cpu",
 ]  # fmt: skip
 
 

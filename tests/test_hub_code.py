@@ -34,7 +34,7 @@ ONE_MODELING_FILE = Path(__file__).parent / "fixtures" / "one_modeling_file"
 KINDS: dict[str, tuple[type[RNNPreTrainedModel], dict[str, Any], str, str]] = {
     "classifier": (
         RNNForSequenceClassification,
-        {"bidirectional": True, "classifier_pooling": "mean_max"},
+        {"bidirectional": True, "classifier_pooling": "mean_max", "ngram_buckets": 16},
         "AutoModelForSequenceClassification",
         "text-classification",
     ),
@@ -60,6 +60,8 @@ def make_folder(kind: str, folder: Path) -> Path:
     torch.manual_seed(0)
     tokenizer = train_tokenizer(TEXTS, has_end_of_text=kind == "language model")
     model = model_class(RNNConfig(vocab_size=len(tokenizer), embedding_size=4, hidden_size=3, **settings))
+    if isinstance(model, RNNForSequenceClassification):
+        torch.nn.init.normal_(model.ngrams.table.weight)
     model.save_pretrained(folder)
     save_tokenizer(tokenizer, folder)
     (folder / "README.md").write_text(CARD.replace("text-classification", task))
@@ -180,7 +182,8 @@ def older_folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     folder = Path(shutil.copytree(ONE_MODELING_FILE / request.param, tmp_path / "model"))
     configuration, *others = [(PACKAGE / f"{name}.py").read_text() for name in HUB_FILES]
     (folder / "configuration_rnn.py").write_text(configuration)
-    joined = "\n".join(re.sub(r"^from \.(?!configuration_rnn).*\n", "", text, flags=re.MULTILINE) for text in others)
+    imports = re.compile(r"^from \.(?!configuration_rnn)\w+ import (?:\([^)]*\)|.*)\n", re.MULTILINE)
+    joined = "\n".join(imports.sub("", text) for text in others)
     (folder / "modeling_rnn.py").write_text(joined)
     (folder / "README.md").write_text(CARD)
     return folder

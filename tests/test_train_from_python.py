@@ -28,7 +28,7 @@ TEXTS = ["a good film", "a bad film", "a fine day", "an awful day"] * 25
 LABELS = ["good", "bad"] * 50
 TINY: dict[str, Any] = {
     "hidden_size": 8, "embedding_size": 8, "embedding_dropout": 0.0, "classifier_dropout": 0.0, "word_dropout": 0.0,
-    "learning_rate": 0.03, "per_device_train_batch_size": 16, "use_cpu": True,
+    "learning_rate": 0.03, "per_device_train_batch_size": 16, "settings_from_data": False, "use_cpu": True,
 }  # fmt: skip
 
 

@@ -21,7 +21,8 @@ from rnn_hf.data.encoding import encode_dataset
 from rnn_hf.data.sources import DATASET_HELP, load_text_dataset
 from rnn_hf.errors import plain
 from rnn_hf.files import atomic_file, write_json
-from rnn_hf.text_classifier import ACTIVATIONS, TextClassifier
+from rnn_hf.inference import ACTIVATIONS
+from rnn_hf.text_classifier import TextClassifier
 from rnn_hf.training.classifier import create_loader
 from rnn_hf.training.launch import create_accelerator
 from rnn_hf.training.metrics import compute_metrics, most_frequent_classes, most_frequent_errors, predict_split

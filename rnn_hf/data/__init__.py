@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+from ..errors import missing_extra
 from .tokenizer_training import train_tokenizer
 
 if TYPE_CHECKING:
@@ -17,7 +18,5 @@ def __getattr__(name: str) -> Any:
     try:
         from .sources import load_text_dataset
     except ModuleNotFoundError as error:
-        raise ImportError(
-            f'`{name}` needs the package `{error.name}`, which is not installed. Run `pip install "rnn-hf[train]"`.'
-        ) from error
+        raise missing_extra(name, error) from error
     return load_text_dataset

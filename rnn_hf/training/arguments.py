@@ -4,13 +4,11 @@ The names are those of `transformers.TrainingArguments` and of `RNNConfig` where
 """
 
 import math
-import re
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from rnn_hf.argument_fields import CheckedArguments, flag, names_of
-from rnn_hf.configuration_rnn import CellType, ClassifierPooling, ProblemType, RecurrentInitializer, RNNConfig
+from rnn_hf.configuration_rnn import CellType, ClassifierPooling, ProblemType, RecurrentInitializer
 from rnn_hf.data.sources import DATASET_HELP
 from rnn_hf.data.tokenizer_training import TokenizerType
 
@@ -326,12 +324,27 @@ class ClassifierRunArguments(TrainArguments, DataArguments, ModelArguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.tune_minutes is not None and self.job != "train":
-            raise ValueError(f"`tune_minutes` is not for `rnn-hf {self.job}`. Leave it out.")
+        for name in ("tune_minutes", "train_on_all_rows"):
+            if getattr(self, name) and self.job != "train":
+                raise ValueError(f"`{name}` is not for `rnn-hf {self.job}`. Leave it out.")
         if self.tune_minutes is not None and self.streaming:
             raise ValueError("`tune_minutes` reads the rows many times, a stream only once. Leave out `streaming`.")
         if self.tune_minutes is not None and self.resume_from_checkpoint not in (None, "latest"):
             raise ValueError("`tune_minutes` resumes its own search alone. Pass `resume_from_checkpoint=latest`.")
+
+    def leave_to_trainer(self) -> None:
+        """Refuse what transformers' `Trainer` cannot do, and choose nothing from the data, which might be among it.
+
+        Raises:
+            ValueError: If such an argument is set.
+        """
+        for name in (
+            "streaming", "gradual_unfreezing", "freeze_embeddings_epochs", "temperature_scaling", "tune_thresholds",
+            "train_on_all_rows", "tune_minutes",
+        ):  # fmt: skip
+            if getattr(self, name):
+                raise ValueError(f"`{name}` is only for `rnn-hf train`. Leave it out.")
+        self.settings_from_data = False
 
 
 @dataclass(kw_only=True)
@@ -351,54 +364,10 @@ class LanguageModelRunArguments(LanguageModelTrainArguments, DataArguments, Lang
 RunArguments = ClassifierRunArguments | DistillationRunArguments | LanguageModelRunArguments
 
 
-def arguments_of_recipe(recipe: Path) -> type[RunArguments]:
-    """Return the dataclass that a recipe is read with.
-
-    A recipe with `bptt` is a language model's, one with `teacher_name_or_path` that of a distilled model.
-
-    Args:
-        recipe: Path of a YAML file.
-    """
-    names = set(re.findall(r"^(\w+)\s*:", recipe.read_text(encoding="utf-8", errors="replace"), re.MULTILINE))
-    if "bptt" in names:
-        return LanguageModelRunArguments
-    return DistillationRunArguments if "teacher_name_or_path" in names else ClassifierRunArguments
-
-
-# What may differ between a run and the one that resumes it: where and how it reports and saves, not what it computes
-NOT_PART_OF_THE_RUN = {
-    "output_dir", "overwrite_output_dir", "resume_from_checkpoint", "save_strategy", "save_steps", "save_total_limit",
-    "logging_steps", "report_to", "dataloader_num_workers", "per_device_eval_batch_size", "push_to_hub",
-    "hub_model_id", "hub_private_repo", "hub_revision", "num_generated_texts",
-}  # fmt: skip
-
-
 def adds_extra_words(args: RunArguments) -> bool:
     """Return whether a run trains a tokenizer of words, which `word_vectors` adds words to."""
     trains_words = args.tokenizer_type == "word" and not (args.tokenizer_name_or_path or args.model_name_or_path)
     return trains_words and args.word_vectors is not None and args.max_extra_words > 0
-
-
-def as_recipe(args: RunArguments, config: RNNConfig | None = None) -> dict[str, Any]:
-    """Return all arguments of a run as one mapping, which can be read again as a recipe.
-
-    Repeating a run does not overwrite, resume, push or run remote code because the first one did.
-
-    Args:
-        args: The arguments.
-        config: Configuration of the model, whose sizes may be a checkpoint's or those of the vocabulary that was
-            found. Defaults to what the arguments say.
-    """
-    recipe = asdict(args) | {"overwrite_output_dir": False, "resume_from_checkpoint": None, "push_to_hub": False}
-    if "trust_remote_code" in recipe:
-        recipe["trust_remote_code"] = False
-    if config is None:
-        return recipe
-    sizes = {name: getattr(config, name) for name in model_settings(args)}
-    if adds_extra_words(args):
-        # the model's also counts the extra words, which `vocab_size` does not limit
-        del sizes["vocab_size"]
-    return recipe | sizes
 
 
 def model_settings(args: ModelArguments) -> dict[str, Any]:

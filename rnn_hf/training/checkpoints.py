@@ -19,7 +19,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from rnn_hf.files import atomic_folder, remove
 
-from .arguments import NOT_PART_OF_THE_RUN
+from .recipes import NOT_PART_OF_THE_RUN
 
 CHECKPOINTS = "checkpoints"
 PREFIX = "step-"
@@ -61,6 +61,23 @@ class RunState:
     train_runtime: float = 0.0
     log: list[dict[str, float]] = field(default_factory=list)
     place: dict[str, Any] | None = None
+
+    def count_evaluation(self, metric: float) -> bool:
+        """Count an evaluation at this step, and return whether it is the best so far.
+
+        Args:
+            metric: The greater, the better.
+        """
+        is_best = self.best_metric is None or metric > self.best_metric
+        self.evaluations_without_gain += 1
+        if is_best:
+            self.best_metric, self.best_step, self.evaluations_without_gain = metric, self.step, 0
+        return is_best
+
+    def count_batch(self, loss_sum: float, num_items: int) -> None:
+        """Add the losses of a batch, in nats, and its number of texts or tokens."""
+        self.loss_sum += loss_sum
+        self.seen, self.num_texts = self.seen + num_items, self.num_texts + num_items
 
 
 def generator_states() -> dict[str, Tensor]:

@@ -22,7 +22,7 @@ from rnn_hf.data.batching import (
     padding_share,
 )
 from rnn_hf.data.streaming import PoolSampler, StreamedRows
-from rnn_hf.ngrams_rnn import BRANCH_LOSS_WEIGHT
+from rnn_hf.ngrams_rnn import loss_with_branches
 from rnn_hf.progress import say
 
 from .arguments import TrainArguments
@@ -155,12 +155,9 @@ class ClassifierRun(Run):
     def loss_of(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         """Return the mean loss of a training batch, and keep its logits for `read_counts`."""
         outputs = self.model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
-        logits = outputs.logits.float()
-        loss = self.loss(logits, batch)
-        for branch in outputs.branch_logits or ():
-            loss = loss + BRANCH_LOSS_WEIGHT * self.loss(branch.float(), batch)
-        self.note_loss(loss, len(logits))
-        self.uncounted.append((logits.detach(), batch["labels"]))
+        loss = loss_with_branches(lambda logits: self.loss(logits, batch), outputs.logits, outputs.branch_logits)
+        self.note_loss(loss, len(outputs.logits))
+        self.uncounted.append((outputs.logits.detach().float(), batch["labels"]))
         return loss
 
     def read_counts(self) -> None:

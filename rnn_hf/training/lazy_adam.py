@@ -235,7 +235,10 @@ class LazyAdam(torch.optim.Optimizer):
                 decays = state["log_decays"][step] - state["log_decays"].index_select(0, last_steps).unsqueeze(1)
                 weights.mul_(decays.exp())
                 tails.mul_(state["log_decays"][step].exp())
-            denominators = second.sqrt().add_(group["eps"] * math.sqrt(1 - beta2**step))
+            # Adam corrects the second moment, and so a large epsilon counts less in early steps: here as in those that
+            # move a row most, which follow its last gradient for as long as momentum lasts
+            moved_at = (last_steps + 1 / (1 - beta1)).clamp(max=step).unsqueeze(1)
+            denominators = second.sqrt() + group["eps"] * (1 - beta2**moved_at).sqrt()
             weights.addcdiv_(first * tails, denominators, value=-1)
             table.index_copy_(0, rows, weights)
             first.mul_(beta1**missed)

@@ -19,7 +19,7 @@ from rnn_hf.modeling_rnn import RNNPreTrainedModel
 from rnn_hf.progress import progress_bar, say
 from rnn_hf.safe_loading import is_finite
 
-from .arguments import RunArguments, TrainArguments, as_recipe
+from .arguments import RunArguments, TrainArguments
 from .checkpoints import (
     CHECKPOINTS,
     Checkpoint,
@@ -33,6 +33,7 @@ from .lazy_adam import LazyAdam
 from .loss_log import LossLog
 from .optimization import clip_grad_norm, create_optimizer, create_schedule, drop_frozen_gradients, num_training_steps
 from .output_folder import run_facts
+from .recipes import as_recipe
 from .signals import InterruptedRunError, StopSignals
 
 # Up to this batch size, sharing a step among threads costs more time than it saves on a CPU
@@ -135,12 +136,8 @@ class Run:
         if self.accelerator.device.type == "cpu" and self.is_faster_on_one_thread:
             self.num_threads = 1
         torch.set_num_threads(self.num_threads)
-        self.progress = progress_bar(
-            total=self.num_steps,
-            initial=self.state.step,
-            unit="step",
-            desc="Training" if self.saves else "Training on all rows",
-        )
+        title = "Training" if self.saves else "Training on all rows"
+        self.progress = progress_bar(total=self.num_steps, initial=self.state.step, unit="step", desc=title)
         try:
             if self.signals is None:
                 self.take_steps()
@@ -248,10 +245,8 @@ class Run:
 
     def read_losses(self) -> None:
         """Add the noted losses of all processes to the state, one by one: the sum does not depend on when."""
-        state = self.state
         for loss_sum, num_items in self.loss_log.read():
-            state.loss_sum += loss_sum
-            state.seen, state.num_texts = state.seen + num_items, state.num_texts + num_items
+            self.state.count_batch(loss_sum, num_items)
 
     def read_counts(self) -> None:
         """Add what was counted on all devices to the state, and show it."""
@@ -282,12 +277,9 @@ class Run:
         Raises:
             DivergedRunError: If one of the two is NaN or infinite.
         """
-        state = self.state
         if not (math.isfinite(metric) and math.isfinite(loss)):
-            raise self.loss_log.diverged(f"The validation loss is {loss} after step {state.step}.")
-        state.evaluations_without_gain += 1
-        if state.best_metric is None or metric > state.best_metric:
-            state.best_metric, state.best_step, state.evaluations_without_gain = metric, state.step, 0
+            raise self.loss_log.diverged(f"The validation loss is {loss} after step {self.state.step}.")
+        if self.state.count_evaluation(metric):
             weights = self.bare_model.state_dict()
             self.best_weights = {name: weight.detach().cpu().clone() for name, weight in weights.items()}
 

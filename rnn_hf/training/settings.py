@@ -160,5 +160,5 @@ def follow_the_data(args: ClassifierRunArguments, splits: TextSplits) -> None:
         chosen["embedding_size"] = width if width <= MAX_VECTORS_WIDTH else REDUCED_WIDTH
     for name, value in chosen.items():
         setattr(args, name, value)
-    shown = ", ".join(f"{name} {value}" for name, value in chosen.items())
-    say(f"Chosen from the data: {shown}")
+    if chosen:
+        say(f"Chosen from the data: {', '.join(f'{name} {value}' for name, value in chosen.items())}")

@@ -27,12 +27,13 @@ from rnn_hf.files import remove
 from rnn_hf.progress import progress_bar, say, silenced
 from rnn_hf.random_states import kept_random_states
 
-from .arguments import NOT_PART_OF_THE_RUN, ClassifierRunArguments, TrainArguments, as_recipe
+from .arguments import ClassifierRunArguments, TrainArguments
 from .checkpoints import CHECKPOINTS, newest_checkpoint
 from .classifier import ClassifierRun
 from .fitting import prepare_classifier_run
 from .metrics import MAIN_METRICS, compute_metrics, predict_split
 from .optimization import num_training_steps
+from .recipes import NOT_PART_OF_THE_RUN, as_recipe
 from .search_space import cut_folds, row_scores, search_space
 from .signals import DivergedRunError, StopSignals
 from .splits import TextSplits

@@ -15,7 +15,7 @@ from typing import Any
 from rnn_hf.commands.entry import exit_statuses, user_errors
 from rnn_hf.commands.parser import CommandParser
 from rnn_hf.reporting.model_card import write_model_card
-from rnn_hf.training.arguments import arguments_of_recipe, as_recipe
+from rnn_hf.training.recipes import arguments_of_recipe, as_recipe
 
 CARDS = Path(__file__).resolve().parents[2] / "model_cards"
 

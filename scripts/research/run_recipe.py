@@ -24,15 +24,10 @@ from rnn_hf.commands.entry import exit_statuses, user_errors
 from rnn_hf.commands.parser import CommandParser, read_mapping
 from rnn_hf.files import read_json, write_json
 from rnn_hf.reporting.seeds import INTERVAL_NOTE, percent, seed_statistics
-from rnn_hf.training.arguments import (
-    NOT_PART_OF_THE_RUN,
-    ClassifierRunArguments,
-    RunArguments,
-    arguments_of_recipe,
-    as_recipe,
-)
+from rnn_hf.training.arguments import ClassifierRunArguments, RunArguments
 from rnn_hf.training.checkpoints import CHECKPOINTS
 from rnn_hf.training.output_folder import check_folder_can_be_made
+from rnn_hf.training.recipes import NOT_PART_OF_THE_RUN, arguments_of_recipe, as_recipe
 
 Arguments = TypeVar("Arguments")
 

@@ -22,6 +22,7 @@ TINY = [
     "--embedding_size", "16", "--hidden_size", "16", "--num_train_epochs", "12", "--learning_rate", "0.02",
     "--per_device_train_batch_size", "16", "--word_dropout", "0", "--classifier_dropout", "0",
     "--embedding_dropout", "0", "--classifier_pooling", "max", "--validation_size", "0.25", "--use_cpu",
+    "--settings_from_data", "false",
 ]  # fmt: skip
 TOPICS = {"food": ["soup", "bread"], "sport": ["goal", "match"], "music": ["song", "drum"]}
 FILLERS = ["the", "a", "was", "and", "then", "there"]

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from rnn_hf.commands import push_to_hub
 from rnn_hf.commands import train as train_script
 from rnn_hf.hub import OPTIONAL_FILES, REQUIRED_FILES
-from rnn_hf.training.arguments import NOT_PART_OF_THE_RUN
+from rnn_hf.training.recipes import NOT_PART_OF_THE_RUN
 from tests import local_hub
 from tests.conftest import TINY_RUN
 from tests.local_hub import READ_TOKEN

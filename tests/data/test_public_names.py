@@ -36,6 +36,6 @@ except ImportError as error:
     print(error)
 """
     result = in_new_process(WITHOUT_DATASETS + code)
-    assert "needs the package `datasets`" in result.stdout, result.stderr
+    assert "needs the package datasets" in result.stdout, result.stderr
     assert 'pip install "rnn-hf[train]"' in result.stdout
     assert result.stdout.count("\n") == 1

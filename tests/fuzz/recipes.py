@@ -7,7 +7,8 @@ from pathlib import Path
 import yaml
 
 from rnn_hf.commands.parser import CommandParser
-from rnn_hf.training.arguments import ClassifierRunArguments, as_recipe
+from rnn_hf.training.arguments import ClassifierRunArguments
+from rnn_hf.training.recipes import as_recipe
 
 FILE = Path(tempfile.gettempdir()) / "fuzz-recipe.yaml"
 PARSER = CommandParser([ClassifierRunArguments])

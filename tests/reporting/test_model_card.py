@@ -16,7 +16,8 @@ from rnn_hf.errors import plain
 from rnn_hf.reporting.dataset_facts import KNOWN
 from rnn_hf.reporting.model_card import render_model_card
 from rnn_hf.reporting.run_facts import RunFacts, read_run_facts
-from rnn_hf.training.arguments import ClassifierRunArguments, LanguageModelRunArguments, as_recipe
+from rnn_hf.training.arguments import ClassifierRunArguments, LanguageModelRunArguments
+from rnn_hf.training.recipes import as_recipe
 from tests.local_hub import LICENSES, PIPELINE_TAGS
 
 # https://github.com/huggingface/huggingface.js, packages/tasks/src/model-libraries.ts: those of text

@@ -14,9 +14,8 @@ from rnn_hf.training.arguments import (
     LanguageModelRunArguments,
     ModelArguments,
     TrainArguments,
-    arguments_of_recipe,
-    as_recipe,
 )
+from rnn_hf.training.recipes import arguments_of_recipe, as_recipe
 
 CARDS = Path(__file__).parents[2] / "model_cards"
 RECIPES = sorted(CARDS.glob("*/recipe.yaml"))
@@ -31,7 +30,7 @@ OURS = {
     "model_name_or_path", "backward_model_name_or_path", "class_weights", "early_stopping_patience",
     "overwrite_output_dir", "save_dtype",
     "layer_learning_rate_decay", "gradual_unfreezing", "freeze_embeddings_epochs", "temperature_scaling",
-    "skip_nonfinite_steps", "tune_minutes",
+    "skip_nonfinite_steps", "tune_minutes", "settings_from_data", "train_on_all_rows", "tune_thresholds",
 }  # fmt: skip
 
 
@@ -46,7 +45,7 @@ def test_model_flags_have_the_names_and_defaults_of_the_configuration() -> None:
     own = {name for name in RNNConfig.__annotations__ if name in config.to_dict() and not name.endswith("_token_id")}
     of_language_models = {"adaptive_softmax_cutoffs", "reads_backward", "tie_word_embeddings", "use_cache"}
     # found by training, and by looking at the labels
-    found = {"model_type", "calibration_temperature", "problem_type", "has_integer_labels"}
+    found = {"model_type", "calibration_temperature", "problem_type", "label_thresholds", "has_integer_labels"}
     assert {field.name for field in fields(ModelArguments)} == own - of_language_models - found
     for field in fields(ModelArguments):
         assert field.default == getattr(config, field.name), field.name

@@ -40,11 +40,14 @@ def test_where_no_temperature_is_the_best_it_is_one(logits: list[list[float]], l
     assert fit_temperature(np.array(logits, dtype=np.float32), np.array(labels)) == 1
 
 
-def test_the_logits_are_divided_and_the_configuration_says_by_what(tmp_path: Path) -> None:
+@pytest.mark.parametrize("ngram_buckets", [0, 16])
+def test_the_logits_are_divided_and_the_configuration_says_by_what(tmp_path: Path, ngram_buckets: int) -> None:
     torch.manual_seed(0)
-    model = RNNForSequenceClassification(RNNConfig(vocab_size=50, num_labels=3)).eval()
+    model = RNNForSequenceClassification(RNNConfig(vocab_size=50, num_labels=3, ngram_buckets=ngram_buckets)).eval()
     with torch.no_grad():
         model.classifier.bias.normal_()
+        if model.ngrams is not None:
+            model.ngrams.table.weight.normal_()
         before = model(torch.arange(2, 20).view(3, 6)).logits
         fold_temperature(model, 1.6)
         after = model(torch.arange(2, 20).view(3, 6)).logits

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from rnn_hf import RNNConfig, RNNForSequenceClassification, RNNPreTrainedModel
 from rnn_hf.causal_lm_rnn import RNNForCausalLM
+from rnn_hf.ngrams_rnn import NGramBranch
 from rnn_hf.training.arguments import OptimizerName, SchedulerName, TrainArguments
 from rnn_hf.training.lazy_adam import LazyAdam
 from rnn_hf.training.optimization import (
@@ -309,3 +310,63 @@ def test_clipping_counts_the_entries_of_a_row_together(max_norm: float) -> None:
     torch.testing.assert_close(norm, nn.utils.clip_grad_norm_(dense.parameters(), max_norm))
     for ours, theirs in zip(sparse.parameters(), dense.parameters(), strict=True):
         torch.testing.assert_close(ours.grad.to_dense(), theirs.grad)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("steps", [50, 400])
+def test_lazy_adamw_moves_an_ngram_branch_as_adamw_does(steps: int) -> None:
+    """Whose epsilon is about as large as the gradients, so that its place matters in the steps a row has missed."""
+    tables = []
+    for optim in ("lazy_adamw", "adamw_torch"):
+        torch.manual_seed(0)
+        branch = NGramBranch(RNNConfig(ngram_buckets=300, num_labels=3))
+        nn.init.zeros_(branch.table.weight)
+        model = nn.ModuleDict({"ngrams": branch})
+        model.config = RNNConfig(num_labels=3, problem_type="single_label_classification")  # type: ignore[assignment]
+        args = make(optim=optim, learning_rate=4e-3)
+        optimizer = create_optimizer(model, args)
+        schedule = create_schedule(optimizer, args, steps)
+        for _ in range(steps):
+            input_ids = (torch.rand(16, 8) ** 4 * 298).long() + 2  # some are common, most are rare
+            nn.functional.cross_entropy(branch(input_ids, None), input_ids[:, 0] % 3).backward()
+            assert branch.table.weight.grad is not None
+            assert branch.table.weight.grad.is_sparse == (optim == "lazy_adamw")
+            optimizer.step()
+            optimizer.zero_grad()
+            schedule.step()
+        if isinstance(optimizer, LazyAdam):
+            optimizer.finish()
+        tables.append(branch.table.weight.detach())
+    ours, theirs = tables
+    assert theirs.any(dim=1).float().mean() > 0.9
+    share = (ours - theirs).abs().mean() / theirs.abs().mean()
+    assert share < (0.04 if steps == 50 else 0.005)
+
+
+@pytest.mark.parametrize(
+    ("problem_type", "rate", "epsilon"),
+    [
+        ("single_label_classification", 10, 0.01),
+        ("multi_label_classification", 10, 0.01 / 3),
+        ("regression", 0.5, 0.01),
+    ],
+)
+@pytest.mark.parametrize("decay", [1.0, 0.5])
+def test_the_table_of_an_ngram_branch_has_its_own_steps(
+    problem_type: str, rate: float, epsilon: float, decay: float
+) -> None:
+    config = RNNConfig(vocab_size=9, num_labels=3, ngram_buckets=8, problem_type=problem_type)  # type: ignore[arg-type]
+    model = RNNForSequenceClassification(config)
+    assert model.ngrams is not None
+    for optim in get_args(OptimizerName):
+        optimizer = create_optimizer(model, make(optim=optim, learning_rate=2.0, layer_learning_rate_decay=decay))
+        groups = [
+            group for group in optimizer.param_groups if any(p is model.ngrams.table.weight for p in group["params"])
+        ]
+        assert len(groups) == 1
+        if "adam" in optim:
+            assert (groups[0]["lr"], groups[0]["eps"]) == (2.0 * rate, pytest.approx(epsilon))
+            assert len(groups[0]["params"]) == 1
+        else:
+            assert groups[0]["lr"] == 2.0
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        assert len(parameters) == len(set(parameters)) == len(list(model.parameters()))
