@@ -3,7 +3,7 @@
     python -m scripts.research.render_model_cards [NAME ...]
 
 After a run, copy its `all_results.json` into `model_cards/NAME/` (those of further seeds as `all_results_seed_*.json`)
-and render NAME. A NAME can also be the folder of a run, such as `runs/ag-news`. Where the recipe leaves settings to the
+and render NAME. A NAME can also be the folder of a run, such as `runs/ag-news`. If the recipe leaves settings to the
 data, copy the `recipe.yaml` of the run, which has all of them, as `resolved_recipe.yaml`.
 """
 
