@@ -25,11 +25,17 @@ SHOWN_SETTINGS = (
 
 # Shown only if they differ from these defaults
 RARE_SETTINGS = {
+    "max_steps": -1,
+    "ngram_buckets": 0,
+    "class_weights": None,
     "model_name_or_path": None,
     "backward_model_name_or_path": None,
     "layer_learning_rate_decay": 1.0,
     "gradual_unfreezing": False,
 }
+
+# Thresholds of up to this many labels are listed
+MOST_THRESHOLDS = 30
 
 # Not shown for a language model
 SETTINGS_OF_CLASSIFIERS = {
@@ -38,7 +44,7 @@ SETTINGS_OF_CLASSIFIERS = {
 
 
 def summary(facts: RunFacts) -> str:
-    """Return what the model is, in two sentences."""
+    """Return what the model is, in a few sentences."""
     recipe, results = facts.recipe, facts.results
     layers = recipe["num_hidden_layers"]
     directions = "both directions" if recipe["bidirectional"] else "one direction"
@@ -56,7 +62,20 @@ def summary(facts: RunFacts) -> str:
     size = f", {results['num_parameters']:,} parameters" if "num_parameters" in results else ""
     scores = " and ".join(f"{metric.title} {metric.shown(results[metric.key])}" for metric in facts.measured[:2])
     second = f" {scores} on the {facts.split} split." if scores else ""
-    return f"{first}{size}, trained on {results['num_train_examples']:,} rows of {linked_dataset(facts)}.{second}"
+    rows = f"trained on {results['num_train_examples']:,} rows of {linked_dataset(facts)}."
+    return f"{first}{size}, {rows}{ngram_branch(recipe)}{second}"
+
+
+def ngram_branch(recipe: Mapping[str, Any]) -> str:
+    """Return what the n-gram branch of a classifier is, as a further sentence; nothing if it has none."""
+    if not recipe.get("ngram_buckets"):
+        return ""
+    order, unit = recipe["ngram_order"], "word" if recipe["tokenizer_type"] == "word" else "token"
+    ngrams = {1: f"{unit}s", 2: f"{unit}s and {unit} pairs"}.get(order, f"n-grams of up to {order} {unit}s")
+    return (
+        f" The logits of a linear model of hashed {ngrams} ({recipe['ngram_buckets']:,} buckets; Weinberger et al., "
+        "2009) are added to those of the recurrent network, as in wide and deep learning (Cheng et al., 2016)."
+    )
 
 
 def how_to_use(facts: RunFacts) -> str:
@@ -152,8 +171,9 @@ def use_and_limits(facts: RunFacts) -> str:
 def training_data(facts: RunFacts) -> str:
     """Return the source of the rows, and the number of rows used."""
     results, recipe, data = facts.results, facts.recipe, facts.data
+    num_train, is_all = results["num_train_examples"], bool(results.get("trained_on_all_rows"))
     counts = {
-        "training": results["num_train_examples"],
+        "training, with those of validation" if is_all else "training": num_train,
         "validation": results.get("num_validation_examples"),
         "test": results["num_test_examples"],
     }
@@ -162,11 +182,12 @@ def training_data(facts: RunFacts) -> str:
     parts.append(table(["split", "rows used"], [[name, f"{count:,}"] for name, count in counts.items() if count]))
     if data.num_train_examples is not None:
         if results.get("validation_accuracy") is not None or facts.is_language_model:
+            share = f"{100 * recipe['validation_size']:.3g}"
             parts.append(
-                f"The dataset has no validation split; a stratified random {100 * recipe['validation_size']:g} % of "
-                "its training rows were used as one."
+                f"The dataset has no validation split; a stratified random {share} % of its training rows were used "
+                "as one."
             )
-        if counts["training"] + (counts["validation"] or 0) < data.num_train_examples:
+        if num_train + (0 if is_all else counts["validation"] or 0) < data.num_train_examples:
             parts.append(
                 f"As published, the training split has {data.num_train_examples:,} rows. This run used fewer, so its "
                 "results cannot be compared with published ones."
@@ -179,6 +200,8 @@ def training(facts: RunFacts) -> str:
     results, recipe = facts.results, facts.recipe
     names = [name for name in SHOWN_SETTINGS if not (facts.is_language_model and name in SETTINGS_OF_CLASSIFIERS)]
     names += [name for name, usual in RARE_SETTINGS.items() if recipe.get(name, usual) != usual]
+    if recipe.get("max_steps", -1) > 0:  # they decide, not the epochs
+        names.remove("num_train_epochs")
     settings = [[f"`{name}`", shown_setting(recipe[name])] for name in names if recipe.get(name) is not None]
     parts = [how_to_repeat(facts), facts.figure("learning_curves.png")]
     if parts[-1]:
@@ -190,8 +213,40 @@ def training(facts: RunFacts) -> str:
         "`recipe.yaml` has every argument, `all_results.json` every result of the run.",
         "The run and its environment:",
         table(["fact", "value"], environment(results)),
+        trained_twice(results),
+        label_thresholds(results),
     ]
     return "## Training\n\n" + "\n\n".join(part for part in parts if part)
+
+
+def trained_twice(results: Mapping[str, Any]) -> str:
+    """Return what the validation figures stand for if the published model was trained on the validation rows, too."""
+    if not results.get("trained_on_all_rows"):
+        return ""
+    of_first = ""
+    if results.get("temperature") is not None:
+        of_first = " Its temperature is that of the first model."
+    elif results.get("label_thresholds") is not None:
+        of_first = " Its thresholds are those of the first model."
+    return (
+        "The validation figures are those of a first model, which was trained without the validation rows. The "
+        "published model was then trained from the start on all rows, training and validation, with the same "
+        f"settings.{of_first}"
+    )
+
+
+def label_thresholds(results: Mapping[str, Any]) -> str:
+    """Return the probability from which on each of several labels is predicted, if they were chosen."""
+    thresholds = results.get("label_thresholds")
+    if not thresholds:
+        return ""
+    shown = list(thresholds.items())[:MOST_THRESHOLDS]
+    listed = ", ".join(f"{escaped(name)} {threshold:.2f}" for name, threshold in shown)
+    rest = len(thresholds) - len(shown)
+    return (
+        "A label is predicted from the probability on that gave it the highest F1 on the validation split: "
+        f"{listed}{f', and {rest:,} more in `config.json` (`label_thresholds`)' if rest else ''}."
+    )
 
 
 def how_to_repeat(facts: RunFacts) -> str:

@@ -291,6 +291,8 @@ def classifier_results(
         "num_test_examples": 0,
         **facts,
     }
+    if thresholds is not None:
+        results["label_thresholds"] = dict(zip(label_names, thresholds, strict=True))
     if test is not None:
         metrics = compute_metrics(*test, label_names, problem_type, thresholds or 0.5)
         results |= {f"test_{name}": value for name, value in metrics.items()}

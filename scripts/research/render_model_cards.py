@@ -3,7 +3,8 @@
     python -m scripts.research.render_model_cards [NAME ...]
 
 After a run, copy its `all_results.json` into `model_cards/NAME/` (those of further seeds as `all_results_seed_*.json`)
-and render NAME. A NAME can also be the folder of a run, such as `runs/ag-news`.
+and render NAME. A NAME can also be the folder of a run, such as `runs/ag-news`. If the recipe leaves settings to the
+data, copy the `recipe.yaml` of the run, which has all of them, as `resolved_recipe.yaml`.
 """
 
 import sys
@@ -13,15 +14,21 @@ from pathlib import Path
 from typing import Any
 
 from rnn_hf.commands.entry import exit_statuses, user_errors
-from rnn_hf.commands.parser import CommandParser
+from rnn_hf.commands.parser import CommandParser, read_mapping
 from rnn_hf.reporting.model_card import write_model_card
 from rnn_hf.training.recipes import arguments_of_recipe, as_recipe
 
 CARDS = Path(__file__).resolve().parents[2] / "model_cards"
 
+# What a run has made of a recipe that leaves settings to the data
+RESOLVED = "resolved_recipe.yaml"
+
 
 def resolved_recipe(path: Path) -> dict[str, Any]:
-    """Return a recipe with the defaults of all arguments that it does not have."""
+    """Return a recipe with the values a run had, or the defaults, of all arguments that it does not have."""
+    resolved = path.with_name(RESOLVED)
+    if path.name != RESOLVED and resolved.exists():
+        return resolved_recipe(resolved) | read_mapping(path, "recipe", "flags to values")
     (args,), _ = CommandParser([arguments_of_recipe(path)]).parse([str(path), "--output_dir", path.parent.name])
     return as_recipe(args)
 

@@ -1,10 +1,15 @@
-"""Print the README's tables of results, from the result files in `model_cards/`.
+"""Print the tables of results from the files in `model_cards/`, or write those of the README into it.
 
-python -m scripts.research.results_table
+python -m scripts.research.results_table [--write]
+
+In the README, a table stands between `<!-- table: NAME -->` and `<!-- end of table -->`.
 """
 
+import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -12,18 +17,21 @@ import yaml
 
 from rnn_hf.commands.entry import exit_statuses, user_errors
 from rnn_hf.commands.parser import CommandParser
-from rnn_hf.files import read_json
+from rnn_hf.files import atomic_file, read_json
 from rnn_hf.reporting.markdown import table
 from rnn_hf.reporting.seeds import percent
-from scripts.research import ablation, baselines, learning_curve
+from scripts.research import ablation
+from scripts.research.panel_results import panel_table
 from scripts.research.render_model_cards import CARDS
 
+README = CARDS.parent / "README.md"
+
 RECIPES = {
-    "ag-news": "bidirectional LSTM 16, means and maxima of states, dropout (the default)",
+    "ag-news": "bidirectional LSTM 16, means and maxima of states",
     "ag-news-large": "bidirectional LSTM 128, 128 numbers a word, means, maxima and last states",
     "ag-news-lm": "LSTM 512 that begins as the language model `ag-news-language-model`",
     "ag-news-lm-bidirectional": "bidirectional LSTM 512 that begins as a language model in each direction",
-    "ag-news-distilled": "the network of `ag-news`, taught by three of `ag-news-lm`",
+    "ag-news-distilled": "the same LSTM 16, taught by three of `ag-news-lm`",
     "lesson-rnn": "lesson: plain RNN, mean of all outputs",
     "lesson-lstm": "lesson: LSTM, state after the padding",
     "lesson-lstm-packed": "lesson: LSTM, packed",
@@ -33,12 +41,18 @@ RECIPES = {
 }
 # Language models, which have no accuracy
 LANGUAGE_MODELS = {"ag-news-language-model", "ag-news-language-model-backward"}
-# The default recipe on another dataset
-SECOND_DATASET = {"trec-coarse": "TREC, 6 classes", "trec-fine": "TREC, 50 classes"}
+# A recipe of AG News on another dataset, of which the README shows nothing
+SECOND_DATASET = {"trec-coarse", "trec-fine"}
 # Training rows of each dataset, including the validation split
 NUM_ROWS = {"fancyzhx/ag_news": 74_430, "CogComp/trec": 5_452}
 # Running accuracy in the output of the lesson, on 120,000 training rows
 PUBLISHED = {"lesson-rnn": 80.6, "lesson-lstm": 77.3, "lesson-lstm-packed": 81.4}
+
+PANEL_NOTE = (
+    "Accuracy on {split} rows in %, or the metric beside the name of the dataset, also in %; mean and standard\n"
+    "deviation over the seeds. The difference to the better peer is given with its standard error over the measured\n"
+    "rows. Macro F1, training time and size are those of `rnn_hf`."
+)
 
 
 def load_results(name: str) -> list[dict[str, Any]]:
@@ -46,16 +60,23 @@ def load_results(name: str) -> list[dict[str, Any]]:
     return [read_json(path) for path in sorted((CARDS / name).glob("all_results*.json"))]
 
 
+def model_of(name: str) -> str:
+    """Return what a recipe trains; whether there is an n-gram branch, the model beside the recipe says."""
+    config = CARDS / name / "config.json"
+    has_branch = config.exists() and read_json(config).get("ngram_buckets", 0) > 0
+    return RECIPES[name] + (", n-gram branch" if has_branch else "")
+
+
 def results_table() -> str:
     """Return one row for each recipe: accuracy, size and training time."""
     titles = ["recipe", "model", "test accuracy, %", "macro F1, %", "parameters", "training, s"]
     rows = []
-    for name, model in RECIPES.items():
+    for name in RECIPES:
         results = load_results(name)
         accuracy, macro_f1 = (percent([run[key] for run in results]) for key in ("test_accuracy", "test_macro_f1"))
         parameters = f"{results[0]['num_parameters'] / 1e6:.2f} M"
         seconds = f"{median(run['train_runtime'] for run in results):.0f}"
-        rows.append([f"`{name}`", model, accuracy, macro_f1, parameters, seconds])
+        rows.append([f"`{name}`", model_of(name), accuracy, macro_f1, parameters, seconds])
     return table(titles, rows, align_right=False)
 
 
@@ -72,23 +93,18 @@ def lesson_table() -> str:
     return table(titles, rows, align_right=False)
 
 
-def second_dataset_table() -> str:
-    """Return the accuracy of the default recipe and of the linear baselines on another dataset."""
-    rows = []
-    for name, labels in SECOND_DATASET.items():
-        runs = read_json(CARDS / name / "baselines.json")["runs"]
-        of_models = [
-            load_results(name),
-            *([run for run in runs if run["model"] == model] for model in baselines.TITLES),
-        ]
-        accuracies = [percent([run["test_accuracy"] for run in of_model]) for of_model in of_models]
-        rows.append([f"`{name}`", labels, *accuracies])
-    return table(["recipe", "labels", "rnn_hf", *baselines.TITLES.values()], rows, align_right=False)
+def default_settings_table(path: Path | None = None) -> str:
+    """Return the default settings beside other classifiers on many datasets, or nothing if there are no results.
 
-
-def curve_table() -> str:
-    """Return the accuracy of the default recipe and of the baselines by the number of training rows."""
-    return learning_curve.curve_table(read_json(CARDS / "ag-news" / "learning_curve.json")["points"])
+    Args:
+        path: A file of results of `scripts/research/panel.py`. Defaults to the one in `model_cards/`.
+    """
+    path = path or CARDS / "panel.json"
+    if not path.exists():
+        return ""
+    content = read_json(path)
+    split = "test" if any(run["split"] == "test" for run in content["runs"]) else "validation"
+    return f"{PANEL_NOTE.format(split=split)}\n\n{panel_table(content, split)}"
 
 
 def copies_table() -> str:
@@ -106,7 +122,7 @@ def copies_table() -> str:
 
 
 def ablation_table() -> str:
-    """Return what each technique adds to the default recipe, and what it costs."""
+    """Return what each technique adds to a recipe without n-gram branch, and what it costs."""
     file = read_json(CARDS / "ag-news" / "ablation.json")
     return ablation.ablation_table(file["settings"], file["points"])
 
@@ -144,7 +160,7 @@ def training_table() -> str:
 def check_recipes() -> None:
     """Check that every recipe has a row, and that all recipes of a dataset were trained on the same rows."""
     recipes = {path.parent.name for path in CARDS.glob("*/recipe.yaml")}
-    known = RECIPES.keys() | SECOND_DATASET.keys() | LANGUAGE_MODELS
+    known = RECIPES.keys() | SECOND_DATASET | LANGUAGE_MODELS
     if recipes != known:
         raise ValueError(f"The tables have the recipes {sorted(known)}, the folder has {sorted(recipes)}.")
     for name in recipes:
@@ -158,23 +174,54 @@ def check_recipes() -> None:
                 raise ValueError(f"`{name}` has {run['num_validation_examples']} rows for validation.")
 
 
-@exit_statuses("results_table")
+TABLES: dict[str, Callable[[], str]] = {
+    "results": results_table,
+    "panel": default_settings_table,
+    "ablation": ablation_table,
+    "near-duplicates": copies_table,
+    "lesson": lesson_table,
+    "prediction": prediction_table,
+    "training": training_table,
+}
+
+
+def with_tables(text: str) -> str:
+    """Return a text with the table of the files between each pair of markers.
+
+    Raises:
+        ValueError: If a marker names a table that there is not.
+    """
+
+    def filled(match: re.Match[str]) -> str:
+        if match[1] not in TABLES:
+            raise ValueError(f"The README must name tables of {', '.join(TABLES)}, got {match[1]!r}.")
+        content = TABLES[match[1]]()
+        return f"<!-- table: {match[1]} -->\n" + (f"\n{content}\n" if content else "") + "\n<!-- end of table -->"
+
+    return re.sub(r"<!-- table: (.*?) -->\n.*?<!-- end of table -->", filled, text, flags=re.DOTALL)
+
+
+@dataclass
+class TableArguments:
+    """Where the tables go."""
+
+    write: bool = field(default=False, metadata={"help": "Write the tables into the README."})
+
+
+@exit_statuses("results_table", TableArguments)
 def main(argv: Sequence[str] | None = None) -> None:
-    """Print all tables."""
+    """Print all tables, or write them into the README."""
     with user_errors():
-        CommandParser([], description=__doc__).parse_args(sys.argv[1:] if argv is None else argv)
+        parser = CommandParser([TableArguments], description=__doc__)
+        (args,), _ = parser.parse(sys.argv[1:] if argv is None else argv)
         check_recipes()
-    print(
-        results_table(),
-        ablation_table(),
-        second_dataset_table(),
-        copies_table(),
-        curve_table(),
-        lesson_table(),
-        prediction_table(),
-        training_table(),
-        sep="\n\n",
-    )
+        if args.write:
+            text = with_tables(README.read_text(encoding="utf-8"))
+            with atomic_file(README) as beside:
+                beside.write_text(text, encoding="utf-8")
+            print(f"Written: {README}")
+            return
+    print(*(content for content in (table_of() for table_of in TABLES.values()) if content), sep="\n\n")
 
 
 if __name__ == "__main__":

@@ -263,6 +263,63 @@ def test_a_temperature_is_shown_with_the_error_it_corrects() -> None:
     assert "temperature" not in card_text()
 
 
+def test_a_model_trained_on_all_rows_says_whose_the_validation_figures_are() -> None:
+    assert "first model" not in card_text({"trained_on_all_rows": False})
+    text = card_text({"trained_on_all_rows": True, "num_train_examples": 1299})
+    section = text.split("## Training")[1]
+    assert "those of a first model, which was trained without the validation rows." in section
+    assert "then trained from the start on all rows, training and validation, with the same settings.\n" in section
+    assert "| training, with those of validation | 1,299 |" in text
+    temperature = {"temperature": 1.2, "test_ece": 0.02, "test_ece_before_scaling": 0.04}
+    text = card_text({"trained_on_all_rows": True, **temperature})
+    assert "with the same settings. Its temperature is that of the first model.\n" in text
+    text = card_text({"trained_on_all_rows": True, "label_thresholds": {"a": 0.5}})
+    assert "with the same settings. Its thresholds are those of the first model.\n" in text
+
+
+def test_rows_of_validation_that_were_trained_on_are_counted_once() -> None:
+    counts = {"num_train_examples": 119_990, "num_validation_examples": 1_000}
+    assert "As published" in card_text({"trained_on_all_rows": True, **counts})
+    assert "As published" not in card_text({"trained_on_all_rows": False, **counts})
+
+
+def test_the_thresholds_of_several_labels_are_named() -> None:
+    text = card_text({"label_thresholds": {"joy": 0.314, "a|b": 0.5}})
+    assert "the highest F1 on the validation split: joy 0.31, a\\|b 0.50.\n" in text
+    assert "highest F1" not in card_text()
+    many = {f"label {number}": 0.25 for number in range(1_040)}
+    text = card_text({"label_thresholds": many})
+    assert "label 29 0.25, and 1,010 more in `config.json` (`label_thresholds`)." in text
+    assert "label 30 " not in text
+
+
+@pytest.mark.parametrize(
+    ("changes", "ngrams"),
+    [
+        ({}, "words and word pairs"),
+        ({"ngram_order": 1}, "words"),
+        ({"ngram_order": 3}, "n-grams of up to 3 words"),
+        ({"tokenizer_type": "unigram"}, "tokens and token pairs"),
+    ],
+)
+def test_the_n_gram_branch_is_described_with_its_sources(changes: dict[str, Any], ngrams: str) -> None:
+    text = card_text(recipe=recipe(ngram_buckets=65_536, **changes))
+    assert f"a linear model of hashed {ngrams} (65,536 buckets; Weinberger et al., 2009)" in text
+    assert "(Cheng et al., 2016). Accuracy 91.23 %" in text
+    assert "| `ngram_buckets` | `65536` |" in text
+    assert "hashed" not in card_text() and "ngram" not in card_text()
+
+
+def test_steps_are_shown_in_the_place_of_the_epochs_that_they_override() -> None:
+    text = card_text(recipe=recipe(max_steps=1_000))
+    assert "| `max_steps` | `1000` |" in text and "num_train_epochs" not in text
+    assert "| `num_train_epochs` | `3.0` |" in card_text() and "max_steps" not in card_text()
+
+
+def test_a_share_that_was_chosen_from_the_rows_is_rounded() -> None:
+    assert "a stratified random 2.69 % of its" in card_text(recipe=recipe(validation_size=2_000 / 74_430))
+
+
 def test_figures_are_linked_by_their_place_beside_the_card_where_they_exist(tmp_path: Path) -> None:
     (tmp_path / "all_results.json").write_text(json.dumps(RESULTS))
     (tmp_path / "figures").mkdir()

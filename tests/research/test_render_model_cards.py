@@ -51,6 +51,16 @@ def test_a_card_that_was_named_is_rendered_from_its_recipe_and_results(
     assert (tmp_path / "figures" / "confusion_matrix.png").exists()
 
 
+def test_settings_that_followed_the_data_are_those_of_the_run(tmp_path: Path) -> None:
+    """The recipe wins, which names the dataset that others can load."""
+    (tmp_path / "recipe.yaml").write_text("dataset_name: fancyzhx/ag_news\n")
+    assert script.resolved_recipe(tmp_path / "recipe.yaml")["hidden_size"] == 64
+    (tmp_path / "resolved_recipe.yaml").write_text("dataset_name: /home/copy\nhidden_size: 16\nmax_steps: 5\n")
+    resolved = script.resolved_recipe(tmp_path / "recipe.yaml")
+    assert resolved.items() >= {"dataset_name": "fancyzhx/ag_news", "hidden_size": 16, "max_steps": 5}.items()
+    assert resolved["gradient_accumulation_steps"] == 1
+
+
 def test_a_run_writes_the_card_that_is_rendered_from_its_folder(train: Train) -> None:
     _, folder = train("run", "--logging_steps", "2")
     written = (folder / "README.md").read_text()

