@@ -1,5 +1,6 @@
 """How a run finishes: the files in its folder, the summary that a person reads, and the push to the Hub."""
 
+import hashlib
 import time
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -35,12 +36,14 @@ def write_results(
     Args:
         model: The model.
         tokenizer: Its tokenizer.
-        results: Content of `all_results.json`; gets the size of the weights.
+        results: Content of `all_results.json`; gets the size and the checksum of the weights.
         recipe: Every argument of the run.
         folder: Where the files go; other files there stay.
     """
     with atomic_folder(folder / "finished") as finished:
         results["model_bytes"] = save_model(model, tokenizer, finished, getattr(torch, recipe["save_dtype"]))
+        with (finished / WEIGHTS).open("rb") as weights:
+            results["model_sha256"] = hashlib.file_digest(weights, "sha256").hexdigest()
         (finished / "recipe.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True))
         write_json(finished / "all_results.json", results)
         write_model_card(finished, name=recipe["hub_model_id"] or folder.resolve().name, recipe=recipe)
