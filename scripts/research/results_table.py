@@ -1,6 +1,6 @@
 """Print the tables of results from the files in `model_cards/`, or write those of the README into it.
 
-python -m scripts.research.results_table [--write]
+    python -m scripts.research.results_table [--write]
 
 In the README, a table stands between `<!-- table: NAME -->` and `<!-- end of table -->`.
 """
@@ -31,7 +31,7 @@ RECIPES = {
     "ag-news-large": "bidirectional LSTM 128, 128 numbers a word, means, maxima and last states",
     "ag-news-lm": "LSTM 512 that begins as the language model `ag-news-language-model`",
     "ag-news-lm-bidirectional": "bidirectional LSTM 512 that begins as a language model in each direction",
-    "ag-news-distilled": "the same LSTM 16, taught by three of `ag-news-lm`",
+    "ag-news-distilled": "bidirectional LSTM 16, taught by three of `ag-news-lm`",
     "lesson-rnn": "lesson: plain RNN, mean of all outputs",
     "lesson-lstm": "lesson: LSTM, state after the padding",
     "lesson-lstm-packed": "lesson: LSTM, packed",
