@@ -85,7 +85,8 @@ def test_the_ablation_is_that_of_the_stored_recipe_over_all_seeds() -> None:
     techniques = yaml.safe_load((CARDS / "ag-news" / "techniques.yaml").read_text())
     assert file["settings"].keys() == techniques.keys() | {"recipe"}
     for name, settings in file["settings"].items():
-        assert settings["recipe"] == recipe
+        # it was measured before settings could follow the data
+        assert settings["recipe"] | {"settings_from_data": False} == recipe
         assert {point["seed"] for point in file["points"] if point["technique"] == name} == {42, 1, 2}
 
 
