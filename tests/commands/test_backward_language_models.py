@@ -21,6 +21,7 @@ DEMO = ["--dataset_name", "demo", "--use_cpu"]
 MODEL = [*DEMO, "--max_train_samples", "200", "--embedding_size", "8", "--hidden_size", "6", "--num_train_epochs", "1"]
 SHARED = ["--reads_backward", "true", "--freeze_embeddings_epochs", "-1"]
 BARELY = ["--max_steps", "1", "--learning_rate", "1e-30", "--max_train_samples", "100"]
+BARELY += ["--settings_from_data", "false"]
 
 Classify = Callable[..., Path]
 
