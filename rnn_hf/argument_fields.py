@@ -6,7 +6,7 @@ import operator
 import os
 import types
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
@@ -45,6 +45,15 @@ class CheckedArguments:
             if value is not None and not all(COMPARISONS[key][0](value, bound) for key, bound in domain.items()):
                 expected = " and ".join(f"{COMPARISONS[key][1]} {bound}" for key, bound in domain.items())
                 raise ValueError(f"`{entry.name}` must be {expected}, got {value}.")
+
+    def changed(self: Arguments, **changes: Any) -> Arguments:
+        """Return a copy with other values of some arguments, which knows what the user gave.
+
+        `dataclasses.replace` would forget it.
+        """
+        arguments = replace(self, **changes)
+        arguments.given = self.given
+        return arguments
 
     @classmethod
     def from_keywords(cls: type[Arguments], keywords: Mapping[str, Any], caller: str) -> Arguments:

@@ -12,7 +12,7 @@ import re
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -180,7 +180,7 @@ def load_rows(args: ClassifierRunArguments, seed: int) -> DatasetDict:
     Raises:
         ValueError: If a split is missing, or the labels are not one class per text.
     """
-    splits = load_splits(replace(args, seed=seed))
+    splits = load_splits(args.changed(seed=seed))
     if splits.problem_type != "single_label_classification":
         raise ValueError(f"The baselines need one class per text, got a problem of type {splits.problem_type}.")
     dataset = DatasetDict(train=splits.train, **splits.others)

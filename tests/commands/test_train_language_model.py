@@ -219,8 +219,8 @@ def test_a_classifier_begins_with_the_encoder_and_the_words_of_a_language_model(
     folder = tmp_path / "classifier"
     train.main(
         ["--dataset_name", "demo", "--max_train_samples", "100", "--model_name_or_path", str(first), "--use_cpu",
-         "--max_steps", "1", "--learning_rate", "1e-30", "--classifier_pooling", "mean_max", "--output_dir",
-         str(folder)]
+         "--max_steps", "1", "--learning_rate", "1e-30", "--classifier_pooling", "mean_max",
+         "--settings_from_data", "false", "--output_dir", str(folder)]
     )  # fmt: skip
     assert f"{first} is a language model: its encoder gets a new classifier." in capsys.readouterr().out
     before, after = (load_file(path / "model.safetensors") for path in (first, folder))

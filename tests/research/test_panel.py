@@ -85,12 +85,13 @@ def test_ours_and_a_peer_are_measured_on_the_same_rows(measure: Measure, file: P
     assert peer["accuracy"] == 1  # every word belongs to one class
     content = json.loads(file.read_text())
     assert content["runs"] == runs
+    # two runs on so few rows may be equally accurate
+    assert max(found["standard_error"] for found in content["comparisons"]) > 0
     for dataset, metric in (("trec_coarse", "accuracy"), ("go_emotions", "macro_f1"), ("clear", "r2")):
         (found,) = [found for found in content["comparisons"] if found["dataset"] == dataset]
         first, second, *peers = [run[metric] for run in runs if run["dataset"] == dataset]
         assert found["difference"] == pytest.approx((first + second - sum(peers)) / 2)
         assert (found["peer"], found["seeds"]) == ("tfidf", [3, 4])
-        assert found["standard_error"] > 0
     table = file.with_suffix(".md").read_text().splitlines()
     assert table[0].startswith("| dataset | rows | classes | rnn\\_hf | TF-IDF |")
     assert [line.split(" | ")[0] for line in table[2:]] == [
