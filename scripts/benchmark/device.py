@@ -18,7 +18,7 @@ from rnn_hf.data.encoding import encode_dataset
 from rnn_hf.data.sources import iterate_texts, load_text_dataset
 from rnn_hf.data.tokenizer_training import train_tokenizer
 from scripts.benchmark.report import Benchmark, DatasetBenchmarkArguments, Promise, Report, take_turns
-from scripts.benchmark.training import RECIPES, few_steps, train_quietly
+from scripts.benchmark.training import RECIPES, few_steps, recipe_file, train_quietly
 
 MAX_LENGTH = 512
 
@@ -48,7 +48,7 @@ class DeviceBenchmark(Benchmark):
     def __init__(self, args: DeviceBenchmarkArguments) -> None:
         self.args = args
         self.device = torch.device("cuda" if torch.cuda.is_available() and not args.use_cpu else "cpu")
-        self.recipe = yaml.safe_load((RECIPES / args.recipe / "recipe.yaml").read_text())
+        self.recipe = yaml.safe_load(recipe_file(args.recipe).read_text())
         dataset = load_text_dataset(args.dataset_name, splits=["train"], validation_size=0)
         tokenizer = train_tokenizer(iterate_texts(dataset["train"]), vocab_size=self.recipe["vocab_size"])
         lengths = EncodedRows(encode_dataset(dataset, tokenizer, MAX_LENGTH)["train"]).lengths

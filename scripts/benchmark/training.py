@@ -119,11 +119,17 @@ def few_steps(name: str, num_steps: int, folder: str, dataset_name: str | None, 
         dataset_name: The dataset, or `None` for the default.
         use_cpu: Whether to stay on the CPU.
     """
-    argv = [str(RECIPES / name / "recipe.yaml"), "--max_steps", str(num_steps)]
+    argv = [str(recipe_file(name)), "--max_steps", str(num_steps)]
     argv += ["--output_dir", str(Path(folder) / "run"), "--validation_size", "0", "--eval_strategy", "no"]
     argv += ["--temperature_scaling", "false"]
     argv += ["--use_cpu"] if use_cpu else []
     return argv if dataset_name is None else [*argv, "--dataset_name", dataset_name]
+
+
+def recipe_file(name: str) -> Path:
+    """Return the file of a recipe in `model_cards/`, the one with the values that a run has chosen if there is one."""
+    resolved = RECIPES / name / "resolved_recipe.yaml"
+    return resolved if resolved.is_file() else RECIPES / name / "recipe.yaml"
 
 
 def train_quietly(argv: Sequence[str]) -> dict[str, Any]:
@@ -151,8 +157,7 @@ class TrainBenchmark(Benchmark):
         self.label_names: list[str] = rows.features["label"].names
         self.rows = list(zip(rows["text"], rows["label"], strict=True))
         self.recipes = {
-            name: yaml.safe_load((RECIPES / name / "recipe.yaml").read_text())
-            for name in [*args.recipes, DEFAULT_RECIPE]
+            name: yaml.safe_load(recipe_file(name).read_text()) for name in [*args.recipes, DEFAULT_RECIPE]
         }
 
     def num_steps(self, name: str) -> int:
@@ -164,6 +169,11 @@ class TrainBenchmark(Benchmark):
     def steps_per_epoch(self, name: str) -> float:
         """Return the number of steps per epoch of a recipe."""
         return len(self.rows) / float(self.recipes[name]["per_device_train_batch_size"])
+
+    def epochs(self, name: str) -> float:
+        """Return the number of epochs of a recipe, or how many its steps amount to on these rows."""
+        recipe, max_steps = self.recipes[name], self.recipes[name].get("max_steps", -1)
+        return float(max_steps / self.steps_per_epoch(name) if max_steps > 0 else recipe.get("num_train_epochs", 1))
 
     def run(self) -> Report:
         """Measure the lesson's loop and our training in turns, recipe by recipe."""
@@ -227,7 +237,7 @@ class TrainBenchmark(Benchmark):
         rows, promises = [], []
         for label, training in trainings.items():
             name, _, side = label.partition(": ")
-            epochs = self.recipes[name].get("num_train_epochs", 1)
+            epochs = self.epochs(name)
             num_steps = self.steps_per_epoch(name) * epochs
             row: dict[str, Any] = {
                 "name": label,
