@@ -78,13 +78,12 @@ class NGramBranch(nn.Module):
                 "Pass `input_ids`."
             )
         buckets, counts = self.buckets_of(input_ids, mask, is_dropped)
+        if buckets.numel() == 0:  # nothing to look up, which the layer refuses
+            return self.idf.new_zeros(len(buckets), self.table.embedding_dim)
         weights = self.idf[buckets]
         if counts is not None:
             weights = weights * counts
         norms = weights.float().square().sum(dim=1, keepdim=True).sqrt().clamp(min=1e-6).to(weights.dtype)
-        # without texts or tokens there is nothing to look up, which the layer refuses
-        if buckets.numel() == 0:
-            return weights.new_zeros(len(buckets), self.table.embedding_dim)
         logits: Tensor = self.table(buckets, per_sample_weights=weights)
         return logits * (_NORM / norms)
 

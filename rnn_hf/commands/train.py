@@ -13,7 +13,7 @@ from typing import Any
 from rnn_hf.hub import check_hub_access
 from rnn_hf.reporting.results import finish_run
 from rnn_hf.training.arguments import ClassifierRunArguments
-from rnn_hf.training.fitting import prepare_classifier_run, train_on_all_rows
+from rnn_hf.training.fitting import ClassifierTask
 from rnn_hf.training.initial_models import checkpoint_config, load_tokenizer
 from rnn_hf.training.launch import start_accelerator
 from rnn_hf.training.output_folder import check_output_folder
@@ -45,15 +45,15 @@ def main(args: ClassifierRunArguments) -> dict[str, Any]:
             rows = splits.encode(tokenizer, args)
         data = show_data(splits, rows, tokenizer, args) if accelerator.is_main_process else None
 
-        tuning = tune(args, splits, rows, tokenizer, config, accelerator, started)
-        signals = StopSignals(accelerator.num_processes)
-        run = prepare_classifier_run(splits, rows, tokenizer, args, config, accelerator, signals)
+        task = ClassifierTask(splits, rows, tokenizer, args, config, accelerator)
+        tuning = tune(task, started)
+        run = task.prepare(StopSignals(accelerator.num_processes))
         run.start()
 
     run.train()
     run.finish_weights()
     if args.train_on_all_rows:
-        run = train_on_all_rows(run, splits, rows, tokenizer, args, config)
+        run = task.train_on_all_rows(run)
     results = run.results() | {"data": data} | ({} if tuning is None else {"tuning": tuning})
     finish_run(run, tokenizer, results, started)
     return results

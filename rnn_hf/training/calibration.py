@@ -7,7 +7,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from scipy.optimize import minimize_scalar
-from torch import nn
+from torch import Tensor, nn
 
 from .metrics import calibration
 
@@ -51,21 +51,22 @@ def fold_temperature(model: nn.Module, temperature: float) -> None:
             stored in its configuration as `calibration_temperature`.
         temperature: The temperature.
     """
-    scale_logits(model, 1 / temperature)
+    scale_logits(model, torch.tensor(1 / temperature))
     model.config.calibration_temperature = temperature  # type: ignore[union-attr]  # a configuration
 
 
 @torch.no_grad()
-def scale_logits(model: nn.Module, factor: float) -> None:
+def scale_logits(model: nn.Module, factor: Tensor) -> None:
     """Multiply the logits of a model by a factor, in the layers that they come from.
 
     Args:
         model: As in `fold_temperature`.
-        factor: The factor.
+        factor: One for all logits, a scalar, or one for each, of shape `(num_labels,)`.
     """
-    ngrams: Any = model.ngrams
-    for weight in (*model.classifier.parameters(), *([] if ngrams is None else ngrams.parameters())):  # type: ignore[union-attr]  # a layer
-        weight.mul_(factor)
+    bare: Any = model
+    weights = [bare.classifier.weight.T, bare.classifier.bias]
+    for weight in weights if bare.ngrams is None else [*weights, bare.ngrams.table.weight]:
+        weight.mul_(factor.to(weight))
 
 
 def effect_of_temperature(temperature: float, logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:

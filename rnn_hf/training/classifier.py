@@ -152,6 +152,11 @@ class ClassifierRun(Run):
         # logits and labels since the last count; counting waits for the device
         self.uncounted: list[tuple[torch.Tensor, torch.Tensor]] = []
 
+    @property
+    def saves(self) -> bool:
+        """Whether it writes checkpoints; a resumed run would take those of the second training for the first's."""
+        return self.judged_by is None
+
     def loss_of(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         """Return the mean loss of a training batch, and keep its logits for `read_counts`."""
         outputs = self.model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
@@ -259,7 +264,7 @@ class ClassifierRun(Run):
             self.temperature,
             self.thresholds,
         )
-        return results | {"log": [*state.log] if judge is self else judge.state.log}
+        return results | {"log": judge.state.log}
 
 
 def classifier_results(

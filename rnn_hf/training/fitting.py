@@ -1,6 +1,7 @@
 """From encoded rows to a trained classifier: one training, or two where few rows make it worth while."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,18 +21,9 @@ from .splits import TextSplits
 from .targets import TargetScale
 
 
-def prepare_classifier_run(
-    splits: TextSplits,
-    rows: Mapping[str, Any],
-    tokenizer: PreTrainedTokenizerBase,
-    args: ClassifierRunArguments,
-    config: RNNConfig | None,
-    accelerator: Accelerator,
-    signals: StopSignals | None = None,
-    judged_by: ClassifierRun | None = None,
-    run_type: type[ClassifierRun] = ClassifierRun,
-) -> ClassifierRun:
-    """Return the run of a classifier at its start: create the model, its batches and its loss.
+@dataclass(frozen=True)
+class ClassifierTask:
+    """What a classifier is trained from.
 
     Args:
         splits: The splits as texts and labels.
@@ -40,62 +32,66 @@ def prepare_classifier_run(
         args: The arguments of the run.
         config: Configuration of the checkpoint, if the run starts from one.
         accelerator: The accelerator of this process.
-        signals: As in `Run`.
-        judged_by: As in `ClassifierRun`.
-        run_type: Class of the run.
     """
-    model = create_classifier(splits, tokenizer, args, config, rows["train"])
-    loaders, sampler = create_loaders(rows, tokenizer, args, accelerator)
-    label_loss, scale = create_label_loss(rows["train"], splits, args, accelerator.device), None
-    # a checkpoint answers in the unit of its own targets
-    if splits.problem_type == "regression" and isinstance(rows["train"], Dataset) and config is None:
-        scale = TargetScale.of(np.asarray(rows["train"].with_format("numpy")["labels"][:]))
-    return run_type.prepare(
-        model,
-        args,
-        accelerator,
-        loaders,
-        sampler,
-        signals=signals,
-        label_names=splits.label_names,
-        problem_type=splits.problem_type,
-        loss=lambda logits, batch: label_loss(
-            logits, batch["labels"] if scale is None else scale.standardized(batch["labels"])
-        ),
-        scale=scale,
-        saves=judged_by is None,
-        judged_by=judged_by,
-    )
 
+    splits: TextSplits
+    rows: Mapping[str, Any]
+    tokenizer: PreTrainedTokenizerBase
+    args: ClassifierRunArguments
+    config: RNNConfig | None
+    accelerator: Accelerator
 
-def train_on_all_rows(
-    first: ClassifierRun,
-    splits: TextSplits,
-    rows: Mapping[str, Any],
-    tokenizer: PreTrainedTokenizerBase,
-    args: ClassifierRunArguments,
-    config: RNNConfig | None,
-) -> ClassifierRun:
-    """Train a new model on the training and the validation rows, as the first one was; return its run.
+    def prepare(
+        self,
+        signals: StopSignals | None = None,
+        judged_by: ClassifierRun | None = None,
+        run_type: type[ClassifierRun] = ClassifierRun,
+    ) -> ClassifierRun:
+        """Return the run at its start: create the model, its batches and its loss.
 
-    Temperature and thresholds are those of the first model, which the validation rows can judge: it has not seen them.
+        Args:
+            signals: As in `Run`.
+            judged_by: As in `ClassifierRun`.
+            run_type: Class of the run.
+        """
+        splits, rows, args, accelerator = self.splits, self.rows, self.args, self.accelerator
+        model = create_classifier(splits, self.tokenizer, args, self.config, rows["train"])
+        loaders, sampler = create_loaders(rows, self.tokenizer, args, accelerator)
+        label_loss, scale = create_label_loss(rows["train"], splits, args, accelerator.device), None
+        # a checkpoint answers in the unit of its own targets
+        if splits.problem_type == "regression" and isinstance(rows["train"], Dataset) and self.config is None:
+            scale = TargetScale.of(np.asarray(rows["train"].with_format("numpy")["labels"][:]))
+        return run_type.prepare(
+            model,
+            args,
+            accelerator,
+            loaders,
+            sampler,
+            signals=signals,
+            label_names=splits.label_names,
+            problem_type=splits.problem_type,
+            loss=lambda logits, batch: label_loss(
+                logits, batch["labels"] if scale is None else scale.standardized(batch["labels"])
+            ),
+            scale=scale,
+            judged_by=judged_by,
+        )
 
-    Args:
-        first: The finished run of the first model.
-        splits: As in `prepare_classifier_run`, like the arguments that follow.
-        rows: As there.
-        tokenizer: As there.
-        args: As there.
-        config: As there.
-    """
-    all_rows = {name: part for name, part in rows.items() if name != "validation"}
-    all_rows["train"] = concatenate_datasets([rows["train"], rows["validation"]])
-    say(f"Training again, on all {len(all_rows['train']):,} rows")
-    set_seed(args.seed)  # the same initial weights
-    run = prepare_classifier_run(
-        splits, all_rows, tokenizer, args, config, first.accelerator, first.signals, judged_by=first
-    )
-    run.train()
-    run.temperature, run.thresholds = first.temperature, first.thresholds
-    run.fold_answers()
-    return run
+    def train_on_all_rows(self, first: ClassifierRun) -> ClassifierRun:
+        """Train a new model on the training and the validation rows, as the first one was; return its run.
+
+        Temperature and thresholds are those of the first model, which the validation rows can judge: it has not seen
+        them.
+
+        Args:
+            first: The finished run of the first model.
+        """
+        rows = {name: part for name, part in self.rows.items() if name != "validation"}
+        rows["train"] = concatenate_datasets([self.rows["train"], self.rows["validation"]])
+        say(f"Training again, on all {len(rows['train']):,} rows")
+        set_seed(self.args.seed)  # the same initial weights
+        run = replace(self, rows=rows).prepare(first.signals, judged_by=first)
+        run.train()
+        run.temperature, run.thresholds = first.temperature, first.thresholds
+        run.fold_answers()
+        return run

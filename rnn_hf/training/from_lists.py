@@ -25,12 +25,12 @@ from rnn_hf.progress import without_bars_of_datasets
 from rnn_hf.random_states import kept_random_states
 
 from .arguments import ClassifierRunArguments, RunArguments
-from .fitting import prepare_classifier_run, train_on_all_rows
+from .fitting import ClassifierTask
 from .initial_models import checkpoint_config, load_tokenizer
 from .launch import start_accelerator
 from .output_folder import check_output_folder
 from .settings import follow_the_data
-from .splits import TextSplits, load_splits, show_data, validation_share
+from .splits import TextSplits, choose_validation_size, load_splits, show_data
 from .tuning import check_tuning, tune
 
 CALLER = "TextClassifier.train"
@@ -137,13 +137,14 @@ def _train(
     tokenizer = load_tokenizer(splits.iterate_texts, args, config)
     encoded = splits.encode(tokenizer, args)
     data = show_data(splits, encoded, tokenizer, args)
-    tuning = tune(args, splits, encoded, tokenizer, config, accelerator, started)
-    run = prepare_classifier_run(splits, encoded, tokenizer, args, config, accelerator)
+    task = ClassifierTask(splits, encoded, tokenizer, args, config, accelerator)
+    tuning = tune(task, started)
+    run = task.prepare()
     run.start()
     run.train()
     run.finish_weights()
     if args.train_on_all_rows:
-        run = train_on_all_rows(run, splits, encoded, tokenizer, args, config)
+        run = task.train_on_all_rows(run)
     results = run.results() | {"data": data} | ({} if tuning is None else {"tuning": tuning})
     run.end()
     model: RNNForSequenceClassification = run.bare_model  # type: ignore[assignment]  # whatever it was wrapped in
@@ -177,9 +178,7 @@ def split_rows(
     if counts is not None and sum(count > 0 for count in counts.values()) < 2:
         only = next(name for name, count in counts.items() if count > 0)
         raise ValueError(f"`labels` must have at least two classes, got one class, {only!r}.")
-    validation_size = args.validation_size
-    if "validation_size" not in args.given and args.settings_from_data:
-        validation_size = args.validation_size = validation_share(len(rows["train"]))
+    validation_size = choose_validation_size(args, len(rows["train"]))
     if counts is not None and "validation" not in rows and validation_size > 0:
         rare = [name for name, count in counts.items() if count == 1]
         if len(rare) == len(counts):

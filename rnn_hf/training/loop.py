@@ -60,7 +60,6 @@ class Run:
         signals: Stops the run at SIGINT and SIGTERM, after a checkpoint. `None`: signals do what they do elsewhere.
         state: Where the run stands.
         best_weights: Weights of the best evaluation so far.
-        saves: Whether it writes checkpoints; the second training, on all rows, does not.
     """
 
     args: TrainArguments
@@ -75,7 +74,6 @@ class Run:
     signals: StopSignals | None = None
     state: RunState = field(default_factory=RunState)
     best_weights: dict[str, torch.Tensor] | None = None
-    saves: bool = True
 
     @classmethod
     def prepare(
@@ -224,6 +222,11 @@ class Run:
         if state.batch % READ_EVERY == 0:
             self.read_counts()
         return took_step
+
+    @property
+    def saves(self) -> bool:
+        """Whether it writes checkpoints; the second training, on all rows, does not."""
+        return True
 
     @property
     def is_faster_on_one_thread(self) -> bool:

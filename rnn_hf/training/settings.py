@@ -148,7 +148,7 @@ def follow_the_data(args: ClassifierRunArguments, splits: TextSplits) -> None:
     if "num_train_epochs" in args.given or args.streaming:
         chosen.pop("max_steps", None)
     if "validation" not in splits.others:
-        chosen |= dict.fromkeys(chosen.keys() & {"temperature_scaling", "tune_thresholds", "train_on_all_rows"}, False)
+        chosen |= dict.fromkeys(chosen.keys() & {"temperature_scaling", "tune_thresholds"}, False)
     if not splits.validation_is_cut or args.early_stopping_patience is not None:
         chosen.pop("train_on_all_rows", None)  # rows that the user set aside are not trained on
     fields_of_model = names_of(ModelArguments)

@@ -134,6 +134,19 @@ def validation_share(num_rows: int) -> float:
     return 0.1 if num_rows <= MOST_ROWS_TRAINED_TWICE else 2_000 / num_rows
 
 
+def choose_validation_size(args: RunArguments, num_rows: int) -> float:
+    """Set `validation_size` to what suits the rows, if the settings follow them and none is given; return it.
+
+    Args:
+        args: The arguments of the run.
+        num_rows: Number of training rows.
+    """
+    follows_data = args.job == ClassifierRunArguments.job and args.settings_from_data
+    if follows_data and "validation_size" not in args.given:
+        args.validation_size = validation_share(num_rows)
+    return args.validation_size
+
+
 def _source(args: DataArguments) -> dict[str, Any]:
     """Return the arguments that `load_text_dataset` and `load_text_stream` share."""
     names = (
@@ -144,15 +157,11 @@ def _source(args: DataArguments) -> dict[str, Any]:
 
 
 def _read_splits(args: RunArguments, label_names: Sequence[str] | None) -> TextSplits:
-    follows_data = args.job == ClassifierRunArguments.job and args.settings_from_data
-    is_chosen = follows_data and "validation_size" not in args.given
     is_cut = False
 
-    def share(num_rows: int) -> float:
+    def share(num_rows: int) -> float:  # asked for where there is no validation split
         nonlocal is_cut
-        if is_chosen:
-            args.validation_size = validation_share(num_rows)
-        is_cut = args.validation_size > 0
+        is_cut = choose_validation_size(args, num_rows) > 0
         return args.validation_size
 
     splits = load_text_dataset(

@@ -8,6 +8,8 @@ import torch
 from sklearn.metrics import precision_recall_curve
 from torch import Tensor, nn
 
+from .calibration import scale_logits
+
 
 @dataclass(frozen=True)
 class TargetScale:
@@ -55,12 +57,9 @@ class TargetScale:
         Args:
             model: A classifier of this package.
         """
-        bare: Any = model
-        mean, deviation = (tensor.to(bare.classifier.bias) for tensor in (self.mean, self.deviation))
-        bare.classifier.weight.mul_(deviation.unsqueeze(1))
-        bare.classifier.bias.mul_(deviation).add_(mean)
-        if bare.ngrams is not None:
-            bare.ngrams.table.weight.mul_(deviation)
+        scale_logits(model, self.deviation)
+        bias: Any = model.classifier.bias  # type: ignore[union-attr]  # a layer's
+        bias.add_(self.mean.to(bias))
 
 
 def best_thresholds(logits: np.ndarray, labels: np.ndarray) -> list[float]:

@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from signal import SIGINT
@@ -18,11 +18,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 from accelerate.utils import set_seed
-from transformers import PreTrainedTokenizerBase
 
-from rnn_hf.configuration_rnn import RNNConfig
 from rnn_hf.files import remove
 from rnn_hf.progress import progress_bar, say, silenced
 from rnn_hf.random_states import kept_random_states
@@ -30,13 +27,12 @@ from rnn_hf.random_states import kept_random_states
 from .arguments import ClassifierRunArguments, TrainArguments
 from .checkpoints import CHECKPOINTS, newest_checkpoint
 from .classifier import ClassifierRun
-from .fitting import prepare_classifier_run
+from .fitting import ClassifierTask
 from .metrics import MAIN_METRICS, compute_metrics, predict_split
 from .optimization import num_training_steps
 from .recipes import NOT_PART_OF_THE_RUN, as_recipe
 from .search_space import cut_folds, row_scores, search_space
 from .signals import DivergedRunError, StopSignals
-from .splits import TextSplits
 from .study import Study
 
 STUDY_FILE = "tuning.json"
@@ -103,36 +99,23 @@ def check_tuning(args: ClassifierRunArguments, num_processes: int) -> None:
         raise ValueError('`tune_minutes` needs the package optuna. Run `pip install "rnn-hf[tune]"`.')
 
 
-def tune(
-    args: ClassifierRunArguments,
-    splits: TextSplits,
-    rows: Mapping[str, Any],
-    tokenizer: PreTrainedTokenizerBase,
-    config: RNNConfig | None,
-    accelerator: Accelerator,
-    started: float,
-) -> dict[str, Any] | None:
-    """Set the arguments to the best settings that were found; return the trials, or `None` without `tune_minutes`.
+def tune(task: ClassifierTask, started: float) -> dict[str, Any] | None:
+    """Set the arguments of a task to the best settings found; return the trials, or `None` without `tune_minutes`.
 
     The first Ctrl-C ends the search and keeps the best settings so far.
 
     Args:
-        args: The arguments of the run, which are changed.
-        splits: As in `prepare_classifier_run`, like the arguments that follow.
-        rows: As there.
-        tokenizer: As there.
-        config: As there.
-        accelerator: As there.
+        task: What is trained; its `args` are changed.
         started: What `time.perf_counter()` was when the run started, whose time is meant.
 
     Raises:
         FileNotFoundError: If there is no study to resume.
         ValueError: If there is nothing to search, no row to validate on, or the study to resume had other arguments.
     """
-    if args.tune_minutes is None:
+    if task.args.tune_minutes is None:
         return None
     with quiet_optuna(), kept_random_states(), StopSignals(numbers=(SIGINT,)) as signals:
-        tuner = Tuner(args, splits, rows, tokenizer, config, accelerator, started, signals)
+        tuner = Tuner(task, started, signals)
         tuner.search()
     return tuner.finish()
 
@@ -151,21 +134,12 @@ def quiet_optuna() -> Iterator[None]:
 
 
 class Tuner:
-    """A search that trains: its rows and its clock. Arguments are those of `tune`."""
+    """A search that trains: its rows and its clock. Arguments are those of `tune`, and what Ctrl-C is noticed by."""
 
-    def __init__(
-        self,
-        args: ClassifierRunArguments,
-        splits: TextSplits,
-        rows: Mapping[str, Any],
-        tokenizer: PreTrainedTokenizerBase,
-        config: RNNConfig | None,
-        accelerator: Accelerator,
-        started: float,
-        signals: StopSignals,
-    ) -> None:
-        self.args, self.splits, self.rows, self.tokenizer = args, splits, rows, tokenizer
-        self.config, self.accelerator, self.started, self.signals = config, accelerator, started, signals
+    def __init__(self, task: ClassifierTask, started: float, signals: StopSignals) -> None:
+        args, splits, rows, config = task.args, task.splits, task.rows, task.config
+        self.task, self.args, self.splits, self.accelerator = task, args, splits, task.accelerator
+        self.started, self.signals = started, signals
         self.minutes = float(args.tune_minutes or 0)
         self.main_metric = MAIN_METRICS[splits.problem_type]
         space, chosen = search_space(args, config, splits.problem_type, len(splits.label_names), len(rows["train"]))
@@ -266,9 +240,7 @@ class Tuner:
         for index, fold in enumerate(self.folds):
             set_seed(args.seed)
             begun = now()
-            run: Any = prepare_classifier_run(
-                self.splits, fold, self.tokenizer, args, self.config, self.accelerator, run_type=TrialRun
-            )
+            run: Any = replace(self.task, rows=fold, args=args).prepare(run_type=TrialRun)
             self.preparation_seconds = max(self.preparation_seconds, now() - begun)
             run.watch = self.watcher(trial, record, index)
             try:
@@ -339,7 +311,7 @@ class Tuner:
             args: Its arguments.
             step_seconds: Seconds of a step with them.
         """
-        num_train, num_validation, num_test = (len(self.rows.get(name, ())) for name in SPLITS)
+        num_train, num_validation, num_test = (len(self.task.rows.get(name, ())) for name in SPLITS)
         sizes = [num_train, num_train + num_validation] if args.train_on_all_rows else [num_train]
         batches = [math.ceil(size / args.per_device_train_batch_size) for size in sizes]
         steps = [num_training_steps(args, count) for count in batches]

@@ -21,6 +21,7 @@ from rnn_hf.data.tokenizer_training import train_tokenizer
 from rnn_hf.training import fitting, settings
 from rnn_hf.training.arguments import ClassifierRunArguments, DistillationRunArguments, ModelArguments
 from rnn_hf.training.classifier import ClassifierRun
+from rnn_hf.training.fitting import ClassifierTask
 from rnn_hf.training.from_lists import split_rows
 from rnn_hf.training.settings import DataFacts, choose, follow_the_data, ngram_buckets
 from rnn_hf.training.signals import StopSignals
@@ -200,16 +201,16 @@ def test_a_second_training_reads_all_rows_and_has_the_temperature_of_the_first(
     shared = {"settings_from_data": False, "temperature_scaling": True, "validation_size": 0.1}
     first = train(**shared)
     rows: list[int] = []
-    prepare = fitting.prepare_classifier_run
+    prepare = ClassifierTask.prepare
 
-    def spy(splits: Any, encoded: Any, *arguments: Any, **named: Any) -> ClassifierRun:
-        rows.append(len(encoded["train"]))
-        assert named.get("judged_by") is None or "validation" not in encoded
-        return prepare(splits, encoded, *arguments, **named)
+    def spy(task: ClassifierTask, *arguments: Any, **named: Any) -> ClassifierRun:
+        rows.append(len(task.rows["train"]))
+        assert named.get("judged_by") is None or "validation" not in task.rows
+        return prepare(task, *arguments, **named)
 
-    monkeypatch.setattr(fitting, "prepare_classifier_run", spy)
+    monkeypatch.setattr(ClassifierTask, "prepare", spy)
     both = train(**shared, train_on_all_rows=True)
-    assert rows == [100]
+    assert rows == [90, 100]
     assert not first.results["trained_on_all_rows"] and both.results["trained_on_all_rows"]
     assert (first.results["num_train_examples"], both.results["num_train_examples"]) == (90, 100)
     assert both.results["num_validation_examples"] == 10
