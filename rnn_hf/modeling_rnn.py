@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers import initialization as init
-from transformers.modeling_outputs import TokenClassifierOutput
+from transformers.modeling_outputs import SequenceClassifierOutput, TokenClassifierOutput
 from transformers.utils.generic import can_return_tuple
 
 from .configuration_rnn import RNNConfig
@@ -34,8 +34,8 @@ from .layers_rnn import (
     refuse_final_states,
     run_layers,
 )
-from .ngrams_rnn import NGramBranch, logits_alone, loss_with_branches
-from .outputs_rnn import RNNClassifierOutput, RNNModelOutput
+from .ngrams_rnn import NGramBranch
+from .outputs_rnn import RNNModelOutput
 from .pooling_rnn import RNNPooler, pool_mean
 from .recurrences_rnn import GRURecurrence  # noqa: F401  # transformers up to 5.10 misses what an import imports
 
@@ -80,6 +80,8 @@ class RNNPreTrainedModel(PreTrainedModel):
             init.zeros_(module.weight)
         elif isinstance(module, NGramBranch):
             init.ones_(module.idf)
+            init.zeros_(module.bias)
+            init.constant_(module.owners, -1)
         elif isinstance(module, nn.RNNBase):
             init_recurrent_layer(module, self.config.recurrent_initializer)
 
@@ -288,7 +290,7 @@ class RNNForSequenceClassification(RNNPreTrainedModel):
         labels: Tensor | None = None,
         output_hidden_states: bool | None = None,
         **kwargs: Any,
-    ) -> RNNClassifierOutput:
+    ) -> SequenceClassifierOutput:
         r"""Classify a batch of texts.
 
         Args:
@@ -302,7 +304,7 @@ class RNNForSequenceClassification(RNNPreTrainedModel):
                 `problem_type="regression"`, numbers (mean squared error).
             output_hidden_states (`bool`, *optional*):
                 Whether to return the word vectors and the states of every layer. Defaults to the configuration's.
-            return_dict (`bool`, *optional*): Whether to return an `RNNClassifierOutput` rather than a plain tuple.
+            return_dict (`bool`, *optional*): Whether to return an object rather than a plain tuple.
             kwargs: Ignored, so that what generic code passes to every model does not break this one.
 
         Returns:
@@ -318,20 +320,18 @@ class RNNForSequenceClassification(RNNPreTrainedModel):
             output_hidden_states = self.config.output_hidden_states
         self.model.warn_of_padding(input_ids, attention_mask)
         branches, _, all_states = self.score(input_ids, attention_mask, inputs_embeds, bool(output_hidden_states))
-        logits, branch_logits, loss = sum(branches[1:], branches[0]), None, None
-        if self.training and len(branches) > 1:
-            branch_logits = logits_alone(branches, self.config.resolved_problem_type == "regression")
+        logits, loss = sum(branches[1:], branches[0]), None
         if labels is not None:
-            loss = loss_with_branches(
-                lambda scores: self.loss_function(labels=labels, pooled_logits=scores, config=self.config),
-                logits,
-                branch_logits,
+            loss = self.loss_function(
+                labels=labels,
+                # of a half type, a mean would be too coarse
+                pooled_logits=logits.to(torch.promote_types(logits.dtype, torch.float32)),
+                config=self.config,
             )
-        return RNNClassifierOutput(
+        return SequenceClassifierOutput(
             loss=loss,
             logits=logits,
             hidden_states=tuple(all_states) if output_hidden_states else None,
-            branch_logits=branch_logits,
         )
 
     def score(
@@ -346,9 +346,10 @@ class RNNForSequenceClassification(RNNPreTrainedModel):
         The arguments are those of `forward`.
 
         Returns:
-            The logits of the recurrent network and of the n-gram branch, if there is one, of shape
-            `(batch_size, num_labels)`: their sum counts; the vector of each text before dropout, 0 for a text without
-            tokens, of shape `(batch_size, classifier.in_features)`; the states that `RNNModel.encode` returns.
+            The logits of the recurrent network and of the n-gram branch, of shape `(batch_size, num_labels)`, which
+            add up (the branch is left out while the network learns apart from it); the vector of each text before
+            dropout, 0 for a text without tokens, of shape `(batch_size, classifier.in_features)`; the states that
+            `RNNModel.encode` returns.
         """
         is_dropped = self.model.dropped_words(input_ids if inputs_embeds is None else inputs_embeds)
         all_states, mask, _ = self.model.encode(
@@ -358,7 +359,9 @@ class RNNForSequenceClassification(RNNPreTrainedModel):
         if self.concat_embedding_mean:
             pooled = torch.cat([pooled, pool_mean(all_states[0], mask)], dim=-1)
         branches = [self.classifier(self.classifier_dropout(pooled) if self.training else pooled)]
-        if self.ngrams is not None:
+        if self.training and self.ngrams is not None and self.ngrams.factor_alone is not None:
+            branches[0] = branches[0] * self.ngrams.factor_alone
+        elif self.ngrams is not None:
             branches.append(self.ngrams(input_ids, mask, is_dropped))
         return branches, pooled, all_states
 

@@ -11,12 +11,11 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""What the encoder and the classifier return."""
+"""What the encoder returns."""
 
 from dataclasses import dataclass
 
 from torch import Tensor
-from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.utils.generic import ModelOutput
 
 
@@ -39,16 +38,4 @@ class RNNModelOutput(ModelOutput):
     final_cell_state: Tensor | None = None
 
 
-@dataclass
-class RNNClassifierOutput(SequenceClassifierOutput):
-    """What a classifier returns.
-
-    Args:
-        branch_logits: In training, with an n-gram branch: the logits of the recurrent network and of the branch, whose
-            sum are `logits`; in a regression, twice as much. Shape of each `(batch_size, num_labels)`.
-    """
-
-    branch_logits: tuple[Tensor, ...] | None = None
-
-
-__all__ = ["RNNClassifierOutput", "RNNModelOutput"]
+__all__ = ["RNNModelOutput"]

@@ -114,7 +114,8 @@ def check_model(
     config = _make_config(name, facts, found)
     head = head or _saved_head(facts)
     _check_architecture(name, facts, head)
-    expected = _expected_shapes(head, config)
+    asked_for = _expected_weights(head, config)
+    expected = {key: list(weight.shape) for key, weight in asked_for.items()}
     for key in sorted(expected.keys() | found.keys() if is_strict else expected):
         if found.get(key) != expected.get(key):
             raise ValueError(
@@ -123,9 +124,10 @@ def check_model(
             )
     for key in expected.keys() & found.keys():
         file, weight = weights[key]
-        if not weight.get_dtype().startswith(("F", "BF")):
+        kind, prefixes = ("floating-point", ("F", "BF")) if asked_for[key].is_floating_point() else ("whole", ("I",))
+        if not weight.get_dtype().startswith(prefixes):
             raise ValueError(
-                f"The weights in {name!r} must be floating-point numbers, got {weight.get_dtype()} in {key}. "
+                f"The weights in {name!r} must be {kind} numbers, got {weight.get_dtype()} in {key}. "
                 "Save them as those."
             )
         if not is_finite(file.get_tensor(key)):
@@ -306,12 +308,12 @@ def _check_architecture(name: str, facts: dict[str, Any], head: type[RNNPreTrain
         raise ValueError(f"{name!r} is a `{saved.__name__}`, not a `{head.__name__}`.")
 
 
-def _expected_shapes(head: type[RNNPreTrainedModel], config: RNNConfig) -> dict[str, Shape]:
-    """Return the shapes of the weights that a configuration asks for; what is tied is saved once."""
+def _expected_weights(head: type[RNNPreTrainedModel], config: RNNConfig) -> dict[str, torch.Tensor]:
+    """Return the weights that a configuration asks for, without their values; what is tied is saved once."""
     with torch.device("meta"):
         model = head(config)
     tied: dict[str, Any] = model.all_tied_weights_keys
-    return {key: list(weight.shape) for key, weight in model.state_dict().items() if key not in tied}
+    return {key: weight for key, weight in model.state_dict().items() if key not in tied}
 
 
 def file_of(name: str, file: str, hub: dict[str, Any]) -> Path | None:

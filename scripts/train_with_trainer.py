@@ -16,7 +16,6 @@ from transformers import DataCollatorWithPadding, EarlyStoppingCallback, EvalPre
 from transformers.trainer_utils import get_last_checkpoint, set_seed
 
 from rnn_hf.commands.entry import command, user_errors
-from rnn_hf.ngrams_rnn import loss_with_branches
 from rnn_hf.progress import say
 from rnn_hf.reporting.results import classifier_summary, write_results
 from rnn_hf.training.arguments import ClassifierRunArguments
@@ -77,7 +76,7 @@ def main(args: ClassifierRunArguments) -> dict[str, Any]:
         def mean_loss(outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
             # Trainer adds up the losses of the batches in a step, so each of them is its share of the step's mean
             share = 1 if num_items_in_batch is None else labels.numel() / num_items_in_batch
-            return share * loss_with_branches(lambda x: loss(x, labels), outputs.logits, outputs.branch_logits)
+            return share * loss(outputs.logits, labels)
 
         def metrics_of(prediction: EvalPrediction) -> dict[str, float]:
             metrics = compute_metrics(prediction.predictions, prediction.label_ids, label_names, problem_type)  # type: ignore[arg-type]  # arrays

@@ -1,4 +1,4 @@
-"""The n-gram branch of a classifier: equality with a computation by hand, invariance, losses, saving and loading."""
+"""The n-gram branch of a classifier: equality with a computation by hand, invariance, training, saving, loading."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -7,12 +7,10 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from datasets import Dataset
 from torch import Tensor
 
 from rnn_hf import RNNConfig, RNNForSequenceClassification, modeling_rnn
 from rnn_hf.ngrams_rnn import NGramBranch
-from rnn_hf.training.initial_models import weigh_ngrams
 from tests.test_modeling_rnn import LAYOUTS, logits_alone, make_batch, make_model
 
 # Few buckets, so that n-grams share some
@@ -26,6 +24,7 @@ def make_classifier(**arguments: Any) -> RNNForSequenceClassification:
     assert model.ngrams is not None
     with torch.no_grad():
         model.ngrams.idf.copy_(torch.rand(model.ngrams.num_buckets) + 0.5)
+        model.ngrams.bias.copy_(torch.rand(model.num_labels))
     return model
 
 
@@ -42,7 +41,7 @@ def logits_by_hand(branch: NGramBranch, runs: list[list[int]]) -> Tensor:
     buckets = [ngram % branch.num_buckets for ngram in words + pairs]
     weights = branch.idf[buckets]
     total = sum(weight * branch.table.weight[bucket] for weight, bucket in zip(weights, buckets, strict=True))
-    return torch.as_tensor(total * 5 / weights.square().sum().sqrt())
+    return torch.as_tensor(total * 5 / weights.square().sum().sqrt() + branch.bias)
 
 
 @pytest.mark.parametrize("text", [[7, 8, 13], [9, 9, 3], [5]], ids=["different words", "a word twice", "one word"])
@@ -60,13 +59,13 @@ def test_logits_are_those_computed_by_hand(text: list[int]) -> None:
 
 @torch.no_grad()
 def test_an_ngram_of_three_words_depends_on_their_order_and_is_none_of_two() -> None:
-    buckets = NGramBranch(RNNConfig(ngram_buckets=2**16, ngram_order=3)).buckets_of
-    found, counts = buckets(torch.tensor([[7, 8, 9], [9, 8, 7], [8, 7, 9]]), None)
+    numbers = NGramBranch(RNNConfig(ngram_buckets=2**16, ngram_order=3)).ngrams_of
+    found, counts = numbers(torch.tensor([[7, 8, 9], [9, 8, 7], [8, 7, 9]]), None)
     assert counts is None and found.shape == (3, 6)
     assert len(set(found[:, 5].tolist())) == 3
     assert len(set(found[0].tolist())) == 6
     largest = torch.full((1, 3), 2**31 - 1)
-    assert int(buckets(largest, None)[0].min()) >= 0 and int(buckets(largest, None)[0].max()) < 2**16
+    assert int(numbers(largest, None)[0].min()) >= 0 and int(numbers(largest, None)[0].max()) < 2**31
 
 
 @pytest.mark.parametrize("order", [1, 2, 3, 9])
@@ -83,12 +82,14 @@ def test_logits_do_not_depend_on_the_batch(order: int) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.long, torch.float], ids=["ids", "floats_of_a_tokenizer"])
-def test_a_text_without_tokens_has_the_logits_of_the_bias(dtype: torch.dtype) -> None:
+def test_a_text_without_tokens_has_the_logits_of_the_biases(dtype: torch.dtype) -> None:
     model = make_classifier()
+    assert model.ngrams is not None
     empty = torch.empty(1, 0, dtype=dtype)
-    torch.testing.assert_close(model(empty, attention_mask=empty).logits, model.classifier.bias[None])
+    biases = model.classifier.bias + model.ngrams.bias
+    torch.testing.assert_close(model(empty, attention_mask=empty).logits, biases[None])
     batch = torch.tensor([[7, 8], [4, 4]]), torch.tensor([[1, 1], [0, 0]])
-    torch.testing.assert_close(model(*batch).logits[1], model.classifier.bias)
+    torch.testing.assert_close(model(*batch).logits[1], biases)
     model.train()(*batch, labels=torch.tensor([1, 2])).loss.backward()
     assert all(parameter.grad is None or parameter.grad.isfinite().all() for parameter in model.parameters())
     assert model(torch.empty(0, 3, dtype=torch.long)).logits.shape == (0, 3)
@@ -101,7 +102,7 @@ def test_ngrams_without_weight_leave_a_text_as_it_is_without_the_branch() -> Non
     assert model.ngrams is not None
     model.ngrams.idf.zero_()
     network, branch = model.score(torch.tensor([[7, 8, 9]]))[0]
-    assert not branch.any() and branch.isfinite().all() and network.any()
+    assert torch.equal(branch[0], model.ngrams.bias) and network.any()
 
 
 @torch.no_grad()
@@ -130,7 +131,7 @@ def test_a_text_of_dropped_words_alone_is_finite() -> None:
     model = make_classifier()
     assert model.ngrams is not None
     ids = torch.tensor([[7, 8]])
-    assert not model.ngrams(ids, None, torch.ones_like(ids, dtype=torch.bool)).any()
+    assert torch.equal(model.ngrams(ids, None, torch.ones_like(ids, dtype=torch.bool))[0], model.ngrams.bias)
 
 
 def test_word_vectors_are_refused() -> None:
@@ -141,36 +142,37 @@ def test_word_vectors_are_refused() -> None:
         model(inputs_embeds=torch.zeros(1, 3, 5))
 
 
-@pytest.mark.parametrize("problem_type", ["single_label_classification", "multi_label_classification"])
-def test_the_loss_of_training_adds_half_of_that_of_each_branch(problem_type: str) -> None:
-    model = make_classifier(problem_type=problem_type)
-    is_single = problem_type == "single_label_classification"
-    labels = torch.tensor([2, 0]) if is_single else torch.tensor([[1.0, 0.0, 1.0], [0.0, 0.0, 1.0]])
-    loss_of = F.cross_entropy if is_single else F.binary_cross_entropy_with_logits
-    batch = torch.tensor([[7, 8, 9], [4, 2, 3]])
+@pytest.mark.parametrize("factor", [None, 1.0, 4.0])
+def test_a_branch_that_learns_apart_is_left_out_in_training_mode(factor: float | None) -> None:
+    model = make_classifier()
+    assert model.ngrams is not None
+    model.ngrams.factor_alone = factor
+    batch, labels = torch.tensor([[7, 8, 9], [4, 2, 3]]), torch.tensor([2, 0])
+    network, branch = model.eval().score(batch)[0]
+    torch.testing.assert_close(model(batch).logits, network + branch)
     outputs = model.train()(batch, labels=labels)
-    network, branch = outputs.branch_logits
-    torch.testing.assert_close(outputs.logits, network + branch)
-    expected = loss_of(outputs.logits, labels) + 0.5 * loss_of(network, labels) + 0.5 * loss_of(branch, labels)
-    torch.testing.assert_close(outputs.loss, expected)
-    outputs = model.eval()(batch, labels=labels)
-    assert outputs.branch_logits is None
-    torch.testing.assert_close(outputs.loss, loss_of(outputs.logits, labels))
-    alone = make_model(problem_type=problem_type).train()(batch, labels=labels)
-    assert alone.branch_logits is None
-    torch.testing.assert_close(alone.loss, loss_of(alone.logits, labels))
+    torch.testing.assert_close(outputs.logits, network + branch if factor is None else factor * network)
+    torch.testing.assert_close(outputs.loss, F.cross_entropy(outputs.logits, labels))
+    outputs.loss.backward()
+    assert (model.ngrams.table.weight.grad is None) == (factor is not None)
+    model.ngrams.train_together()
+    torch.testing.assert_close(model(batch).logits, network + branch)
 
 
-@pytest.mark.parametrize("problem_type", ["regression", None])
-def test_each_branch_of_a_regression_alone_learns_the_whole_number(problem_type: str | None) -> None:
-    """Also in the first batch of a model that finds out by its labels that it is one."""
-    model = make_classifier(problem_type=problem_type, num_labels=1).train()
-    batch, labels = torch.tensor([[7, 8, 9], [4, 2, 3]]), torch.tensor([1.5, -2.0])
-    outputs = model(batch, labels=labels)
-    network, branch = model.score(batch)[0]
-    torch.testing.assert_close(outputs.branch_logits, (2 * network, 2 * branch))
-    losses = [F.mse_loss(logits[:, 0], labels) for logits in (network + branch, 2 * network, 2 * branch)]
-    torch.testing.assert_close(outputs.loss, losses[0] + 0.5 * losses[1] + 0.5 * losses[2])
+@torch.no_grad()
+def test_a_bucket_counts_for_its_owner_alone() -> None:
+    model = make_classifier(bidirectional=False)
+    assert model.ngrams is not None
+    ngrams, _ = model.ngrams.ngrams_of(torch.tensor([[7, 18]]), None)  # of 11 buckets, both have the one of 7
+    assert ngrams[0].tolist() == [7, 18, hash_of_pair(7, 18)]
+    before = model.ngrams(torch.tensor([[7], [18]]), None)
+    torch.testing.assert_close(before[0], before[1])
+    model.ngrams.owners[7] = 18
+    alone = model.ngrams(torch.tensor([[7], [18]]), None)
+    torch.testing.assert_close(alone[1], before[1])
+    torch.testing.assert_close(alone[0], model.ngrams.bias)
+    model.ngrams.owners[7] = 7
+    torch.testing.assert_close(model.ngrams(torch.tensor([[7], [18]]), None), alone.flip(0))
 
 
 def test_a_new_branch_says_nothing_and_weighs_all_ngrams_alike() -> None:
@@ -209,22 +211,3 @@ def test_a_branch_for_other_labels_starts_anew(tmp_path: Path) -> None:
     loaded = RNNForSequenceClassification.from_pretrained(tmp_path, num_labels=7, ignore_mismatched_sizes=True)
     assert loaded.ngrams is not None and loaded.ngrams.table.weight.shape == (11, 7)
     assert not loaded.ngrams.table.weight.any() and len(loaded.ngrams.idf.unique()) > 1
-
-
-@torch.no_grad()
-def test_buckets_are_weighted_by_the_share_of_texts_that_have_them() -> None:
-    torch.manual_seed(0)
-    model = RNNForSequenceClassification(RNNConfig(vocab_size=20, ngram_buckets=2**16))
-    # a word that is twice in a text counts once, and padding is no word
-    texts = [[7, 7, 8], [7], [9, 8]] * 400
-    columns = {"input_ids": texts, "length": [len(text) for text in texts], "labels": [0] * len(texts)}
-    columns["row"] = list(range(len(texts)))
-    weigh_ngrams(model, Dataset.from_dict(columns))
-    assert model.ngrams is not None
-    assert model.ngrams.idf[7] == pytest.approx(1 + torch.tensor(1201 / 801).log().item())
-    assert model.ngrams.idf[8] == model.ngrams.idf[7]
-    assert model.ngrams.idf[9] == pytest.approx(1 + torch.tensor(1201 / 401).log().item())
-    assert model.ngrams.idf[0] == 0 and model.ngrams.idf[5] == 0
-    of_pairs = [hash_of_pair(*pair) % 2**16 for pair in [(7, 7), (7, 8), (9, 8)]]
-    assert model.ngrams.idf[of_pairs].tolist() == pytest.approx([1 + torch.tensor(1201 / 401).log().item()] * 3)
-    assert int((model.ngrams.idf > 0).sum()) == 6

@@ -53,7 +53,8 @@ def main(args: ClassifierRunArguments) -> dict[str, Any]:
     run.train()
     run.finish_weights()
     if args.train_on_all_rows:
-        run = task.train_on_all_rows(run)
+        task = task.with_all_rows()
+        run = task.train_again(run)
     results = run.results() | {"data": data} | ({} if tuning is None else {"tuning": tuning})
-    finish_run(run, tokenizer, results, started)
+    finish_run(run, task.tokenizer, results, started)
     return results

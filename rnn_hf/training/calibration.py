@@ -56,17 +56,23 @@ def fold_temperature(model: nn.Module, temperature: float) -> None:
 
 
 @torch.no_grad()
-def scale_logits(model: nn.Module, factor: Tensor) -> None:
+def scale_logits(model: nn.Module, of_network: Tensor, of_branch: Tensor | None = None) -> None:
     """Multiply the logits of a model by a factor, in the layers that they come from.
 
     Args:
         model: As in `fold_temperature`.
-        factor: One for all logits, a scalar, or one for each, of shape `(num_labels,)`.
+        of_network: Factor of the recurrent network's logits: one for all, a scalar, or one for each label, of shape
+            `(num_labels,)`.
+        of_branch: Factor of the n-gram branch's logits, likewise. Defaults to the network's.
     """
     bare: Any = model
-    weights = [bare.classifier.weight.T, bare.classifier.bias]
-    for weight in weights if bare.ngrams is None else [*weights, bare.ngrams.table.weight]:
-        weight.mul_(factor.to(weight))
+    of_branch = of_network if of_branch is None else of_branch
+    factors = [(of_network, [bare.classifier.weight.T, bare.classifier.bias])]
+    if bare.ngrams is not None:
+        factors.append((of_branch, [bare.ngrams.table.weight, bare.ngrams.bias]))
+    for factor, weights in factors:
+        for weight in weights:
+            weight.mul_(factor.to(weight))
 
 
 def effect_of_temperature(temperature: float, logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:

@@ -22,11 +22,12 @@ from rnn_hf.data.batching import (
     padding_share,
 )
 from rnn_hf.data.streaming import PoolSampler, StreamedRows
-from rnn_hf.ngrams_rnn import loss_with_branches
+from rnn_hf.modeling_rnn import RNNForSequenceClassification
 from rnn_hf.progress import say
 
 from .arguments import TrainArguments
-from .calibration import effect_of_temperature, fit_temperature, fold_temperature
+from .calibration import effect_of_temperature, fit_temperature, fold_temperature, scale_logits
+from .linear_fit import weigh_branches
 from .loop import Run
 from .losses import Loss, class_weights_of, create_loss
 from .metrics import MAIN_METRICS, compute_metrics, num_correct, predict_split
@@ -145,7 +146,9 @@ class ClassifierRun(Run):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self.bare_model: RNNForSequenceClassification
         self.main_metric = MAIN_METRICS[self.problem_type]
+        self.branch_factors = 1.0, 1.0
         self.temperature: float | None = None
         self.thresholds: list[float] | None = None
         self.test_logits: np.ndarray | None = None
@@ -160,7 +163,7 @@ class ClassifierRun(Run):
     def loss_of(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         """Return the mean loss of a training batch, and keep its logits for `read_counts`."""
         outputs = self.model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
-        loss = loss_with_branches(lambda logits: self.loss(logits, batch), outputs.logits, outputs.branch_logits)
+        loss = self.loss(outputs.logits, batch)
         self.note_loss(loss, len(outputs.logits))
         self.uncounted.append((outputs.logits.detach().float(), batch["labels"]))
         return loss
@@ -213,23 +216,49 @@ class ClassifierRun(Run):
         self.keep_if_best(metric, metrics["loss"])
 
     def finish_weights(self) -> None:
-        """Choose temperature or thresholds if asked for, and round the weights to the type they are saved in."""
-        if self.args.temperature_scaling or self.args.tune_thresholds:
+        """Choose what is chosen on the validation rows, and write the answers into the model.
+
+        The weight of the n-gram branch beside the network and, if asked for, a temperature or thresholds.
+        """
+        args = self.args
+        has_branch = self.bare_model.ngrams is not None and "validation" in self.loaders
+        if has_branch or args.temperature_scaling or args.tune_thresholds:
             logits, labels = predict_split(self.model, self.loaders["validation"], self.accelerator, "Calibrating")
-            if self.args.temperature_scaling:
+            if has_branch:
+                logits = self.weigh_branches(logits, labels)
+            if args.temperature_scaling:
                 self.temperature = fit_temperature(logits, labels)
-            else:
+            elif args.tune_thresholds:
                 self.thresholds = best_thresholds(logits, labels)
         self.fold_answers()
 
+    def weigh_branches(self, logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        """Choose the weights of network and n-gram branch; return the logits of validation rows that they give.
+
+        Args:
+            logits: The logits before. Shape `(num_rows, num_labels)`.
+            labels: The labels of the rows.
+        """
+        branch, self.bare_model.ngrams = self.bare_model.ngrams, None
+        network, _ = predict_split(self.model, self.loaders["validation"], self.accelerator, "Calibrating")
+        self.bare_model.ngrams = branch
+        truth = labels if self.scale is None else self.scale.standardized(torch.from_numpy(labels)).numpy()
+        of_network, of_branch = weigh_branches(network, logits - network, truth, self.problem_type)
+        self.branch_factors = of_network, of_branch
+        weighed: np.ndarray = of_network * network + of_branch * (logits - network)
+        return weighed
+
     def fold_answers(self) -> None:
-        """Write scale, temperature and thresholds into the finished model, and round its weights."""
+        """Write what was chosen into the model, so that it answers in the unit of the labels; round its weights."""
+        scale_logits(self.bare_model, *map(torch.tensor, self.branch_factors))
+        if self.bare_model.ngrams is not None:
+            self.bare_model.ngrams.train_together()
         if self.scale is not None:
             self.scale.fold(self.bare_model)
         if self.temperature is not None:
             fold_temperature(self.bare_model, self.temperature)
         if self.thresholds is not None:
-            self.bare_model.config.label_thresholds = self.thresholds  # type: ignore[union-attr]  # a configuration
+            self.bare_model.config.label_thresholds = self.thresholds
         round_weights(self.bare_model, getattr(torch, self.args.save_dtype))
 
     def results(self) -> dict[str, Any]:

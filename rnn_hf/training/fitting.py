@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from accelerate import Accelerator
 from accelerate.utils import set_seed
-from datasets import Dataset, concatenate_datasets
+from datasets import Dataset, DatasetDict, concatenate_datasets
 from transformers import PreTrainedTokenizerBase
 
 from rnn_hf.configuration_rnn import RNNConfig
@@ -15,7 +15,7 @@ from rnn_hf.progress import say
 
 from .arguments import ClassifierRunArguments
 from .classifier import ClassifierRun, create_label_loss, create_loaders
-from .initial_models import create_classifier
+from .initial_models import create_classifier, load_tokenizer
 from .signals import StopSignals
 from .splits import TextSplits
 from .targets import TargetScale
@@ -77,21 +77,27 @@ class ClassifierTask:
             judged_by=judged_by,
         )
 
-    def train_on_all_rows(self, first: ClassifierRun) -> ClassifierRun:
-        """Train a new model on the training and the validation rows, as the first one was; return its run.
+    def with_all_rows(self) -> Self:
+        """Return the task with the validation rows as training rows, and with their words in the tokenizer."""
+        others = DatasetDict({name: rows for name, rows in self.splits.others.items() if name != "validation"})
+        splits = TextSplits(concatenate_datasets([self.splits.train, self.splits.others["validation"]]), others)
+        with self.accelerator.main_process_first():
+            tokenizer = load_tokenizer(splits.iterate_texts, self.args, self.config)
+            return replace(self, splits=splits, tokenizer=tokenizer, rows=splits.encode(tokenizer, self.args))
 
-        Temperature and thresholds are those of the first model, which the validation rows can judge: it has not seen
-        them.
+    def train_again(self, first: ClassifierRun) -> ClassifierRun:
+        """Train a new model on all rows, as the first one was on fewer; return its run.
+
+        Weights of the branches, temperature and thresholds are those of the first model, which the validation rows can
+        judge: it has not seen them.
 
         Args:
             first: The finished run of the first model.
         """
-        rows = {name: part for name, part in self.rows.items() if name != "validation"}
-        rows["train"] = concatenate_datasets([self.rows["train"], self.rows["validation"]])
-        say(f"Training again, on all {len(rows['train']):,} rows")
-        set_seed(self.args.seed)  # the same initial weights
-        run = replace(self, rows=rows).prepare(first.signals, judged_by=first)
+        say(f"Training again, on all {len(self.rows['train']):,} rows")
+        set_seed(self.args.seed)
+        run = self.prepare(first.signals, judged_by=first)
         run.train()
-        run.temperature, run.thresholds = first.temperature, first.thresholds
+        run.branch_factors, run.temperature, run.thresholds = first.branch_factors, first.temperature, first.thresholds
         run.fold_answers()
         return run

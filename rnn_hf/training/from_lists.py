@@ -144,12 +144,13 @@ def _train(
     run.train()
     run.finish_weights()
     if args.train_on_all_rows:
-        run = task.train_on_all_rows(run)
+        task = task.with_all_rows()
+        run = task.train_again(run)
     results = run.results() | {"data": data} | ({} if tuning is None else {"tuning": tuning})
     run.end()
-    model: RNNForSequenceClassification = run.bare_model  # type: ignore[assignment]  # whatever it was wrapped in
+    model = run.bare_model
     model.config.has_integer_labels = has_integer_labels(rows["train"], splits)
-    return TrainedClassifier(model, tokenizer, results, run.recipe)
+    return TrainedClassifier(model, task.tokenizer, results, run.recipe)
 
 
 def split_rows(

@@ -3,14 +3,11 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import numpy as np
-import torch
 from datasets import Dataset
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from rnn_hf.causal_lm_rnn import RNNForCausalLM
 from rnn_hf.configuration_rnn import RNNConfig
-from rnn_hf.data.batching import EncodedRows, PaddingCollator
 from rnn_hf.data.extra_words import add_words
 from rnn_hf.data.pretrained_vectors import iterate_words, read_pretrained_vectors, reduce_width
 from rnn_hf.data.streaming import StreamedRows
@@ -29,6 +26,7 @@ from .arguments import (
     adds_extra_words,
     model_settings,
 )
+from .linear_fit import fit_ngrams
 from .splits import TextSplits
 
 # Settings that a checkpoint does not fix; all other fields of its configuration stay
@@ -36,9 +34,6 @@ CHANGEABLE = {"embedding_dropout", "hidden_dropout_prob", "classifier_dropout", 
 
 # Those that can also be chosen if the checkpoint has no classifier
 OF_THE_CLASSIFIER = {"classifier_pooling", "concat_embedding_mean"}
-
-# Texts whose n-grams are counted at a time
-ROWS_COUNTED_AT_ONCE = 1_000
 
 # Word vectors are the same if no entry differs by more; rounding to half precision differs by less
 LARGEST_ROUNDING_ERROR = 1e-3
@@ -132,33 +127,11 @@ def create_classifier(
     if config is None:
         settings = model_settings(args) | _token_settings(tokenizer)
         model = RNNForSequenceClassification(RNNConfig(**settings, **labels))
-        weigh_ngrams(model, rows)
     else:
         model = _classifier_of_checkpoint(config, labels, len(tokenizer), args)
     place_word_vectors(model, tokenizer, args)
+    fit_ngrams(model, rows, splits, args.class_weights)
     return model
-
-
-@torch.no_grad()
-def weigh_ngrams(model: RNNForSequenceClassification, rows: Dataset | StreamedRows) -> None:
-    """Set the inverse document frequencies of a new classifier's n-gram branch; without one, do nothing.
-
-    Args:
-        model: The classifier.
-        rows: The encoded training rows. Those of a stream are not read: every n-gram then has the same weight.
-    """
-    if model.ngrams is None or isinstance(rows, StreamedRows):
-        return
-    encoded = EncodedRows(rows)
-    collate = PaddingCollator(model.config.pad_token_id or 0)
-    counts = np.zeros(model.ngrams.num_buckets, dtype=np.int64)
-    for start in range(0, len(encoded), ROWS_COUNTED_AT_ONCE):
-        batch = collate(encoded.__getitems__(list(range(start, min(start + ROWS_COUNTED_AT_ONCE, len(encoded))))))
-        buckets, is_ngram = model.ngrams.buckets_of(batch["input_ids"], batch["attention_mask"].bool())
-        row = torch.arange(len(buckets)).unsqueeze(1) * model.ngrams.num_buckets
-        of_row = np.unique((buckets + row)[is_ngram].numpy())
-        counts += np.bincount(of_row % model.ngrams.num_buckets, minlength=len(counts))
-    model.ngrams.set_document_frequencies(torch.from_numpy(counts), len(encoded))
 
 
 def create_language_model(

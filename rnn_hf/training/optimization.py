@@ -10,20 +10,10 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 from transformers import get_scheduler
 
-from rnn_hf.ngrams_rnn import NGramBranch
-
 from .arguments import TrainArguments
 from .lazy_adam import LazyAdam
 
 CPU = torch.device("cpu")
-
-# Adam takes steps of one size for all n-grams, and so learns the rarest ones by heart. With this epsilon, which is
-# about as large as their gradients, steps are nearly those of gradient descent; the factor makes them as long again.
-NGRAM_EPSILON = 0.01
-NGRAM_LEARNING_RATE_FACTOR = 10.0
-
-# The gradient of a squared error grows with the error: steps as long as those above would overshoot
-NGRAM_LEARNING_RATE_FACTOR_OF_REGRESSION = 0.5
 
 DENSE_COUNTERPARTS = {"lazy_adam": "adam", "lazy_adamw": "adamw_torch_fused"}
 
@@ -78,20 +68,15 @@ def create_optimizer(model: nn.Module, args: TrainArguments, device: torch.devic
     With `layer_learning_rate_decay` each layer learns more slowly than the one above it, because what is lower in an
     encoder is more general (Howard and Ruder, 2018, who divide by 2.6).
 
-    The table of an n-gram branch has a learning rate and an epsilon of its own with every form of Adam.
-
     Args:
         model: The model whose parameters are trained.
         args: Learning rates, weight decay, and Adam's numbers.
         device: Where the model will be trained.
     """
     decay = args.layer_learning_rate_decay
-    # the branch belongs to the top layer
-    ngrams = [module.table.weight for module in model.modules() if isinstance(module, NGramBranch)]
-    in_own_group = set(ngrams if "adam" in args.optim else [])
     groups: list[dict[str, Any]] = []
     for depth, layer in enumerate([list(model.parameters())] if decay == 1 else layers_from_the_top(model)):
-        trained = [parameter for parameter in layer if parameter.requires_grad and parameter not in in_own_group]
+        trained = [parameter for parameter in layer if parameter.requires_grad]
         parts = [(trained, 0.0)]
         if args.weight_decay:
             parts = [
@@ -103,15 +88,6 @@ def create_optimizer(model: nn.Module, args: TrainArguments, device: torch.devic
             for part, weight_decay in parts
             if part or decay == 1
         ]
-    if in_own_group:
-        config: Any = model.config
-        factor, epsilon = NGRAM_LEARNING_RATE_FACTOR, NGRAM_EPSILON
-        if config.problem_type == "regression":
-            factor = NGRAM_LEARNING_RATE_FACTOR_OF_REGRESSION
-        elif config.problem_type == "multi_label_classification":
-            epsilon /= config.num_labels  # the loss is a mean over the labels, too
-        own = {"lr": args.learning_rate * factor, "eps": epsilon}
-        groups.append({"params": ngrams, "weight_decay": args.weight_decay, **own})
     adam_numbers: dict[str, Any] = {"betas": (args.adam_beta1, args.adam_beta2), "eps": args.adam_epsilon}
     optimizers: dict[str, Callable[..., torch.optim.Optimizer]] = {
         "adam": partial(torch.optim.Adam, fused=True, **adam_numbers),
@@ -127,7 +103,7 @@ def create_optimizer(model: nn.Module, args: TrainArguments, device: torch.devic
     optimizer = optimizers[name](groups, lr=args.learning_rate)
     if isinstance(optimizer, LazyAdam):
         for module in model.modules():
-            if isinstance(module, nn.Embedding | nn.EmbeddingBag):
+            if isinstance(module, nn.Embedding | nn.EmbeddingBag) and module.weight.requires_grad:
                 optimizer.follow(module)
     return optimizer
 

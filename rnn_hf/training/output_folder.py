@@ -62,7 +62,8 @@ def check_output_folder(args: TrainArguments) -> Path:
 def round_weights(model: torch.nn.Module, dtype: torch.dtype) -> None:
     """Round weights to the type they will be saved in, so that the tested model is the saved one."""
     for weight in model.state_dict().values():
-        weight.copy_(weight.to(dtype))
+        if weight.is_floating_point():
+            weight.copy_(weight.to(dtype))
 
 
 def run_facts(
@@ -100,7 +101,11 @@ def save_model(model: RNNPreTrainedModel, tokenizer: PreTrainedTokenizerBase, fo
         dtype: Type of the saved weights. The configuration keeps float32, so that loading computes in it.
     """
     tied = model.all_tied_weights_keys
-    weights = {name: weight.to(dtype) for name, weight in model.state_dict().items() if name not in tied}
+    weights = {
+        name: weight.to(dtype) if weight.is_floating_point() else weight
+        for name, weight in model.state_dict().items()
+        if name not in tied
+    }
     model.save_pretrained(folder, state_dict=weights)
     save_tokenizer(tokenizer, folder)
     return (folder / WEIGHTS).stat().st_size

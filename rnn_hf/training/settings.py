@@ -104,8 +104,6 @@ def choose(facts: DataFacts) -> dict[str, Any]:
         "per_device_train_batch_size": batch_size,
         # A squared error has no bound, and so is fitted too closely by long steps
         "learning_rate": 1e-3 if facts.problem_type == "regression" else 4e-3,
-        # Of several labels most are rare, and the mean F1 counts each alike
-        "class_weights": ["balanced"] if has_several and facts.num_rows is not None else None,
         "temperature_scaling": is_classification,
         "tune_thresholds": has_several,
         "save_dtype": "float16",
@@ -113,7 +111,8 @@ def choose(facts: DataFacts) -> dict[str, Any]:
     }
     if facts.num_rows is not None:
         at_least = min(MIN_STEPS, MAX_EPOCHS * batches)
-        chosen["max_steps"] = max(at_least, 5 * batches)
+        # Of several labels most are rare, and need more epochs
+        chosen["max_steps"] = max(at_least, (10 if has_several else 5) * batches)
     return chosen
 
 

@@ -74,7 +74,7 @@ def best_thresholds(logits: np.ndarray, labels: np.ndarray) -> list[float]:
 
     Example:
         >>> best_thresholds(np.array([[-2.0], [-1.0], [0.0]]), np.array([[0], [1], [1]]))
-        [0.1941]
+        [0.19407]
     """
     probabilities, thresholds = torch.from_numpy(logits).double().sigmoid().numpy(), []
     for scores, truth in zip(probabilities.T, labels.T, strict=True):
@@ -85,5 +85,5 @@ def best_thresholds(logits: np.ndarray, labels: np.ndarray) -> list[float]:
         f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
         best = int(f1[:-1].argmax())
         below = candidates[best - 1] if best > 0 else 0.0
-        thresholds.append(round(float((candidates[best] + below) / 2), 4))
+        thresholds.append(float(f"{(candidates[best] + below) / 2:.6g}"))
     return thresholds

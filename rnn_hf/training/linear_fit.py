@@ -1,0 +1,235 @@
+"""The n-gram branch of a classifier: a linear model, whose best weights are computed rather than approached by steps.
+
+With several classes or labels each has a support vector machine that tells it from the others (Joachims, 1998; Fan et
+al., 2008); numbers come from ridge regression. Both have a single optimum, which needs no learning rate.
+"""
+
+import time
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from datasets import Dataset
+from scipy.optimize import minimize
+from scipy.sparse import csr_array
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import Ridge
+from sklearn.metrics import f1_score
+from sklearn.svm import LinearSVC
+
+from rnn_hf.configuration_rnn import ProblemType, RNNConfig
+from rnn_hf.data.batching import EncodedRows, PaddingCollator
+from rnn_hf.data.streaming import StreamedRows
+from rnn_hf.modeling_rnn import RNNForSequenceClassification
+from rnn_hf.ngrams_rnn import NORM, NGramBranch
+from rnn_hf.progress import progress_bar, say
+
+from .losses import class_weights_of, create_loss
+from .splits import TextSplits
+from .targets import best_thresholds
+
+# N-grams of all texts that the branch is fitted to: more rows than these come to are sampled. About 0.5 GB
+MOST_NGRAMS = 20_000_000
+
+# Rows of a stream, of which only the first ones are read
+MOST_STREAMED_ROWS = 100_000
+
+# Texts whose n-grams are counted at a time
+ROWS_AT_ONCE = 1_000
+
+# Inverse strength of the regularization of one class per text, and of several labels, most of which are rare
+COST, COST_OF_SEVERAL = 1.0, 0.3
+
+# Strength of the regularization of a regression on texts of length 1 and targets of deviation 1
+RIDGE_ALPHA = 0.3
+
+# Weight of the branch's logits beside the network's until rows that were held out tell it. The margins of support
+# vectors are 1; the logits of a network that is sure of a class are several times as far apart
+BRANCH_WEIGHT = 5.0
+
+# The same of a regression, in which the two weights add up to 1
+BRANCH_SHARE_OF_REGRESSION = 0.75
+
+# Held-out rows below which the weights stay as they are: those of a hundred rows would be chance
+FEWEST_ROWS_TO_WEIGH = 300
+
+# A part counts at most so many times as much as it did
+LARGEST_FACTOR = 20.0
+
+# Factors that are tried for the branch where a text may have several labels
+FACTORS_OF_SEVERAL = (0.5, 1.0, 2.0, 4.0)
+
+
+def fit_ngrams(
+    model: RNNForSequenceClassification,
+    rows: Dataset | StreamedRows,
+    splits: TextSplits,
+    class_weights: Sequence[str] | None = None,
+) -> None:
+    """Compute the n-gram branch of a classifier from training rows; without a branch, do nothing.
+
+    From then on, the network learns apart from the branch, until `NGramBranch.train_together` is called.
+
+    Args:
+        model: The classifier.
+        rows: The encoded training rows. Of a stream, the first ones are read.
+        splits: What their labels ask for, and the names of the classes.
+        class_weights: As in `class_weights_of`. Only with one class per text: several labels are always balanced.
+    """
+    branch = model.ngrams
+    if branch is None:
+        return
+    started = time.perf_counter()
+    if isinstance(rows, StreamedRows):
+        encoded, _ = next(rows.buffers(MOST_STREAMED_ROWS, 0, None))
+    else:
+        encoded = EncodedRows(rows)
+    texts, labels = count_ngrams(branch, encoded, model.config)
+    if splits.problem_type == "regression":
+        targets = labels.reshape(len(labels), -1)
+        deviation = targets.std(axis=0)
+        ridge = Ridge(RIDGE_ALPHA, solver="sparse_cg")
+        ridge.fit(texts, (targets - targets.mean(axis=0)) / np.where(deviation > 0, deviation, 1.0))
+        weights, bias = ridge.coef_.reshape(targets.shape[1], -1), ridge.intercept_
+        weight, branch.factor_alone = BRANCH_SHARE_OF_REGRESSION, 1 / (1 - BRANCH_SHARE_OF_REGRESSION)
+    else:
+        row_weights = None
+        if class_weights is not None and labels.ndim == 1:
+            of_class = class_weights_of(class_weights, labels, splits.label_names, splits.problem_type)
+            row_weights = None if of_class is None else of_class.numpy()[labels]
+        weights, bias = fit_classes(texts, labels, len(splits.label_names), row_weights)
+        weight, branch.factor_alone = BRANCH_WEIGHT, 1.0
+    branch.requires_grad_(False)
+    branch.table.weight.copy_(torch.from_numpy(weights.T * (weight / NORM)))
+    branch.bias.copy_(torch.as_tensor(bias * weight))
+    say(
+        f"The n-gram branch knows {int((branch.owners >= 0).sum()):,} n-grams of {len(labels):,} texts, computed in "
+        f"{time.perf_counter() - started:.1f} s"
+    )
+
+
+def count_ngrams(branch: NGramBranch, rows: EncodedRows, config: RNNConfig) -> tuple[csr_array, np.ndarray]:
+    """Choose the n-grams of a branch and their inverse document frequencies; return what it reads of the texts.
+
+    Of n-grams with the same bucket, the one that most texts have gets it. Those with an unknown word get none: in new
+    texts it would be another word.
+
+    Args:
+        branch: The branch.
+        rows: The encoded rows.
+        config: Ids of the padding and of the unknown word.
+
+    Returns:
+        The vectors of the texts, of length 1, of shape `(num_rows, ngram_buckets)`, and the labels.
+    """
+    chosen = np.arange(len(rows))
+    num_ngrams = float(branch.order * rows.lengths.sum(dtype=np.int64))
+    if num_ngrams > MOST_NGRAMS:
+        size = max(1, int(len(rows) * MOST_NGRAMS / num_ngrams))
+        chosen = np.sort(np.random.default_rng(0).choice(len(rows), size, replace=False))
+    collate, parts = PaddingCollator(config.pad_token_id or 0), []
+    for start in progress_bar(range(0, len(chosen), ROWS_AT_ONCE), desc="Counting n-grams", delay=2, leave=False):
+        batch = collate(rows.__getitems__(chosen[start : start + ROWS_AT_ONCE].tolist()))
+        ids, mask = batch["input_ids"], batch["attention_mask"].bool()
+        is_unknown = None if config.unk_token_id is None else ids == config.unk_token_id
+        ngrams, is_ngram = branch.ngrams_of(ids, mask, is_unknown)
+        in_row = torch.arange(start, start + len(ngrams)).unsqueeze(1) << 31 | ngrams
+        distinct, times = np.unique(in_row[is_ngram].numpy(), return_counts=True)
+        parts.append((distinct >> 31, (distinct & (2**31 - 1)).astype(np.int32), times, batch["labels"].numpy()))
+    row, ngram, times, labels = (np.concatenate(column) for column in zip(*parts, strict=True))
+    known, frequency = np.unique(ngram, return_counts=True)
+    # the last one in this order stays; equally frequent ones in the order of their numbers, the smallest last
+    by_frequency = np.lexsort((-known.astype(np.int64), frequency))
+    owners, count = np.full(branch.num_buckets, -1, np.int32), np.zeros(branch.num_buckets)
+    bucket = known[by_frequency] % branch.num_buckets
+    owners[bucket], count[bucket] = known[by_frequency], frequency[by_frequency]
+    idf = np.where(count > 0, np.log((1 + len(chosen)) / (1 + count)) + 1, 0.0)
+    branch.owners.copy_(torch.from_numpy(owners))
+    branch.idf.copy_(torch.from_numpy(idf))
+    is_owner = owners[ngram % branch.num_buckets] == ngram
+    # 32 bits are what the solvers take
+    row, column, times = row[is_owner].astype(np.int32), ngram[is_owner] % branch.num_buckets, times[is_owner]
+    # as the branch computes it: an n-gram that a text has twice is two entries of its weights
+    lengths = np.sqrt(np.bincount(row, times * idf[column] ** 2, len(chosen)))
+    return csr_array((times * idf[column] / lengths[row], (row, column)), (len(chosen), branch.num_buckets)), labels
+
+
+def fit_classes(
+    texts: csr_array, labels: np.ndarray, num_labels: int, row_weights: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the weights of each class, shape `(num_labels, ngram_buckets)`, and its bias, shape `(num_labels,)`.
+
+    Args:
+        texts: The vectors of the texts. Shape `(num_rows, ngram_buckets)`.
+        labels: Class ids of shape `(num_rows,)`, or 1 for the classes of a text, of shape `(num_rows, num_labels)`.
+        num_labels: Number of classes.
+        row_weights: Weight of each row. Shape `(num_rows,)`.
+    """
+    weights, bias = np.zeros((num_labels, texts.shape[1])), np.zeros(num_labels)
+    has_one = labels.ndim == 1
+    # of several labels most are rare, and a machine that never answers them would be right nearly always
+    machine = LinearSVC(
+        C=COST if has_one else COST_OF_SEVERAL, class_weight=None if has_one else "balanced", random_state=0
+    )
+    for label in progress_bar(range(num_labels), desc="Computing the n-gram branch", delay=2, leave=False):
+        is_of_class = labels == label if has_one else labels[:, label] > 0
+        if is_of_class.all() or not is_of_class.any():
+            bias[label] = 1.0 if is_of_class.any() else -1.0
+            continue
+        with warnings.catch_warnings():  # what is left to improve is below what can be measured
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            machine.fit(texts, is_of_class, row_weights)
+        weights[label], bias[label] = machine.coef_[0], machine.intercept_[0]
+        if has_one and num_labels == 2:  # the other class is its mirror image
+            return np.stack([weights[0], -weights[0]]), np.array([bias[0], -bias[0]])
+    return weights, bias
+
+
+def weigh_branches(
+    network: np.ndarray, branch: np.ndarray, labels: np.ndarray, problem_type: ProblemType
+) -> tuple[float, float]:
+    """Return the factors of the network's and the branch's logits whose sum is the best (stacking: Wolpert, 1992).
+
+    The best has the smallest loss; where a text may have several labels, the highest macro F1 at the best thresholds.
+    Except in a regression, the network's factor is 1: confidence is the task of temperature and thresholds.
+
+    Args:
+        network: Logits of the network for rows that neither part was trained on. Shape `(num_rows, num_labels)`.
+        branch: Logits of the branch. Same shape.
+        labels: The labels of these rows; in a regression, standardized.
+        problem_type: What they ask for.
+
+    Example:
+        >>> weigh_branches(np.zeros((60, 1)), np.ones((60, 1)), np.full(60, 0.5), "regression")[1]
+        0.5
+    """
+    parts, truth = torch.from_numpy(np.stack([network, branch])).double(), torch.from_numpy(labels)
+    if len(labels) < FEWEST_ROWS_TO_WEIGH or not torch.isfinite(parts).all():
+        return 1.0, 1.0
+    if problem_type == "multi_label_classification":
+        return 1.0, max(FACTORS_OF_SEVERAL, key=lambda factor: best_macro_f1(network + factor * branch, labels))
+    if problem_type == "regression":
+        truth = truth.double()
+    elif (parts.sum(dim=0).argmax(dim=1) == truth).all():  # there is no smallest loss
+        return 1.0, 1.0
+    loss_of = create_loss(problem_type)
+
+    def loss_and_gradient(factors: np.ndarray) -> tuple[float, np.ndarray]:
+        weights = torch.tensor(factors, requires_grad=True)
+        loss = loss_of(torch.einsum("p,prl->rl", weights, parts), truth)
+        loss.backward()
+        return loss.item(), np.asarray(weights.grad)
+
+    # the loss is convex in the two factors
+    bounds = [(1 / LARGEST_FACTOR, LARGEST_FACTOR), (1 / LARGEST_FACTOR, LARGEST_FACTOR)]
+    of_network, of_branch = minimize(loss_and_gradient, (1.0, 1.0), jac=True, bounds=bounds).x.tolist()
+    if problem_type == "single_label_classification":
+        of_network, of_branch = 1.0, of_branch / of_network
+    return round(of_network, 6), round(of_branch, 6)
+
+
+def best_macro_f1(logits: np.ndarray, labels: np.ndarray) -> float:
+    """Return the macro F1 of several labels at the thresholds that are best for these rows. Shapes as above."""
+    probabilities = torch.from_numpy(logits).double().sigmoid().numpy()
+    return float(f1_score(labels, probabilities >= best_thresholds(logits, labels), average="macro", zero_division=0))

@@ -1,0 +1,250 @@
+"""The n-gram branch as scikit-learn computes it from whole words, and the weights of network and branch."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import Ridge
+from sklearn.metrics import f1_score
+from sklearn.svm import LinearSVC
+from transformers import PreTrainedTokenizerBase
+
+from rnn_hf import RNNConfig, RNNForSequenceClassification, TextClassifier
+from rnn_hf.data.demo_news import load_demo_news
+from rnn_hf.data.sources import split_texts
+from rnn_hf.data.tokenizer_training import train_tokenizer
+from rnn_hf.training import linear_fit
+from rnn_hf.training.arguments import ClassifierRunArguments
+from rnn_hf.training.linear_fit import fit_ngrams, weigh_branches
+from rnn_hf.training.splits import TextSplits
+
+NAMES = ["a", "b", "c"]
+WORDS = np.array([f"w{number}" for number in range(60)])
+
+
+def make_rows(label: Any, num_rows: int = 300) -> tuple[list[str], list[Any]]:
+    """Texts of words that no text has twice, and the labels that a function of the numbers of the words gives."""
+    generator = np.random.default_rng(0)
+    chosen = [generator.permutation(60)[: generator.integers(2, 9)] for _ in range(num_rows)]
+    return [" ".join(WORDS[row]) for row in chosen], [label(row) for row in chosen]
+
+
+def fitted(
+    texts: list[str], labels: list[Any], feature: Any, problem_type: Any, **arguments: Any
+) -> tuple[RNNForSequenceClassification, PreTrainedTokenizerBase]:
+    """A classifier whose branch was computed from these rows."""
+    rows = Dataset.from_dict({"text": texts, "label": labels}, features=Features(text=Value("string"), label=feature))
+    splits = TextSplits(
+        split_texts({"train": rows}, problem_type=problem_type, validation_size=0)["train"], DatasetDict()
+    )
+    tokenizer = train_tokenizer(arguments.pop("words_of", texts))
+    settings = {"vocab_size": len(tokenizer), "unk_token_id": 1, "pad_token_id": 0, "ngram_buckets": 2**16}
+    labelled: dict[str, Any] = {"num_labels": len(splits.label_names), "problem_type": problem_type}
+    torch.manual_seed(0)
+    model = RNNForSequenceClassification(RNNConfig(**settings, **labelled, ngram_order=arguments.pop("order", 2)))
+    fit_ngrams(model, splits.encode(tokenizer, ClassifierRunArguments())["train"], splits, **arguments)
+    return model.eval(), tokenizer
+
+
+@torch.no_grad()
+def answers(model: RNNForSequenceClassification, tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> np.ndarray:
+    assert model.ngrams is not None
+    batch = tokenizer(texts, padding=True, return_tensors="pt")
+    return np.asarray(model.ngrams(batch.input_ids, batch.attention_mask.bool()))
+
+
+def vectorizer(texts: list[str]) -> TfidfVectorizer:
+    return TfidfVectorizer(ngram_range=(1, 2), token_pattern=r"\S+").fit(texts)
+
+
+@pytest.mark.parametrize("class_weights", [None, ["balanced"], ["1", "2", "5"]])
+def test_classes_are_told_apart_as_by_support_vectors_of_tfidf(class_weights: list[str] | None) -> None:
+    texts, labels = make_rows(lambda row: int(row.min() % 3))
+    model, tokenizer = fitted(
+        texts, labels, ClassLabel(names=NAMES), "single_label_classification", class_weights=class_weights
+    )
+    words, weights = vectorizer(texts), None
+    if class_weights is not None:
+        numbers = 300 / (3 * np.bincount(labels)) if class_weights == ["balanced"] else np.array([1.0, 2.0, 5.0])
+        weights = numbers[labels]
+    peer = LinearSVC(random_state=0).fit(words.transform(texts), labels, weights)
+    unseen, _ = make_rows(lambda row: 0, 700)
+    unseen = unseen[300:]
+    expected = linear_fit.BRANCH_WEIGHT * peer.decision_function(words.transform(unseen))
+    # solvers of the dual problem stop near the optimum
+    np.testing.assert_allclose(answers(model, tokenizer, unseen), expected, atol=0.02)
+    assert model.ngrams is not None and model.ngrams.factor_alone == 1.0
+    assert not any(parameter.requires_grad for parameter in model.ngrams.parameters())
+
+
+def test_two_classes_are_mirror_images() -> None:
+    texts, labels = make_rows(lambda row: int(row.min() % 2))
+    model, tokenizer = fitted(texts, labels, ClassLabel(names=["a", "b"]), "single_label_classification")
+    assert model.ngrams is not None and model.ngrams.bias.shape == (2,)
+    logits = answers(model, tokenizer, texts)
+    np.testing.assert_allclose(logits[:, 0], -logits[:, 1], atol=1e-5)
+    assert ((logits[:, 1] > 0) == np.array(labels)).all()
+
+
+def test_several_labels_are_balanced() -> None:
+    texts, labels = make_rows(lambda row: [index for index, number in enumerate((3, 4, 5)) if number in row])
+    model, tokenizer = fitted(texts, labels, List(ClassLabel(names=NAMES)), "multi_label_classification")
+    words, truth = vectorizer(texts), np.array([[label in row for label in range(3)] for row in labels])
+    for label in range(3):
+        machine = LinearSVC(C=linear_fit.COST_OF_SEVERAL, class_weight="balanced", random_state=0)
+        peer = machine.fit(words.transform(texts), truth[:, label])
+        np.testing.assert_allclose(
+            answers(model, tokenizer, texts)[:, label],
+            linear_fit.BRANCH_WEIGHT * peer.decision_function(words.transform(texts)),
+            atol=0.02,
+        )
+
+
+def test_a_regression_is_a_ridge_regression_of_standardized_targets() -> None:
+    texts, targets = make_rows(lambda row: 1000.0 + 50.0 * row.min())
+    model, tokenizer = fitted(texts, targets, Value("float32"), "regression")
+    words, truth = vectorizer(texts), np.array(targets)
+    peer = Ridge(linear_fit.RIDGE_ALPHA).fit(words.transform(texts), (truth - truth.mean()) / truth.std())
+    expected = linear_fit.BRANCH_SHARE_OF_REGRESSION * peer.predict(words.transform(texts))
+    np.testing.assert_allclose(answers(model, tokenizer, texts)[:, 0], expected, atol=2e-3)
+    assert model.ngrams is not None
+    # the network alone learns the whole target, of which its logits are the rest
+    assert model.ngrams.factor_alone == pytest.approx(1 / (1 - linear_fit.BRANCH_SHARE_OF_REGRESSION))
+
+
+def test_classes_that_no_row_or_every_row_has_are_never_and_always_answered() -> None:
+    texts, labels = make_rows(lambda row: [0, *([2] if 3 in row else [])])
+    model, tokenizer = fitted(texts, labels, List(ClassLabel(names=NAMES)), "multi_label_classification")
+    logits = answers(model, tokenizer, texts)
+    assert (logits[:, 0] > 0).all() and (logits[:, 1] < 0).all()
+
+
+def test_frequent_ngrams_win_buckets_and_unknown_words_get_none() -> None:
+    texts = ["w1 w2"] * 3 + ["w1 w9"] * 2 + ["w3"]
+    model, tokenizer = fitted(
+        texts, [0, 0, 0, 1, 1, 2], ClassLabel(names=NAMES), "single_label_classification", words_of=["w1 w2 w3"]
+    )
+    branch = model.ngrams
+    assert branch is not None
+    ids = tokenizer.convert_tokens_to_ids(["w1", "w2", "w3"])
+    pair = int(branch.ngrams_of(torch.tensor([ids[:2]]), None)[0][0, 2])
+    assert sorted(branch.owners[branch.owners >= 0].tolist()) == sorted([*ids, pair])
+    idf = {ids[0]: 5, ids[1]: 3, ids[2]: 1, pair % 2**16: 3}
+    for bucket, count in idf.items():
+        assert float(branch.idf[bucket]) == pytest.approx(1 + np.log(7 / (1 + count)))
+    assert int((branch.idf > 0).sum()) == 4
+    assert answers(model, tokenizer, ["w9 w77"]).tolist() == [branch.bias.tolist()]
+
+
+def test_of_too_many_texts_a_sample_is_read(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    texts, labels = make_rows(lambda row: int(row.min() % 3))
+    monkeypatch.setattr(linear_fit, "MOST_NGRAMS", sum(len(text.split()) for text in texts))
+    fitted(texts, labels, ClassLabel(names=NAMES), "single_label_classification")
+    assert "n-grams of 150 texts" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("order", [1, 3])
+def test_orders_other_than_two_separate_their_training_rows(order: int) -> None:
+    texts, labels = make_rows(lambda row: int(row.min() % 3))
+    model, tokenizer = fitted(texts, labels, ClassLabel(names=NAMES), "single_label_classification", order=order)
+    assert (answers(model, tokenizer, texts).argmax(axis=1) == labels).mean() > 0.9
+
+
+def test_the_part_that_is_right_more_often_weighs_more() -> None:
+    generator = np.random.default_rng(0)
+    labels = generator.integers(0, 3, 2000)
+    good, bad = (
+        5 * np.eye(3)[np.where(generator.random(2000) < share, labels, generator.integers(0, 3, 2000))]
+        for share in (0.9, 0.3)
+    )
+    of_network, of_branch = weigh_branches(bad, good, labels, "single_label_classification")
+    assert of_network == 1.0 and of_branch > 2
+    of_network, of_branch = weigh_branches(good, bad, labels, "single_label_classification")
+    assert of_network == 1.0 and of_branch < 0.5
+
+    def loss(factor: float) -> float:
+        return min(
+            float(F.cross_entropy(torch.from_numpy(scale * (good + factor * bad)), torch.from_numpy(labels)))
+            for scale in np.linspace(0.05, 3, 60)
+        )
+
+    assert loss(of_branch) <= min(loss(of_branch / 2), loss(of_branch * 2), loss(1.0))
+
+
+def test_few_rows_and_rows_that_all_are_right_change_no_weight() -> None:
+    labels = np.arange(600) % 3
+    right, wrong = 5 * np.eye(3)[labels], np.zeros((600, 3))
+    assert weigh_branches(wrong, right, labels, "single_label_classification") == (1.0, 1.0)
+    labels = np.where(np.arange(600) % 9 == 0, 0, labels)
+    few = slice(0, linear_fit.FEWEST_ROWS_TO_WEIGH - 1)
+    assert weigh_branches(right[few], wrong[few], labels[few], "single_label_classification") == (1.0, 1.0)
+    noise = np.random.default_rng(0).normal(0, 4, size=(600, 3))
+    assert weigh_branches(right, noise, labels, "single_label_classification")[1] < 0.5
+
+
+def test_weights_of_a_regression_are_those_of_least_squares() -> None:
+    generator = np.random.default_rng(0)
+    network, branch = generator.normal(size=(2, 500, 2))
+    labels = 0.3 * network + 1.7 * branch
+    assert weigh_branches(network, branch, labels, "regression") == pytest.approx((0.3, 1.7), abs=1e-3)
+    assert weigh_branches(-network, branch, labels, "regression")[0] == 1 / linear_fit.LARGEST_FACTOR
+
+
+def test_weights_of_several_labels_have_the_best_macro_f1() -> None:
+    generator = np.random.default_rng(0)
+    labels = (generator.random((900, 4)) < 0.2).astype(np.float32)
+    network, branch = (labels - 0.5 + generator.normal(0, spread, labels.shape) for spread in (2.0, 0.5))
+    found = weigh_branches(network, branch, labels, "multi_label_classification")
+    assert found[0] == 1.0 and found[1] == max(linear_fit.FACTORS_OF_SEVERAL)
+
+
+@pytest.mark.parametrize("problem", ["classes", "several", "numbers"])
+def test_the_trained_model_is_better_than_either_part(tmp_path: Path, problem: str) -> None:
+    """And answers the same once it was saved and loaded."""
+    texts, labels = make_rows(
+        {
+            "classes": lambda row: NAMES[int(row[0] % 3)],  # the first word: the network's
+            "several": lambda row: [name for name, number in zip(NAMES, (3, 4, 5), strict=True) if number in row],
+            "numbers": lambda row: 0.25 + float(row.min()),
+        }[problem],
+        3_600,
+    )
+    settings: dict[str, Any] = {"max_steps": 150, "hidden_size": 16, "seed": 1}
+    classifier = TextClassifier.train(texts[:3000], labels[:3000], show_progress=False, **settings)
+    metric = {"classes": "accuracy", "several": "macro_f1", "numbers": "r2"}[problem]
+    both = classifier.evaluate(texts[3000:], labels[3000:], show_progress=False)[metric]
+    classifier.save_pretrained(tmp_path)
+    loaded = TextClassifier.from_pretrained(tmp_path)
+    assert loaded.evaluate(texts[3000:], labels[3000:], show_progress=False)[metric] == pytest.approx(both, abs=2e-3)
+    assert classifier.model.ngrams is not None
+    classifier.model.ngrams = None
+    network = classifier.evaluate(texts[3000:], labels[3000:], show_progress=False)[metric]
+    assert both > network or both > 0.95
+
+
+def test_the_second_training_knows_the_words_of_all_rows() -> None:
+    texts, labels = demo_texts()
+    classifier = TextClassifier.train(texts, labels, max_steps=4, hidden_size=4, show_progress=False)
+    words = classifier.tokenizer.get_vocab()
+    assert classifier.results["trained_on_all_rows"]
+    assert all(classifier.tokenizer.unk_token not in classifier.tokenizer.tokenize(text) for text in texts)
+    assert classifier.model.get_input_embeddings().weight.shape[0] == len(words)
+
+
+def demo_texts() -> tuple[list[str], list[str]]:
+    """Texts of the demo data, each with a word of its own."""
+    rows = load_demo_news()["train"][:200]
+    texts = [f"{text} number{index}" for index, text in enumerate(rows["text"])]
+    return texts, [str(label) for label in rows["label"]]
+
+
+def test_multi_label_f1_is_that_of_scikit_learn() -> None:
+    logits, labels = np.array([[2.0], [1.0], [-1.0], [-2.0]]), np.array([[1], [0], [1], [0]])
+    assert linear_fit.best_macro_f1(logits, labels) == f1_score(labels, [[1], [1], [1], [0]], average="macro")
