@@ -322,12 +322,9 @@ class RNNForSequenceClassification(RNNPreTrainedModel):
         branches, _, all_states = self.score(input_ids, attention_mask, inputs_embeds, bool(output_hidden_states))
         logits, loss = sum(branches[1:], branches[0]), None
         if labels is not None:
-            loss = self.loss_function(
-                labels=labels,
-                # of a half type, a mean would be too coarse
-                pooled_logits=logits.to(torch.promote_types(logits.dtype, torch.float32)),
-                config=self.config,
-            )
+            # of a half type, a mean would be too coarse
+            scores = logits.to(torch.promote_types(logits.dtype, torch.float32))
+            loss = self.loss_function(labels=labels, pooled_logits=scores, config=self.config)
         return SequenceClassifierOutput(
             loss=loss,
             logits=logits,

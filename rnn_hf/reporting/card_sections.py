@@ -74,7 +74,7 @@ def ngram_branch(recipe: Mapping[str, Any]) -> str:
     ngrams = {1: f"{unit}s", 2: f"{unit}s and {unit} pairs"}.get(order, f"n-grams of up to {order} {unit}s")
     return (
         f" The logits of a linear model of hashed {ngrams} ({recipe['ngram_buckets']:,} buckets; Weinberger et al., "
-        "2009) are added to those of the recurrent network, as in wide and deep learning (Cheng et al., 2016)."
+        "2009), trained apart, are added to those of the recurrent network (wide and deep: Cheng et al., 2016)."
     )
 
 

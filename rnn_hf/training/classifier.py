@@ -35,6 +35,9 @@ from .output_folder import round_weights
 from .splits import TextSplits
 from .targets import TargetScale, best_thresholds
 
+# Training rows whose mean answer is compared with their targets
+ROWS_TO_CENTRE = 2_000
+
 # From logits and the batch they answer to the mean loss
 BatchLoss = Callable[[torch.Tensor, Mapping[str, torch.Tensor]], torch.Tensor]
 
@@ -215,12 +218,30 @@ class ClassifierRun(Run):
         say(f"step {state.step} | validation {self.main_metric} {metric:.4f}")
         self.keep_if_best(metric, metrics["loss"])
 
+    @torch.no_grad()
+    def centre_answers(self) -> None:
+        """Let the answers of a regression have the mean of the targets: those of a network without dropout may not."""
+        if self.scale is None:
+            return
+        self.model.eval()
+        num_rows, error = 0, torch.zeros(self.scale.mean.shape, device=self.accelerator.device)
+        for batch in self.loaders["train"]:
+            logits = self.model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+            truth = self.scale.standardized(batch["labels"]).view_as(logits)
+            error += (logits.float() - truth).sum(dim=0)
+            num_rows += len(logits)
+            if num_rows >= ROWS_TO_CENTRE:
+                break
+        bias = self.bare_model.classifier.bias
+        bias.sub_(self.accelerator.reduce(error / num_rows, reduction="mean").to(bias))
+
     def finish_weights(self) -> None:
         """Choose what is chosen on the validation rows, and write the answers into the model.
 
         The weight of the n-gram branch beside the network and, if asked for, a temperature or thresholds.
         """
         args = self.args
+        self.centre_answers()
         has_branch = self.bare_model.ngrams is not None and "validation" in self.loaders
         if has_branch or args.temperature_scaling or args.tune_thresholds:
             logits, labels = predict_split(self.model, self.loaders["validation"], self.accelerator, "Calibrating")
@@ -278,6 +299,7 @@ class ClassifierRun(Run):
             "num_train_examples": num_train_examples,
             "num_validation_examples": num_validation_examples,
             "trained_on_all_rows": judge is not self,
+            **({} if self.bare_model.ngrams is None else {"branch_factors": list(self.branch_factors)}),
             **self.facts(),
         }
         test = None

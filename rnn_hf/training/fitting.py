@@ -98,6 +98,7 @@ class ClassifierTask:
         set_seed(self.args.seed)
         run = self.prepare(first.signals, judged_by=first)
         run.train()
+        run.centre_answers()
         run.branch_factors, run.temperature, run.thresholds = first.branch_factors, first.temperature, first.thresholds
         run.fold_answers()
         return run

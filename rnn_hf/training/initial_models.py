@@ -130,7 +130,7 @@ def create_classifier(
     else:
         model = _classifier_of_checkpoint(config, labels, len(tokenizer), args)
     place_word_vectors(model, tokenizer, args)
-    fit_ngrams(model, rows, splits, args.class_weights)
+    fit_ngrams(model, rows, splits, args.class_weights, args.word_vectors is not None)
     return model
 
 

@@ -45,8 +45,9 @@ COST, COST_OF_SEVERAL = 1.0, 0.3
 RIDGE_ALPHA = 0.3
 
 # Weight of the branch's logits beside the network's until rows that were held out tell it. The margins of support
-# vectors are 1; the logits of a network that is sure of a class are several times as far apart
-BRANCH_WEIGHT = 5.0
+# vectors are 1; the logits of a network that is sure of a class are several times as far apart. With pretrained word
+# vectors, the network is right more often
+BRANCH_WEIGHT, BRANCH_WEIGHT_WITH_VECTORS = 5.0, 2.5
 
 # The same of a regression, in which the two weights add up to 1
 BRANCH_SHARE_OF_REGRESSION = 0.75
@@ -66,6 +67,7 @@ def fit_ngrams(
     rows: Dataset | StreamedRows,
     splits: TextSplits,
     class_weights: Sequence[str] | None = None,
+    has_vectors: bool = False,
 ) -> None:
     """Compute the n-gram branch of a classifier from training rows; without a branch, do nothing.
 
@@ -76,6 +78,7 @@ def fit_ngrams(
         rows: The encoded training rows. Of a stream, the first ones are read.
         splits: What their labels ask for, and the names of the classes.
         class_weights: As in `class_weights_of`. Only with one class per text: several labels are always balanced.
+        has_vectors: Whether the network starts from pretrained word vectors.
     """
     branch = model.ngrams
     if branch is None:
@@ -99,7 +102,7 @@ def fit_ngrams(
             of_class = class_weights_of(class_weights, labels, splits.label_names, splits.problem_type)
             row_weights = None if of_class is None else of_class.numpy()[labels]
         weights, bias = fit_classes(texts, labels, len(splits.label_names), row_weights)
-        weight, branch.factor_alone = BRANCH_WEIGHT, 1.0
+        weight, branch.factor_alone = BRANCH_WEIGHT_WITH_VECTORS if has_vectors else BRANCH_WEIGHT, 1.0
     branch.requires_grad_(False)
     branch.table.weight.copy_(torch.from_numpy(weights.T * (weight / NORM)))
     branch.bias.copy_(torch.as_tensor(bias * weight))

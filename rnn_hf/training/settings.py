@@ -93,7 +93,7 @@ def choose(facts: DataFacts) -> dict[str, Any]:
         # With few rows a wider state learns faster, with many a narrow one is as accurate and faster; which of several
         # labels hold is more to remember
         "hidden_size": 64 if has_several else 32 if is_small else 16,
-        # Every bucket has a number for each class
+        # A linear model knows after few rows which words stand for a class; a bucket has a number for each class
         "ngram_buckets": ngram_buckets(facts.num_labels),
         # Each word of a short text counts; long texts say everything several times, and few rows are soon learned by
         # heart. Several rare labels are learned slowly enough without

@@ -77,15 +77,16 @@ def test_short_texts_lose_fewer_words_than_long_ones() -> None:
     assert choose(FACTS)["embedding_dropout"] == 0.5 and choose(FACTS)["classifier_dropout"] == 0.5
 
 
-def test_several_labels_get_thresholds_and_balanced_weights() -> None:
+def test_several_labels_get_thresholds_and_more_epochs() -> None:
     several, one = choose(replace(FACTS, problem_type="multi_label_classification")), choose(FACTS)
     assert several["tune_thresholds"] and not one["tune_thresholds"]
     assert one["temperature_scaling"] and not several["temperature_scaling"]
-    assert (several["class_weights"], one["class_weights"]) == (["balanced"], None)
+    many = choose(replace(FACTS, problem_type="multi_label_classification", num_rows=100_000))
+    assert many["max_steps"] == 2 * choose(replace(FACTS, num_rows=100_000))["max_steps"]
     assert (several["label_smoothing_factor"], one["label_smoothing_factor"]) == (0.0, 0.1)
     assert (several["hidden_size"], several["word_dropout"]) == (64, 0.1)
     stream = replace(FACTS, problem_type="multi_label_classification", num_rows=None)
-    assert choose(stream)["class_weights"] is None and "max_steps" not in choose(stream)
+    assert "max_steps" not in choose(stream)
 
 
 def test_a_regression_takes_shorter_steps_and_nothing_of_classes() -> None:
