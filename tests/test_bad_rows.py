@@ -1,12 +1,15 @@
 """Rows and word vectors that cannot be are refused in one line; an earlier result stays as it is."""
 
+import gzip
 import json
+import shlex
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
+from rnn_hf.commands import evaluate, train
 from rnn_hf.data.sources import load_text_dataset
 from rnn_hf.data.word_vectors import read_word_vectors
 from tests.refusals import assert_one_line, assert_refused
@@ -35,9 +38,12 @@ ROWS = [
     ("a.csv", b"text,label\na,x\nb,\n", "Every row must have a label, got none in row 1"),
     ("a.csv", b"text,label\na,\nb,\n", "label"),
     ("a.csv", b"text,label\na,x,1,2\nb,y\nc,d,e,f,g\n", "must hold rows in the format .csv"),
-    ("a.csv", b"text,label\n\xe9t\xe9,x\nb,y\n", "must hold rows in the format .csv"),
-    ("a.csv", "text,label\na,x\nb,y\n".encode("utf-16"), "must hold rows in the format .csv"),
-    ("a.csv", b"text,label\na,x\n" * 30 + b"\xff\xfe\x00\n", "must hold rows in the format .csv"),
+    ("a.csv", b"text,label\n\xe9t\xe9,x\nb,y\n", "must be UTF-8 text.*encoding=cp1252"),
+    ("a.csv", "text,label\na,x\nb,y\n".encode("utf-16-le"), "must be text|must be UTF-8 text"),
+    ("a.csv", "text,label\na,x\nb,y\n".encode("utf-16")[:-1], "must be UTF-8 text"),
+    ("a.csv", b"text,label\na,x\n" * 30 + b"\xff\xfe\x00\n", "must be UTF-8 text.*encoding=cp1252"),
+    ("a.csv", b"text;label\na;x\nb;y\n", "Pass `delimiter=';'`"),
+    ("a.csv", b"text,label\na,b,x\nc,d,y\n", "must have 2 fields in each row"),
     ("a.csv", b"\x00" * 100, "a.csv|label"),
     ("a.jsonl", b"", "must hold rows|must have rows"),
     ("a.jsonl", b"{", "must hold rows in the format .jsonl"),
@@ -68,7 +74,11 @@ ROWS = [
     ("a.parquet", parquet(text=["a", "b"], label=[b"x", b"y"]), "must hold"),
     ("a.txt", b"a\nb\n", "must end in .csv"),
     ("a", b"text,label\na,x\n", "must end in .csv"),
-    ("a.csv.gz", b"\x1f\x8b", "must end in .csv"),
+    ("a.csv.gz", b"\x1f\x8b", "must hold rows in the format .csv"),
+    ("a.csv.gz", b"text,label\na,x\nb,y\n", "must hold rows in the format .csv"),
+    ("a.jsonl.zst", b"{}", "must hold rows in the format .jsonl"),
+    ("a.csv.zip", b"PK", "must end in .csv"),
+    ("a.xlsx", b"PK", "Save the sheet as CSV"),
     ("a.pkl", b"\x80\x04.", "must end in .csv"),
 ]  # fmt: skip
 
@@ -87,6 +97,38 @@ def test_rows_that_cannot_be_are_refused(
     (out / "all_results.json").write_text("{}")
     argv = ["--train_file", str(path), "--output_dir", str(out), "--overwrite_output_dir", "--use_cpu"]
     assert_refused("train", argv, str(error.value).split(" (")[0][:40], tmp_path, capsys)
+
+
+# A file, and the flags that make a run on it work, which the error of one without them names
+REMEDIES = [
+    ("a.csv", b"Subject,Body,Category\n" + b"hi,all well,x\nhi,not well,y\n" * 9, None),
+    ("a.csv.gz", gzip.compress(b"text;label\n" + b"all;x\nwell;y\n" * 9), ["--delimiter", ";"]),
+    ("a.csv", b"text\tlabel\n" + b"all\tx\nwell\ty\n" * 9, ["--delimiter", r"\t"]),
+    ("a.csv", b"text,label\n" + b"\xe9t\xe9,x\nwell,y\n" * 9, ["--encoding", "cp1252"]),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "flags"), REMEDIES, ids=["columns", "semicolon", "tab", "cp1252"])
+def test_the_error_names_the_flags_that_help(
+    name: str, content: bytes, flags: list[str] | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    argv = ["--train_file", str(path), "--output_dir", str(tmp_path / "out"), "--use_cpu", "--num_train_epochs", "1"]
+    with pytest.raises(SystemExit, match="2"):
+        train.main(argv)
+    said = capsys.readouterr().err.splitlines()[-1]
+    if flags is None:
+        words = shlex.split(said.partition(" Try: ")[2])
+        assert words[:2] == ["rnn-hf", "train"] and words[2 : 2 + len(argv)] == argv
+        flags = words[2 + len(argv) :]
+        assert flags == ["--text_column_names", "Subject", "Body", "--label_column_name", "Category"]
+    else:
+        assert f"`{flags[0]} " in said and flags[1] in said
+    assert train.main([*argv, *flags])["num_train_examples"] > 0
+    assert evaluate.main(
+        ["--model_name_or_path", str(tmp_path / "out"), "--test_file", str(path), "--use_cpu", *flags]
+    )["accuracy"] >= 0  # fmt: skip
 
 
 # The bytes of a file of word vectors, and what is wrong with them
