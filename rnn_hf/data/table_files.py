@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from rnn_hf.errors import plain
 
 from .text_files import decoded, undecodable
+from .tokenizing import encodable
 
 # Endings of the formats; those that are not Parquet may be compressed
 FORMATS = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
@@ -205,7 +206,7 @@ class TableFile:
             raise
         except pd.errors.EmptyDataError as error:
             raise TableFileError(f"{self.name} must have rows, got none in {self.path}. Pass another file.") from error
-        except UnicodeError as error:
+        except UnicodeDecodeError as error:
             raise TableFileError(undecodable(self.name, self.path, self.encoding, error)) from error
         except (ValueError, OSError, EOFError, pa.ArrowException) as error:
             raise TableFileError(
@@ -323,7 +324,7 @@ def _type_of_all(values: list[Any]) -> pa.DataType:
     """Return the type that holds all values of a JSON column."""
     try:
         return plain_type(pa.array(values).type)
-    except (pa.ArrowException, OverflowError):
+    except (pa.ArrowException, OverflowError, UnicodeEncodeError):
         return reduce(_common_type, map(_type_of, values))
 
 
@@ -333,6 +334,8 @@ def _type_of(value: Any) -> pa.DataType:
         return pa.list_(reduce(_common_type, map(_type_of, value), pa.null()))
     if isinstance(value, dict):
         return pa.struct([(key, _type_of(item)) for key, item in value.items()])
+    if isinstance(value, str):
+        return pa.string()
     if isinstance(value, int) and not -(2**63) <= value < 2**63:
         return pa.string()
     return pa.scalar(value).type
@@ -364,7 +367,7 @@ def _array(values: list[Any], wanted: pa.DataType) -> pa.Array:
     """Return values of a JSON column as an array of a type that `_common_type` gave."""
     try:
         return pa.array(values, wanted)
-    except (pa.ArrowException, OverflowError):
+    except (pa.ArrowException, OverflowError, UnicodeEncodeError):
         return pa.array([_fitted(value, wanted) for value in values], wanted)
 
 
@@ -373,7 +376,7 @@ def _fitted(value: Any, wanted: pa.DataType) -> Any:
     if value is None:
         return None
     if pa.types.is_string(wanted):
-        return value if isinstance(value, str) else json.dumps(value)
+        return encodable(value) if isinstance(value, str) else json.dumps(value)
     if pa.types.is_binary(wanted):
         return json.dumps(value).encode()
     if pa.types.is_list(wanted):
