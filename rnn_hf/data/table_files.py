@@ -11,7 +11,6 @@ from functools import cached_property, reduce
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -70,7 +69,7 @@ class TableFile:
     r"""The rows of one file, each column of one type from the first row to the last.
 
     Args:
-        path: The file or its address, which ends in one of `FORMATS`; but for Parquet, a compression may follow.
+        path: The file, which ends in one of `FORMATS`; but for Parquet, a compression may follow.
         delimiter: Character between the columns of a CSV or TSV file. Defaults to a comma or a tab.
         encoding: Encoding of a file that is not Parquet and has no byte order mark. Defaults to UTF-8.
         name: What the file is called in errors.
@@ -266,9 +265,8 @@ def plain_batch(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
 
 
 def _open_bytes(path: str | Path) -> Any:
-    """Open a file, or the address of one, for reading what it holds before it was compressed."""
-    is_address = "://" in str(path)  # who reads the stream closes it
-    stream = fsspec.open(str(path), "rb").open() if is_address else Path(path).open("rb", buffering=0)  # noqa: SIM115
+    """Open a file for reading what it holds before it was compressed; who reads it closes it."""
+    stream = Path(path).open("rb", buffering=0)  # noqa: SIM115
     compression = COMPRESSIONS.get(Path(path).suffix.lower())
     return pa.CompressedInputStream(stream, compression) if compression else stream
 
