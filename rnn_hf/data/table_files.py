@@ -11,7 +11,6 @@ from functools import cached_property, reduce
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,6 +18,7 @@ import pyarrow.parquet as pq
 from rnn_hf.errors import plain
 
 from .text_files import decoded, undecodable
+from .tokenizing import encodable
 
 # Endings of the formats; those that are not Parquet may be compressed
 FORMATS = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
@@ -69,7 +69,7 @@ class TableFile:
     r"""The rows of one file, each column of one type from the first row to the last.
 
     Args:
-        path: The file or its address, which ends in one of `FORMATS`; but for Parquet, a compression may follow.
+        path: The file, which ends in one of `FORMATS`; but for Parquet, a compression may follow.
         delimiter: Character between the columns of a CSV or TSV file. Defaults to a comma or a tab.
         encoding: Encoding of a file that is not Parquet and has no byte order mark. Defaults to UTF-8.
         name: What the file is called in errors.
@@ -205,7 +205,7 @@ class TableFile:
             raise
         except pd.errors.EmptyDataError as error:
             raise TableFileError(f"{self.name} must have rows, got none in {self.path}. Pass another file.") from error
-        except UnicodeError as error:
+        except UnicodeDecodeError as error:
             raise TableFileError(undecodable(self.name, self.path, self.encoding, error)) from error
         except (ValueError, OSError, EOFError, pa.ArrowException) as error:
             raise TableFileError(
@@ -265,9 +265,8 @@ def plain_batch(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
 
 
 def _open_bytes(path: str | Path) -> Any:
-    """Open a file, or the address of one, for reading what it holds before it was compressed."""
-    is_address = "://" in str(path)  # who reads the stream closes it
-    stream = fsspec.open(str(path), "rb").open() if is_address else Path(path).open("rb", buffering=0)  # noqa: SIM115
+    """Open a file for reading what it holds before it was compressed; who reads it closes it."""
+    stream = Path(path).open("rb", buffering=0)  # noqa: SIM115
     compression = COMPRESSIONS.get(Path(path).suffix.lower())
     return pa.CompressedInputStream(stream, compression) if compression else stream
 
@@ -323,7 +322,7 @@ def _type_of_all(values: list[Any]) -> pa.DataType:
     """Return the type that holds all values of a JSON column."""
     try:
         return plain_type(pa.array(values).type)
-    except (pa.ArrowException, OverflowError):
+    except (pa.ArrowException, OverflowError, UnicodeEncodeError):
         return reduce(_common_type, map(_type_of, values))
 
 
@@ -333,6 +332,8 @@ def _type_of(value: Any) -> pa.DataType:
         return pa.list_(reduce(_common_type, map(_type_of, value), pa.null()))
     if isinstance(value, dict):
         return pa.struct([(key, _type_of(item)) for key, item in value.items()])
+    if isinstance(value, str):
+        return pa.string()
     if isinstance(value, int) and not -(2**63) <= value < 2**63:
         return pa.string()
     return pa.scalar(value).type
@@ -364,7 +365,7 @@ def _array(values: list[Any], wanted: pa.DataType) -> pa.Array:
     """Return values of a JSON column as an array of a type that `_common_type` gave."""
     try:
         return pa.array(values, wanted)
-    except (pa.ArrowException, OverflowError):
+    except (pa.ArrowException, OverflowError, UnicodeEncodeError):
         return pa.array([_fitted(value, wanted) for value in values], wanted)
 
 
@@ -373,7 +374,7 @@ def _fitted(value: Any, wanted: pa.DataType) -> Any:
     if value is None:
         return None
     if pa.types.is_string(wanted):
-        return value if isinstance(value, str) else json.dumps(value)
+        return encodable(value) if isinstance(value, str) else json.dumps(value)
     if pa.types.is_binary(wanted):
         return json.dumps(value).encode()
     if pa.types.is_list(wanted):

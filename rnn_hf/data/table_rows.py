@@ -115,9 +115,12 @@ def rows_of_files(
 
 
 def has_untyped_files(builder: DatasetBuilder) -> bool:
-    """Return whether a dataset consists of CSV or JSON files and declares no types for their columns."""
+    """Return whether a dataset consists of CSV or JSON files and declares no types for their columns.
+
+    What is on the Hub belongs to the cache of `datasets`, where it is found without a network.
+    """
     files = builder.config.data_files or {}
-    is_plain = builder.name in ("csv", "json") and builder.info.features is None
+    is_plain = builder.name in ("csv", "json") and builder.info.features is None and builder.repo_id is None
     return is_plain and bool(files) and all(format_of(file) for paths in files.values() for file in paths)
 
 

@@ -99,6 +99,11 @@ def test_batches_have_the_size_that_is_asked_for(tmp_path: Path) -> None:
         assert [len(batch) for batch in TableFile(path).batches(2)] == [2, 1]
 
 
+def test_half_a_character_in_json_becomes_a_question_mark(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"text": "a \\ud83d"}\n{"text": "b"}\n')
+    assert [row["text"] for row in rows_in(tmp_path / "rows.jsonl")] == ["a ?", "b"]
+
+
 def test_an_array_is_read_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "rows.json"
     for piece in (1, 7, 64):
