@@ -4,6 +4,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
+from .standard_streams import standard_streams
 from .version import __version__
 
 # Name of each job, its module in `rnn_hf.commands`, and what it does
@@ -28,6 +29,7 @@ def usage() -> str:
 `rnn-hf JOB --help` lists the flags of a job."
 
 
+@standard_streams()
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the job that the command line names: the entry point of `rnn-hf`."""
     words = sys.argv[1:] if argv is None else list(argv)

@@ -6,6 +6,7 @@
 | 1 | a bug of this package, with its traceback |
 | 2 | something you can fix: arguments, data, a model, a full disk; one line says what |
 | 3 | the loss or a weight became NaN or infinite; one line names the step and the last good checkpoint |
+| 141 | whatever read standard output has ended, as `head -1` does; nothing is said |
 | 130, 143 | SIGINT or SIGTERM; a training run has written a checkpoint, and one line says how to resume |
 """
 

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import torch
 from accelerate import PartialState
 
-from rnn_hf.argument_fields import CheckedArguments, flag
+from rnn_hf.argument_fields import CheckedArguments, flag, path_flag
 from rnn_hf.data.batching import EncodedRows, SortedBatchSampler
 from rnn_hf.data.encoding import encode_dataset
 from rnn_hf.data.sources import DATASET_HELP, load_text_dataset
@@ -42,10 +42,10 @@ class EvaluateArguments(CheckedArguments):
 
     job: ClassVar[str] = "evaluate"
 
-    model_name_or_path: str = field(metadata={"help": "Model folder or `owner/name` on the Hub."})
-    dataset_name: str | None = flag(None, DATASET_HELP)
+    model_name_or_path: str = field(metadata={"help": "Model folder or `owner/name` on the Hub.", "is_path": True})
+    dataset_name: str | None = path_flag(None, DATASET_HELP)
     dataset_config_name: str | None = flag(None, "Configuration of the dataset.")
-    test_file: str | None = flag(None, "Rows to evaluate: .csv, .tsv, .jsonl, .json or .parquet.")
+    test_file: str | None = path_flag(None, "Rows to evaluate: .csv, .tsv, .jsonl, .json or .parquet.")
     split: str = flag("test", "Split to evaluate: train, validation or test.")
     text_column_names: list[str] | None = field(
         default=None, metadata={"help": "Columns of the text, joined by a blank. Default: `text`, or the only one."}
@@ -59,11 +59,11 @@ class EvaluateArguments(CheckedArguments):
         at_most=1,
     )
     per_device_eval_batch_size: int = flag(256, "Texts per batch.", at_least=1)
-    output_file: str | None = flag(None, "JSON file for the results.")
-    predictions_file: str | None = flag(
+    output_file: str | None = path_flag(None, "JSON file for the results.")
+    predictions_file: str | None = path_flag(
         None, "JSON Lines file for the answer to each row, in order, as `rnn-hf predict` writes them."
     )
-    figure_file: str | None = flag(None, "Picture of the confusion matrix (.png, .svg or .pdf); needs matplotlib.")
+    figure_file: str | None = path_flag(None, "Picture of the confusion matrix: .png, .svg or .pdf. Needs matplotlib.")
     use_cpu: bool = flag(False, "Whether to stay on the CPU.")
 
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, ClassVar
 
-from rnn_hf.argument_fields import CheckedArguments, flag
+from rnn_hf.argument_fields import CheckedArguments, flag, path_flag
 from rnn_hf.files import atomic_file
 from rnn_hf.progress import progress_bar
 from rnn_hf.text_classifier import TextClassifier
@@ -35,12 +35,12 @@ class PredictArguments(CheckedArguments):
 
     job: ClassVar[str] = "predict"
 
-    model_name_or_path: str = field(metadata={"help": "Model folder or `owner/name` on the Hub."})
+    model_name_or_path: str = field(metadata={"help": "Model folder or `owner/name` on the Hub.", "is_path": True})
     text: list[str] | None = field(default=None, metadata={"help": "One or more texts."})
-    input_file: str | None = flag(None, "File of one text a line. Default: stdin.")
-    output_file: str | None = flag(None, "JSON Lines file. Default: stdout.")
-    input_dir: str | None = flag(None, "Folder of .parquet files, read in the order of their names.")
-    output_dir: str | None = flag(None, "New or empty folder for these files, with columns for the answers.")
+    input_file: str | None = path_flag(None, "File of one text a line. Default: stdin.")
+    output_file: str | None = path_flag(None, "JSON Lines file. Default: stdout.")
+    input_dir: str | None = path_flag(None, "Folder of .parquet files, read in the order of their names.")
+    output_dir: str | None = path_flag(None, "New or empty folder for these files, with columns for the answers.")
     text_column_names: list[str] | None = field(
         default=None, metadata={"help": "Columns of the text, joined by a blank. Default: `text`, or the only one."}
     )
@@ -148,6 +148,10 @@ def main(args: PredictArguments) -> None:
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             # each would answer all texts, and overwrite the files of the others
             raise ValueError("The launcher must start one process. Drop it: `num_workers` shares out `input_dir`.")
+        if sys.stdin is None and not (args.text or args.input_file or args.input_dir):
+            raise ValueError("Standard input is closed. Pass `text` or `input_file`.")
+        if sys.__stdout__ is None and not (args.output_file or args.output_dir):
+            raise ValueError("Standard output is closed. Pass `output_file`.")
     count = classify_lines(args) if args.input_dir is None else classify_folder(args)
     output = args.output_file or args.output_dir
     if output is not None:
