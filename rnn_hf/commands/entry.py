@@ -1,6 +1,7 @@
 """How every command starts and exits: parsed arguments, and one line and an exit status for an error of the user."""
 
 import functools
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -111,8 +112,16 @@ def command(
         @functools.wraps(run)
         def main(argv: Sequence[str] | None = None) -> Any:
             with user_errors():
-                (args,), _ = parser.parse(sys.argv[1:] if argv is None else argv)
-            return run(args)
+                words = list(sys.argv[1:] if argv is None else argv)
+                (args,), _ = parser.parse(words)
+            try:
+                return run(args)
+            except ExitStatusError as error:
+                columns = getattr(error.__cause__, "columns", None)  # of a `ColumnsError`
+                if not columns:
+                    raise
+                words += [word for flag, names in columns.items() for word in (f"--{flag}", *names)]
+                raise ExitStatusError(f"{error} Try: {shlex.join([*name.split(), *words])}") from error
 
         return main
 

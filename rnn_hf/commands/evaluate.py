@@ -18,7 +18,7 @@ from accelerate import PartialState
 from rnn_hf.argument_fields import CheckedArguments, flag, path_flag
 from rnn_hf.data.batching import EncodedRows, SortedBatchSampler
 from rnn_hf.data.encoding import encode_dataset
-from rnn_hf.data.sources import DATASET_HELP, load_text_dataset
+from rnn_hf.data.sources import DATASET_HELP, DELIMITER_HELP, ENCODING_HELP, load_text_dataset
 from rnn_hf.errors import plain
 from rnn_hf.files import atomic_file, write_json
 from rnn_hf.inference import ACTIVATIONS
@@ -45,12 +45,16 @@ class EvaluateArguments(CheckedArguments):
     model_name_or_path: str = field(metadata={"help": "Model folder or `owner/name` on the Hub.", "is_path": True})
     dataset_name: str | None = path_flag(None, DATASET_HELP)
     dataset_config_name: str | None = flag(None, "Configuration of the dataset.")
-    test_file: str | None = path_flag(None, "Rows to evaluate: .csv, .tsv, .jsonl, .json or .parquet.")
+    test_file: str | None = path_flag(
+        None, "Rows to evaluate: .csv, .tsv, .jsonl or .json, perhaps followed by .gz, .bz2 or .zst; or .parquet."
+    )
     split: str = flag("test", "Split to evaluate: train, validation or test.")
     text_column_names: list[str] | None = field(
         default=None, metadata={"help": "Columns of the text, joined by a blank. Default: `text`, or the only one."}
     )
     label_column_name: str = flag("label", "Column of the label.")
+    delimiter: str | None = flag(None, DELIMITER_HELP)
+    encoding: str | None = flag(None, ENCODING_HELP)
     clean_text: bool = flag(False, "Whether to decode HTML entities and drop tags and stray backslashes.")
     threshold: float | None = flag(
         None,
@@ -144,6 +148,8 @@ def main(args: EvaluateArguments) -> dict[str, Any]:
                 problem_type=classifier.problem_type,
                 splits=[args.split],
                 clean_text=args.clean_text,
+                delimiter=args.delimiter,
+                encoding=args.encoding,
             )
             rows = encode_dataset(dataset, classifier.tokenizer, classifier.max_length)[args.split]
 

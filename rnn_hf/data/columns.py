@@ -1,5 +1,6 @@
 """Which columns of a dataset hold texts and labels, and their conversion to the columns `text` and `label`."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,8 +10,10 @@ import pyarrow.compute as pc
 from datasets import ClassLabel, Dataset, Features, List, Value
 
 from rnn_hf.configuration_rnn import ProblemType
+from rnn_hf.progress import say
 
 from .cleaning import clean_text
+from .column_guesses import ColumnsError, holds_words, likely_label_column, likely_text_columns
 from .labels import (
     check_numbers,
     class_ids,
@@ -22,6 +25,9 @@ from .labels import (
     multi_hot_width,
     recognize_problem_type,
 )
+
+# Number of rows that are read for what columns hold
+HEAD_ROWS = 1000
 
 
 @dataclass(frozen=True)
@@ -55,6 +61,8 @@ class TextColumns:
         label_names: Sequence[str] | None,
         problem_type: ProblemType | None,
         clean_text: bool,
+        *,
+        problem_is_given: bool | None = None,
     ) -> "TextColumns":
         """Return the columns of a dataset, with the feature of `label` derived from its labels.
 
@@ -65,12 +73,17 @@ class TextColumns:
             label_names: As in `load_text_dataset`.
             problem_type: As in `load_text_dataset`.
             clean_text: As in `load_text_dataset`.
+            problem_is_given: Whether the user gave the problem type. Defaults to whether there is one.
 
         Raises:
             ValueError: If the label column is missing or has the wrong type, or a label is missing or wrong.
         """
+        if problem_is_given is None:
+            problem_is_given = problem_type is not None
         problem = problem_type or recognize_problem_type(reference, label_column_name)
-        label = label_feature(reference, label_column_name, problem, label_names)
+        label = label_feature(
+            reference, label_column_name, problem, label_names, merges_whole_numbers=problem_is_given
+        )
         features = [item_of(rows.features[label_column_name]) for rows in reference.values()]
         return cls(
             text_column_names=text_column_names,
@@ -100,8 +113,51 @@ class TextColumns:
             check_numbers(rows, column, split, self.problem_type, width)
         else:
             names = item_of(self.label).names
+            if self.problem_type == "multi_label_classification" and column_of(rows, column).null_count == len(rows):
+                say(f'Warning: no row of the "{split}" split has a label, so each counts as a text of no class.')
             ids = class_ids(rows, column, split, self.problem_type, names, ids_allowed=self.ids_allowed)
         return _text_and_label(rows, texts, column, self.problem_type, ids, self.label, self.clean_text)
+
+
+def check_columns(rows: Dataset, text_column_names: Sequence[str] | None, label_column_name: str) -> None:
+    """Check that the columns of texts and labels are there.
+
+    Args:
+        rows: Rows with their columns as they are stored.
+        text_column_names: As in `load_text_dataset`.
+        label_column_name: As in `load_text_dataset`.
+
+    Raises:
+        ColumnsError: If they are not. It names those that are probably meant.
+    """
+    missing, texts = [], list(text_column_names or ())
+    if label_column_name not in rows.column_names:
+        missing.append("label_column_name")
+    try:
+        texts = text_columns_of(rows, text_column_names, label_column_name)
+    except ValueError as error:
+        if text_column_names is not None:
+            raise
+        missing.append("text_column_names")
+        message = str(error)
+    if not missing:
+        return
+    if "label_column_name" in missing:
+        message = f'Column "{label_column_name}" is not in the dataset (columns: {comma_list(rows.column_names)}). '
+        message += f"Pass {' and '.join(f'`{name}`' for name in missing)}."
+    head = first_rows(rows, rows.column_names)
+    label = likely_label_column(head, texts) if "label_column_name" in missing else label_column_name
+    likely = {"text_column_names": likely_text_columns(head, label)} if "text_column_names" in missing else {}
+    likely |= {"label_column_name": [label]} if "label_column_name" in missing and label is not None else {}
+    likely = {name: columns for name, columns in likely.items() if columns}
+    if likely:
+        message += f" Likely: {' '.join(f'`{name}={shlex.join(columns)}`' for name, columns in likely.items())}."
+    raise ColumnsError(message, likely)
+
+
+def first_rows(rows: Dataset, columns: Sequence[str]) -> pa.Table:
+    """Return the first rows of some columns, enough of them to see what they hold."""
+    return rows.select_columns(list(columns)).with_format("arrow")[: min(len(rows), HEAD_ROWS)]
 
 
 def text_columns_of(
@@ -120,6 +176,8 @@ def text_columns_of(
     others = [name for name in dataset.column_names if name != label_column]
     if wanted is None:
         strings = [name for name in others if dataset.features[name] in (Value("string"), Value("large_string"))]
+        # numbers are strings where the file has no types
+        strings = [name for name in strings if holds_words(first_rows(dataset, [name])[name])]
         wanted = ["text"] if "text" in others else strings
         if len(wanted) != 1:
             raise ValueError(

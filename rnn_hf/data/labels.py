@@ -6,11 +6,14 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from datasets import ClassLabel, Dataset, Features, List, Value
+from datasets import ClassLabel, Dataset, Features, LargeList, List, Value
 
 from rnn_hf.configuration_rnn import ProblemType
 
-_NAMES = (Value("string"), Value("large_string"), Value("bool"))
+from .label_spellings import NUMBER, WHOLE_NUMBER, whole_number, why_classes
+from .table_files import plain_type
+from .table_rows import is_untyped
+
 _EXPECTED = {
     "single_label_classification": "one class per row (a string, an integer or a boolean)",
     "multi_label_classification": "a list of classes, or a list of 0 and 1 for each class, per row",
@@ -45,7 +48,7 @@ def label_names_of(dataset: HasFeatures) -> list[str]:
 
 def item_of(feature: Any) -> Any:
     """Return the feature of a single label: that of the items of a list, or else the feature itself."""
-    return feature.feature if isinstance(feature, List) else feature
+    return feature.feature if isinstance(feature, List | LargeList) else feature
 
 
 def comma_list(names: Iterable[str]) -> str:
@@ -55,22 +58,31 @@ def comma_list(names: Iterable[str]) -> str:
 
 
 def column_of(dataset: Dataset, name: str) -> pa.ChunkedArray:
-    """Return a column as an Arrow array."""
-    return dataset.with_format("arrow")[name]
+    """Return a column as an Arrow array of a plain type."""
+    return _plain(dataset.with_format("arrow")[name])
 
 
 def recognize_problem_type(reference: Mapping[str, Dataset], column: str) -> ProblemType:
-    """Return the problem type of a column: floating-point numbers are targets, other lists are sets of classes."""
+    """Return the problem type of a column: floating-point numbers are targets, other lists are sets of classes.
+
+    In a file without types, labels are targets unless `why_classes` has a reason against it.
+    """
     (split, rows), *_ = reference.items()
-    labels = _labelled(rows, column, split).type
-    values = labels.value_type if _is_list(labels) else labels
-    if pa.types.is_floating(values):
+    labels = _labelled(rows, column, split)
+    values = labels.type.value_type if _is_list(labels.type) else labels.type
+    is_target = is_untyped(rows) and pa.types.is_string(values) and why_classes(pc.unique(labels)) is None
+    if pa.types.is_floating(values) or is_target:
         return "regression"
-    return "multi_label_classification" if _is_list(labels) else "single_label_classification"
+    return "multi_label_classification" if _is_list(labels.type) else "single_label_classification"
 
 
 def label_feature(
-    reference: Mapping[str, Dataset], column: str, problem_type: ProblemType, label_names: Sequence[str] | None
+    reference: Mapping[str, Dataset],
+    column: str,
+    problem_type: ProblemType,
+    label_names: Sequence[str] | None,
+    *,
+    merges_whole_numbers: bool = False,
 ) -> ClassLabel | List | Value:
     """Return the feature of the column `label`, with the classes in the order of their ids.
 
@@ -79,6 +91,7 @@ def label_feature(
         column: Column of the labels.
         problem_type: Problem type of the labels.
         label_names: The classes, if they are known.
+        merges_whole_numbers: Whether strings `1.0` and `1` are one class if all labels are such numbers.
 
     Raises:
         ValueError: If a label is missing or has the wrong type.
@@ -97,7 +110,7 @@ def label_feature(
     elif width is not None:
         classes = [str(index) for index in range(width)]
     else:
-        classes = _class_names(reference, column, problem_type)
+        classes = _class_names(reference, column, problem_type, merges_whole_numbers)
     feature = ClassLabel(names=classes)
     return feature if problem_type == "single_label_classification" else List(feature)
 
@@ -111,7 +124,8 @@ def multi_hot_width(
     widths = set()
     for split, rows in reference.items():
         labels = _checked(rows, column, split, problem_type)
-        if isinstance(item_of(rows.features[column]), ClassLabel) or pa.types.is_string(labels.type.value_type):
+        is_class = isinstance(item_of(rows.features[column]), ClassLabel)
+        if is_class or pa.types.is_string(labels.type.value_type) or pa.types.is_null(labels.type.value_type):
             return None
         is_flag = pc.is_in(_numbers(labels), pa.array([0.0, 1.0]))
         if not pc.all(is_flag, min_count=0).as_py():
@@ -131,7 +145,7 @@ def class_ids(
     *,
     ids_allowed: bool,
 ) -> dict[Any, int]:
-    """Return the class id of every label that occurs in a split.
+    """Return the class id of every label that occurs in a split; `2.0` is the class `2` where there is no other.
 
     Args:
         dataset: The rows.
@@ -146,6 +160,7 @@ def class_ids(
     """
     named = _named_labels(dataset, column, split, problem_type)
     ids = {name: class_id for class_id, name in enumerate(classes)}
+    named = {label: name if name in ids else whole_number(name) for label, name in named.items()}
     if ids_allowed and not any(name in ids for name in named.values()):
         ids = {str(class_id): class_id for class_id in range(len(classes))}
     for label, name in named.items():
@@ -191,11 +206,14 @@ def convert_labels(labels: pa.ChunkedArray, problem_type: ProblemType, ids: dict
         problem_type: Problem type of the labels.
         ids: Class id of each label; `None` for a regression and for rows that hold 0 or 1 for each class.
     """
+    labels = _plain(labels)
     if problem_type == "regression":
-        numbers = pc.cast(_values(labels), pa.float32()).combine_chunks()
+        numbers = pc.cast(_numbers(labels), pa.float32()).combine_chunks()
         if not _is_list(labels.type):
             return numbers
         return pa.FixedSizeListArray.from_arrays(numbers, len(numbers) // len(labels))
+    if problem_type == "multi_label_classification" and labels.type in (pa.null(), pa.list_(pa.null())):
+        labels = labels.cast(pa.list_(pa.string()))  # no row has a class
     if ids is None:
         flags = _numbers(labels).to_numpy().reshape(len(labels), -1)
         return pa.array([row.nonzero()[0] for row in flags], type=pa.list_(pa.int64()))
@@ -204,7 +222,7 @@ def convert_labels(labels: pa.ChunkedArray, problem_type: ProblemType, ids: dict
     classes = pc.take(pa.array(list(ids.values()), type=pa.int64()), positions)
     if problem_type == "single_label_classification":
         return classes
-    offsets = [0, *pc.cumulative_sum(pc.list_value_length(labels)).to_pylist()]
+    offsets = [0, *pc.cumulative_sum(pc.fill_null(pc.list_value_length(labels), 0)).to_pylist()]
     return pa.ListArray.from_arrays(pa.array(offsets, type=pa.int32()), classes.combine_chunks())
 
 
@@ -218,7 +236,13 @@ def _values(labels: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _numbers(labels: pa.ChunkedArray) -> pa.ChunkedArray:
-    return pc.cast(_values(labels), pa.float64())
+    values = _values(labels)
+    return pc.cast(pc.utf8_trim_whitespace(values) if pa.types.is_string(values.type) else values, pa.float64())
+
+
+def _plain(labels: pa.ChunkedArray) -> pa.ChunkedArray:
+    plain = plain_type(labels.type)
+    return labels if labels.type == plain else labels.cast(plain)
 
 
 def _first_row(labels: pa.ChunkedArray, position: int) -> int:
@@ -231,14 +255,7 @@ def _first_row(labels: pa.ChunkedArray, position: int) -> int:
 
 def _labelled(dataset: Dataset, column: str, split: str) -> pa.ChunkedArray:
     """Return a column of labels, none of which is missing."""
-    if column not in dataset.column_names:
-        raise ValueError(
-            f'Column "{column}" is not in the dataset (columns: {comma_list(dataset.column_names)}). '
-            "Pass `label_column_name`."
-        )
-    if len(dataset) == 0:
-        raise ValueError(f'The "{split}" split must have rows, got none.')
-    labels = column_of(dataset, column)
+    labels = _labels_of(dataset, column, split)
     for missing in (labels, _values(labels)):
         if missing.null_count:
             position = pc.index(pc.is_null(missing), True).as_py()
@@ -249,25 +266,55 @@ def _labelled(dataset: Dataset, column: str, split: str) -> pa.ChunkedArray:
     return labels
 
 
+def _labels_of(dataset: Dataset, column: str, split: str) -> pa.ChunkedArray:
+    """Return a column of labels."""
+    if column not in dataset.column_names:
+        raise ValueError(
+            f'Column "{column}" is not in the dataset (columns: {comma_list(dataset.column_names)}). '
+            "Pass `label_column_name`."
+        )
+    if len(dataset) == 0:
+        raise ValueError(f'The "{split}" split must have rows, got none.')
+    return column_of(dataset, column)
+
+
 def _checked(dataset: Dataset, column: str, split: str, problem_type: ProblemType) -> pa.ChunkedArray:
     """Return a column of labels of the type that the problem type requires."""
+    labels = _labels_of(dataset, column, split)
+    if problem_type == "multi_label_classification" and split != "train" and labels.null_count == len(labels):
+        return pa.chunked_array([pa.array([[]] * len(labels), pa.list_(pa.string()))])
     labels = _labelled(dataset, column, split)
     feature = dataset.features[column]
     values = labels.type.value_type if _is_list(labels.type) else labels.type
+    got = str(feature)
     if problem_type == "single_label_classification":
-        fits: bool = pa.types.is_integer(labels.type) or feature in _NAMES
+        fits = _is_name(values) and not _is_list(labels.type)
     elif problem_type == "multi_label_classification":
-        fits = _is_list(labels.type) and not (pa.types.is_null(values) or _is_list(values))
-        if fits and pa.types.is_floating(values):
-            fits = pc.all(pc.is_in(_numbers(labels), pa.array([0.0, 1.0])), min_count=0).as_py()
+        fits = _is_list(labels.type) and (_is_name(values) or pa.types.is_null(values))
     else:
         fits = pa.types.is_integer(values) or pa.types.is_floating(values)
+        if pa.types.is_string(labels.type):
+            is_number = pc.match_substring_regex(labels, NUMBER)
+            fits = pc.all(is_number).as_py()
+            if not fits:
+                row = pc.index(is_number, False).as_py()
+                got = f'"{labels[row]}" in row {row} of the "{split}" split'
+    if fits and problem_type != "regression" and pa.types.is_floating(values):
+        numbers = _numbers(labels)
+        is_whole = pc.and_(pc.is_finite(numbers), pc.equal(numbers, pc.trunc(numbers)))
+        fits = pc.all(is_whole, min_count=0).as_py()
     if not fits:
         raise ValueError(
-            f'Column "{column}" must hold {_EXPECTED[problem_type]}, got {feature}. Pass `label_column_name` or '
+            f'Column "{column}" must hold {_EXPECTED[problem_type]}, got {got}. Pass `label_column_name` or '
             "`problem_type`."
         )
     return labels
+
+
+def _is_name(values: pa.DataType) -> bool:
+    """Return whether values of a type may name classes; of the floating-point numbers, the whole ones do."""
+    kinds = (pa.types.is_integer, pa.types.is_string, pa.types.is_boolean, pa.types.is_floating)
+    return any(is_kind(values) for is_kind in kinds)
 
 
 def _named_labels(dataset: Dataset, column: str, split: str, problem_type: ProblemType) -> dict[Any, str]:
@@ -275,15 +322,25 @@ def _named_labels(dataset: Dataset, column: str, split: str, problem_type: Probl
     labels = _checked(dataset, column, split, problem_type)
     feature = item_of(dataset.features[column])
     names = dict(enumerate(feature.names)) if isinstance(feature, ClassLabel) else {}
-    return {label: names.get(label, str(label)) for label in pc.unique(_values(labels)).to_pylist()}
+    return {
+        label: names.get(label, str(int(label)) if isinstance(label, float) else str(label))
+        for label in pc.unique(_values(labels)).to_pylist()
+    }
 
 
-def _class_names(reference: Mapping[str, Dataset], column: str, problem_type: ProblemType) -> list[str]:
+def _class_names(
+    reference: Mapping[str, Dataset], column: str, problem_type: ProblemType, merges_whole_numbers: bool
+) -> list[str]:
     """Return the names of the classes in the order of their ids."""
     names: set[str] = set()
     for split, rows in reference.items():
         names.update(_named_labels(rows, column, split, problem_type).values())
         if isinstance(item_of(rows.features[column]), ClassLabel):
             return list(item_of(rows.features[column]).names)
+    if not names:
+        raise ValueError(f'Column "{column}" must hold {_EXPECTED[problem_type]}, got only empty lists.')
+    are_whole = all(re.match(WHOLE_NUMBER, name) for name in names)
+    if are_whole and merges_whole_numbers:
+        names = set(map(whole_number, names))
     numbers = all(re.fullmatch(r"-?\d+", name) for name in names)
-    return sorted(names, key=int) if numbers else sorted(names)
+    return sorted(names, key=lambda name: (int(name), name)) if numbers else sorted(names)

@@ -3,8 +3,6 @@
 Texts stay in memory-mapped Arrow files, so memory does not grow with the dataset.
 """
 
-import glob
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,36 +10,32 @@ from typing import Any
 
 import datasets
 import numpy as np
-from datasets import ClassLabel, Dataset, DatasetDict, IterableDataset, IterableDatasetDict, load_dataset
+from datasets import ClassLabel, Dataset, DatasetDict, IterableDataset, load_dataset
+from datasets.config import DATASET_STATE_JSON_FILENAME, DATASETDICT_JSON_FILENAME
+from datasets.data_files import DataFilesList
 from datasets.exceptions import DatasetNotFoundError
 from huggingface_hub import constants, get_session
 
 from rnn_hf.configuration_rnn import ProblemType
 from rnn_hf.safe_loading import is_hub_id
 
-from .columns import TextColumns
+from .columns import TextColumns, check_columns
 from .demo_news import DEMO_DATASET, load_demo_news
 from .labels import column_of, comma_list
+from .table_files import TableFileError, format_of
+from .table_rows import rows_of_files
 
 DEFAULT_DATASET = "fancyzhx/ag_news"
 # Help text of `dataset_name`
 DATASET_HELP = (
     f"Dataset on the Hub, folder in its layout, or `{DEMO_DATASET}` (generated). Default: {DEFAULT_DATASET}."
 )
+# Help texts of `delimiter` and `encoding`
+DELIMITER_HELP = "Character between the columns of CSV and TSV files. Default: a comma or a tab."
+ENCODING_HELP = "Encoding of files without a byte order mark, such as cp1252. Default: UTF-8."
 SPLITS = ("train", "validation", "test")
 
 _VALIDATION_ALIASES = ("validation", "valid", "val", "dev")
-
-# By default pandas reads the words "NA", "null" and "None" as missing values; only an empty field is one.
-_CSV = {"keep_default_na": False, "na_values": [""]}
-# Tab-separated values have no quoting (3 is `csv.QUOTE_NONE`): a stray quote must not swallow the lines after it.
-_READERS: Mapping[str, tuple[str, dict[str, Any]]] = {
-    ".csv": ("csv", _CSV),
-    ".tsv": ("csv", {**_CSV, "sep": "\t", "quoting": 3}),
-    ".jsonl": ("json", {}),
-    ".json": ("json", {}),
-    ".parquet": ("parquet", {}),
-}
 
 
 def load_text_dataset(
@@ -60,6 +54,8 @@ def load_text_dataset(
     seed: int = 42,
     clean_text: bool = False,
     max_train_samples: int | None = None,
+    delimiter: str | None = None,
+    encoding: str | None = None,
 ) -> DatasetDict:
     """Load a dataset with the columns `text` and `label`: one class per text, several classes, or numbers.
 
@@ -71,14 +67,16 @@ def load_text_dataset(
         dataset_name: Id on the Hugging Face Hub, folder in the Hub's layout, or `"demo"` (generated, needs no
             network). Defaults to `DEFAULT_DATASET` if neither a name nor a file is given.
         dataset_config_name: Configuration of the dataset, where it has several.
-        train_file: File of training rows: `.csv`, `.tsv` (unquoted), `.jsonl`, `.json` or `.parquet`.
+        train_file: File of training rows: `.csv`, `.tsv` (unquoted), `.jsonl`, `.json` or `.parquet`; but for the
+            last, `.gz`, `.bz2` or `.zst` may follow. The columns of CSV and TSV files are strings.
         validation_file: File of validation rows, in one of the same formats.
         test_file: File of test rows, in one of the same formats.
         text_column_names: Columns that make up the text, joined by one blank; a missing value counts as an empty
             string. Defaults to `text`, or else to the only column of strings.
         label_column_name: Column of the labels. A `ClassLabel`, strings, integers or booleans mean one class per text;
             lists of these mean several classes, where lists of 0 and 1, all of one length, hold one entry for each
-            class; floating-point numbers mean a regression, lists of them a regression with several targets.
+            class; floating-point numbers mean a regression, lists of them a regression with several targets. In CSV
+            and TSV files, labels are a regression where `why_classes` finds no reason against it.
         label_names: Classes in the order of their ids, such as those of a loaded model. Labels are matched by name;
             if none matches and all are numbers, they are taken as ids. Defaults to the classes of the training split:
             the names of its `ClassLabel`, or else its labels, sorted. Not used in a regression.
@@ -90,6 +88,8 @@ def load_text_dataset(
         seed: Seed of the cut and of the sample.
         clean_text: Whether to pass the texts through `clean_text`.
         max_train_samples: Size of a random sample of the training rows, drawn after the cut. Defaults to all rows.
+        delimiter: Character between the columns of CSV and TSV files. Defaults to a comma or a tab.
+        encoding: Encoding of files of text that have no byte order mark. Defaults to UTF-8.
 
     Returns:
         The splits, each with the columns `text` (string) and `label`: a `ClassLabel`, a list of `ClassLabel`, a
@@ -113,7 +113,7 @@ def load_text_dataset(
         raise ValueError(f"`max_train_samples` must be at least 1, got {max_train_samples}.")
     files = {"train": train_file, "validation": validation_file, "test": test_file}
     return split_texts(
-        find_splits(dataset_name, dataset_config_name, files),
+        find_splits(dataset_name, dataset_config_name, files, delimiter=delimiter, encoding=encoding),
         text_column_names=text_column_names,
         label_column_name=label_column_name,
         label_names=label_names,
@@ -166,8 +166,10 @@ def split_texts(
     wanted = [split for split in available if splits is None or split in splits]
     needed = [split for split in found if split in wanted or (cut and split == "train" and "validation" in wanted)]
 
+    reference = {split: found[split] for split in (["train"] if "train" in found else needed)}
+    check_columns(next(iter(reference.values())), text_column_names, label_column_name)
     columns = TextColumns.of(
-        {split: found[split] for split in (["train"] if "train" in found else needed)},
+        reference,
         text_column_names,
         label_column_name,
         label_names,
@@ -189,6 +191,8 @@ def find_splits(
     files: Mapping[str, str | Path | None],
     *,
     streaming: bool = False,
+    delimiter: str | None = None,
+    encoding: str | None = None,
 ) -> dict[str, Any]:
     """Return the splits of a dataset by name, with their columns as they are stored.
 
@@ -197,18 +201,21 @@ def find_splits(
         dataset_config_name: As in `load_text_dataset`.
         files: File of each split, or `None`.
         streaming: Whether to return each split as an `IterableDataset`.
+        delimiter: As in `load_text_dataset`.
+        encoding: As in `load_text_dataset`.
 
     Raises:
         FileNotFoundError: If the dataset or a file does not exist.
         ConnectionError: If the Hub cannot be reached and the dataset is not in the cache.
         ValueError: If a name and files are given, or the dataset cannot be read or has none of the splits.
     """
+    reading = {"streaming": streaming, "delimiter": delimiter, "encoding": encoding}
     given = {split: Path(file).expanduser() for split, file in files.items() if file is not None}
     if given and dataset_name is not None:
         raise ValueError(f'`dataset_name` is "{dataset_name}" but files are also given. Pass one or the other.')
     if given:
-        return {split: _read_file(split, path, streaming) for split, path in given.items()}
-    loaded = _load_named(DEFAULT_DATASET if dataset_name is None else dataset_name, dataset_config_name, streaming)
+        return {split: _read_file(split, path, **reading) for split, path in given.items()}
+    loaded = _load_named(DEFAULT_DATASET if dataset_name is None else dataset_name, dataset_config_name, reading)
     names = {split: _VALIDATION_ALIASES if split == "validation" else (split,) for split in SPLITS}
     found = {split: loaded[name] for split in SPLITS for name in reversed(names[split]) if name in loaded}
     if not found:
@@ -232,30 +239,19 @@ def iterate_texts(dataset: Dataset, batch_size: int = 1000) -> Iterator[str]:
         yield from batch["text"]
 
 
-def _read_file(split: str, path: Path, streaming: bool) -> Dataset | IterableDataset:
+def _read_file(split: str, path: Path, **reading: Any) -> Dataset | IterableDataset:
     """Return the rows of one file."""
     name = f"`{split}_file`"
     if path.is_dir():
         raise ValueError(f"{name} must be a file, got the directory {path}. Pass a directory as `dataset_name`.")
     if not path.exists():
         raise FileNotFoundError(f"{name} must be a file, but there is none at {path}. Check the path.")
-    if path.suffix.lower() not in _READERS:
-        raise ValueError(f"{name} must end in {comma_list(_READERS)}, got {path}. Convert the file or rename it.")
-    if os.path.expandvars(path.absolute()) != str(path.absolute()):
-        raise ValueError(f"{name} must not contain the name of an environment variable, got {path}. Rename the file.")
-    reader, options = _READERS[path.suffix.lower()]
-    try:
-        files = {split: glob.escape(str(path.absolute()))}
-        return load_dataset(reader, data_files=files, split=split, streaming=streaming, **options)
-    except Exception as error:
-        if "corresponds to no data" in reason_of(error):
-            raise ValueError(f"{name} must have rows, got none in {path}. Pass another file.") from error
-        raise ValueError(
-            f"{name} must hold rows in the format {path.suffix}, got {path} ({reason_of(error)}). Fix the file."
-        ) from error
+    file, changed = str(path.absolute()), path.stat()
+    files = DataFilesList([file], [(str(changed.st_mtime_ns), str(changed.st_size))])
+    return rows_of_files(files, split, title=name, **reading)
 
 
-def _load_named(name: str, config: str | None, streaming: bool) -> DatasetDict | IterableDatasetDict:
+def _load_named(name: str, config: str | None, reading: dict[str, Any]) -> DatasetDict | dict[str, Any]:
     """Return the splits of the demo dataset, or of one in a folder or on the Hub."""
     if name == DEMO_DATASET:
         return load_demo_news()
@@ -265,12 +261,16 @@ def _load_named(name: str, config: str | None, streaming: bool) -> DatasetDict |
         raise ValueError(f"{expected}, got the file {path}. Pass files as `train_file` and `test_file`.")
     if path.is_dir():
         name = str(path)
+        if any((path / file).is_file() for file in (DATASET_STATE_JSON_FILENAME, DATASETDICT_JSON_FILENAME)):
+            return _load_saved(path)
     elif not is_hub_id(name):
         raise FileNotFoundError(f"{expected}, but there is no folder {name}. Check the path.")
     unreachable = None if path.is_dir() else _hub_failure()
     try:
         with _offline(unreachable is not None):
-            return load_dataset(name, config, streaming=streaming)
+            return _load_files(name, config, reading) or load_dataset(name, config, streaming=reading["streaming"])
+    except TableFileError:
+        raise
     except DatasetNotFoundError as error:
         raise FileNotFoundError(f'{expected}, got "{name}" ({reason_of(error)}). Check the name.') from error
     except Exception as error:
@@ -286,6 +286,30 @@ def _load_named(name: str, config: str | None, streaming: bool) -> DatasetDict |
                 f'`dataset_config_name` must be one of {comma_list(configs)} for "{name}", got {config}. Choose one.'
             ) from error
         raise ValueError(f'"{name}" could not be read as a dataset ({reason_of(error)}). Fix its files.') from error
+
+
+def _load_saved(folder: Path) -> dict[str, Dataset]:
+    """Return the splits of a `DatasetDict` that `save_to_disk` wrote; a single `Dataset` is the training split."""
+    try:
+        saved = datasets.load_from_disk(str(folder))
+    except Exception as error:
+        raise ValueError(f'"{folder}" could not be read as a dataset ({reason_of(error)}). Save it again.') from error
+    splits = saved if isinstance(saved, DatasetDict) else {"train": saved}
+    return {split: rows.with_format(None) for split, rows in splits.items()}
+
+
+def _load_files(name: str, config: str | None, reading: dict[str, Any]) -> dict[str, Dataset | IterableDataset] | None:
+    """Return the splits of a dataset of CSV or JSON files whose columns have no declared types; `None` for another."""
+    builder = datasets.load_dataset_builder(name, config)
+    if builder.name not in ("csv", "json") or builder.info.features is not None:
+        return None
+    splits = builder.config.data_files
+    if not splits or any(format_of(file) is None for files in splits.values() for file in files):
+        return None
+    return {
+        str(split): rows_of_files(files, str(split), title=f'Each file of "{name}"', **reading)
+        for split, files in splits.items()
+    }
 
 
 def _configs_to_choose_from(name: str, config: str | None) -> list[str]:

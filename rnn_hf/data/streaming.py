@@ -22,16 +22,18 @@ from rnn_hf.errors import ExitStatusError
 from rnn_hf.progress import progress_bar, without_bars_of_datasets
 
 from .batching import BatchSampler, EncodedRows, TokenBatch
-from .columns import TextColumns, text_columns_of
+from .columns import HEAD_ROWS, TextColumns, check_columns, text_columns_of
 from .encoding import RowEncoder
 from .labels import item_of, recognize_problem_type
 from .sources import find_splits, reason_of
-
-# Number of rows that are read before training, for their columns and types
-HEAD_ROWS = 1000
+from .table_files import TableFileError
+from .table_rows import is_untyped
 
 # Number of rows in memory at a time where a whole stream is read
 ROWS_AT_A_TIME = 10_000
+
+# Distinct labels after which no more are looked for: so many are no classes
+MOST_LABELS = 1_000_000
 
 
 class StreamError(ExitStatusError, ValueError):
@@ -67,41 +69,50 @@ class TextStream:
         problem_type: ProblemType | None,
         clean_text: bool,
     ) -> None:
-        rows = rows.with_format("arrow")
+        self._rows = rows = rows.with_format("arrow")
         table = next(_tables(rows, HEAD_ROWS), None)
         if table is None or len(table) == 0:
             raise ValueError('The "train" split must have rows, got none.')
         self._features = rows.features or Features.from_arrow_schema(table.schema)
         head = self._as_dataset(table)
+        check_columns(head, text_column_names, label_column_name)
         texts = text_columns_of(head, text_column_names, label_column_name)
         problem = problem_type or recognize_problem_type({"train": head}, label_column_name)
         names = [name for name in head.column_names if name in {*texts, label_column_name}]
         self._rows = rows.select_columns(names)
         self._features = Features({name: self._features[name] for name in names})
         labels = head
-        if problem != "regression" and not isinstance(item_of(head.features.get(label_column_name)), ClassLabel):
+        is_open = problem_type is None and is_untyped(rows)
+        is_declared = isinstance(item_of(head.features.get(label_column_name)), ClassLabel)
+        if (problem != "regression" or is_open) and not is_declared:
             if problem == "multi_label_classification":
                 raise ValueError(
                     f'The classes in "{label_column_name}" must be declared where rows are streamed. Give the dataset '
                     "a list of `ClassLabel`, or leave out `streaming`."
                 )
             labels = self._distinct_labels(label_column_name)
+            problem = problem_type or recognize_problem_type({"train": labels}, label_column_name)
         self.columns = TextColumns.of(
-            {"train": labels}, texts, label_column_name, label_names, problem, clean_text=clean_text
-        )
+            {"train": labels}, texts, label_column_name, label_names, problem, clean_text,
+            problem_is_given=problem_type is not None,
+        )  # fmt: skip
         self.features = Features(text=Value("string"), label=self.columns.label)
 
     def _as_dataset(self, table: pa.Table) -> Dataset:
         # rows in memory are not cached, so any fingerprint will do
-        return Dataset(table, info=DatasetInfo(features=self._features), fingerprint="rows")
+        info = DatasetInfo(features=self._features, builder_name=self._rows.info.builder_name)
+        return Dataset(table, info=info, fingerprint="rows")
 
     def _distinct_labels(self, column: str) -> Dataset:
-        """Return one row for each distinct label."""
+        """Return one row for each distinct label; of numbers without end, those that come first."""
         found: pa.ChunkedArray | None = None
         for table in _tables(self._rows.select_columns([column]), ROWS_AT_A_TIME):
             labels = table[column] if found is None else pa.chunked_array([*found.chunks, *table[column].chunks])
             found = pa.chunked_array([pc.unique(labels)])
-        return Dataset(pa.table({column: found}))
+            if len(found) > MOST_LABELS:
+                break
+        info = DatasetInfo(builder_name=self._rows.info.builder_name)
+        return Dataset(pa.table({column: found}), info=info)
 
     def buffers(
         self, num_rows: int, order: int = 0, place: Mapping[str, Any] | None = None
@@ -156,6 +167,8 @@ def load_text_stream(
     problem_type: ProblemType | None = None,
     clean_text: bool = False,
     max_train_samples: int | None = None,
+    delimiter: str | None = None,
+    encoding: str | None = None,
 ) -> tuple[TextStream, DatasetDict]:
     """Open the training rows of a dataset as a stream, and read its other splits into memory.
 
@@ -174,6 +187,8 @@ def load_text_stream(
         problem_type: As in `load_text_dataset`.
         clean_text: As in `load_text_dataset`.
         max_train_samples: Number of rows to read, from the start of the stream. Defaults to all.
+        delimiter: As in `load_text_dataset`.
+        encoding: As in `load_text_dataset`.
 
     Returns:
         The training rows, and the other splits.
@@ -184,7 +199,9 @@ def load_text_stream(
         ValueError: If an argument, a file, a column or a label is not as described in `load_text_dataset`.
     """
     files = {"train": train_file, "validation": validation_file, "test": test_file}
-    found = find_splits(dataset_name, dataset_config_name, files, streaming=True)
+    found = find_splits(
+        dataset_name, dataset_config_name, files, streaming=True, delimiter=delimiter, encoding=encoding
+    )
     if "train" not in found:
         raise ValueError(f"The dataset has no training split (splits: {', '.join(found)}). Pass `train_file`.")
     rows = found.pop("train")
@@ -220,6 +237,8 @@ def _tables(rows: IterableDataset, num_rows: int) -> Iterator[pa.Table]:
     while True:
         try:
             table = next(tables, None)
+        except TableFileError as error:
+            raise StreamError(str(error)) from error
         except Exception as error:  # from the readers of file formats and from the network
             raise StreamError(f"The stream of rows could not be read ({reason_of(error)}). Fix its files.") from error
         if table is None:

@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerBase
 
 from rnn_hf.configuration_rnn import ProblemType
 
+from .label_spellings import near_duplicates
 from .labels import column_of, comma_list
 from .tokenizing import fast_encoder
 
@@ -38,6 +39,7 @@ class DataSummary:
         num_rows: Rows of each split; `None` for a stream.
         problem_type: What the labels ask for.
         num_classes: Number of classes or targets.
+        similar_names: Pairs of classes whose names differ only in blanks or in the case of letters.
         class_counts: Training rows of each class. `None` for a regression.
         labels_per_text: Mean number of classes of a training text, if it may have several.
         targets: Minimum, mean, maximum and standard deviation of the numbers in a regression, over all targets.
@@ -55,6 +57,7 @@ class DataSummary:
     num_rows: dict[str, int | None]
     problem_type: ProblemType
     num_classes: int
+    similar_names: list[tuple[str, str]] = field(default_factory=list)
     class_counts: dict[str, int] | None = None
     labels_per_text: float | None = None
     targets: dict[str, float] | None = None
@@ -127,6 +130,11 @@ class DataSummary:
             noun, verb = ("class", "has") if len(rare) == 1 else ("classes", "have")
             lines.append(
                 f"{len(rare):,} {noun} {verb} fewer than 2 training rows ({_few(rare)}). Add rows, or merge classes."
+            )
+        if self.similar_names:
+            pairs = comma_list(f"{first!r:.40} and {second!r:.40}" for first, second in self.similar_names[:3])
+            lines.append(
+                f"Some classes are probably one, with names that differ slightly: {pairs}. Rename one of each."
             )
         if self.num_contradictory and self.num_distinct:
             share = self.num_contradictory / self.num_distinct
@@ -230,6 +238,7 @@ def describe_data(
         num_rows=num_rows,
         problem_type=problem_type,
         num_classes=len(label_names),
+        similar_names=near_duplicates(label_names) if problem_type != "regression" else [],
         num_empty={split: int(each.is_empty.sum()) for split, each in found.items()},
         max_length=max_length,
         num_truncated=None if max_length is None else _num_truncated(splits, encoded, tokenizer, max_length),

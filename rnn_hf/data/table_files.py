@@ -6,11 +6,12 @@ Columns of CSV and TSV files are strings: `01`, `1` and `1.0` are three codes, a
 import io
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property, reduce
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -68,7 +69,7 @@ class TableFile:
     r"""The rows of one file, each column of one type from the first row to the last.
 
     Args:
-        path: The file, which ends in one of `FORMATS`, and after it (but for Parquet) perhaps in a compression.
+        path: The file or its address, which ends in one of `FORMATS`; but for Parquet, a compression may follow.
         delimiter: Character between the columns of a CSV or TSV file. Defaults to a comma or a tab.
         encoding: Encoding of a file that is not Parquet and has no byte order mark. Defaults to UTF-8.
         name: What the file is called in errors.
@@ -94,14 +95,17 @@ class TableFile:
     ) -> None:
         ending = format_of(path)
         if ending is None:
+            is_sheet = Path(path).suffix.lower() in (".xlsx", ".xls", ".ods")
             raise TableFileError(
-                f"{name} must end in {', '.join(FORMATS)} (but for .parquet, perhaps compressed: "
-                f"{', '.join(COMPRESSIONS)}), got {path}. Convert the file or rename it."
+                f"{name} must end in {', '.join(FORMATS)}, got {path}. "
+                + ("Save the sheet as CSV." if is_sheet else "Convert the file or rename it; ")
+                + ("" if is_sheet else f"{', '.join(COMPRESSIONS)} may follow all but .parquet.")
             )
         if delimiter == r"\t":  # as a shell passes it
             delimiter = "\t"
         if delimiter is not None and len(delimiter) != 1:
             raise ValueError(f"`delimiter` must be one character, got {delimiter!r}.")
+        decoded(io.BytesIO(), encoding)  # refuses an unknown encoding
         self.path, self.delimiter, self.encoding, self.name, self.format = path, delimiter, encoding, name, ending
 
     @cached_property
@@ -109,18 +113,19 @@ class TableFile:
         """The columns. Strings and lists have Arrow's plain types; a JSON file is read to its end for the others."""
         return next(self._reading(self._read_schema))
 
-    def batches(self, batch_rows: int = BATCH_ROWS) -> Iterator[pa.RecordBatch]:
-        """Yield the rows in their order, all with the columns of `schema`.
+    def batches(self, batch_rows: int = BATCH_ROWS, schema: pa.Schema | None = None) -> Iterator[pa.RecordBatch]:
+        """Yield the rows in their order.
 
         Args:
             batch_rows: Most rows in a batch.
+            schema: Columns and types that this file and others have in common. Defaults to those of this file.
         """
-        schema = self.schema
-        return self._reading(lambda: self._read_batches(schema, batch_rows))
+        wanted = schema or self.schema
+        return self._reading(lambda: self._read_batches(wanted, batch_rows))
 
     def _read_schema(self) -> Iterator[pa.Schema]:
         if self.format == ".parquet":
-            with pq.ParquetFile(self.path) as file:
+            with _open_bytes(self.path) as stream, pq.ParquetFile(stream) as file:
                 yield plain_schema(file.schema_arrow)
         elif self.format in (".csv", ".tsv"):
             yield pa.schema([(name, pa.string()) for name in self._csv_names()])
@@ -134,37 +139,42 @@ class TableFile:
 
     def _read_batches(self, schema: pa.Schema, batch_rows: int) -> Iterator[pa.RecordBatch]:
         if self.format == ".parquet":
-            with pq.ParquetFile(self.path) as file:
+            with _open_bytes(self.path) as stream, pq.ParquetFile(stream) as file:
                 for batch in file.iter_batches(batch_rows):
                     yield plain_batch(batch, schema)
         elif self.format in (".csv", ".tsv"):
-            with self._csv(chunksize=batch_rows) as chunks:
-                for chunk in chunks:
+            with open_text(self.path, self.encoding) as text:
+                for chunk in self._csv(text, chunksize=batch_rows):
                     self._check_csv_chunk(chunk)
-                    yield pa.RecordBatch.from_pandas(chunk, schema, preserve_index=False)
+                    batch = pa.RecordBatch.from_pandas(
+                        chunk.reindex(columns=schema.names), schema, preserve_index=False
+                    )
+                    yield batch.replace_schema_metadata(None)
         else:
             for rows in self._json_batches(batch_rows):
                 columns = [_array([row.get(field.name) for row in rows], field.type) for field in schema]
                 yield pa.RecordBatch.from_arrays(columns, schema=schema)
 
-    def _csv(self, **options: Any) -> Any:
-        """Open the file with pandas, all columns as strings, an empty field as the only missing value."""
+    def _csv(self, text: io.TextIOWrapper, **options: Any) -> Any:
+        """Read a CSV file with pandas, all columns as strings, an empty field as the only missing value."""
         dialect: dict[str, Any] = {"sep": self.delimiter or ","}
         if self.format == ".tsv":
             # there is no quoting (3 is `csv.QUOTE_NONE`): a stray quote must not swallow the lines after it
             dialect = {"sep": self.delimiter or "\t", "quoting": 3}
-        text = open_text(self.path, self.encoding)
         return pd.read_csv(text, dtype=str, keep_default_na=False, na_values=[""], **dialect, **options)
 
     def _csv_names(self) -> list[str]:
         """Return the names of the columns of a CSV file."""
-        names = [str(name) for name in self._csv(nrows=0).columns]
+        with open_text(self.path, self.encoding) as text:
+            names = [str(name) for name in self._csv(text, nrows=0).columns]
+        if any("\0" in name for name in names):
+            raise TableFileError(f"{self.name} must be text, but {self.path} holds bytes of another kind. Convert it.")
         others = [mark for mark in (";", "\t", "|", ",") if len(names) == 1 and mark in names[0]]
         if others and self.delimiter is None:
-            expected, given = (json.dumps(mark) for mark in ("\t" if self.format == ".tsv" else ",", others[0]))
+            expected, given = (repr(mark) for mark in ("\t" if self.format == ".tsv" else ",", others[0]))
             raise TableFileError(
                 f"{self.name} must have columns separated by {expected}, but the first line of {self.path} is "
-                f"{plain(names[0])!r}. Pass `delimiter` {given}."
+                f"{plain(names[0])!r}. Pass `delimiter={given}`."
             )
         return names
 
@@ -202,6 +212,20 @@ class TableFile:
                 f"{self.name} must hold rows in the format {self.format}, got {self.path} ({plain(error)}). "
                 "Fix the file."
             ) from error
+
+
+def common_schema(schemas: Iterable[pa.Schema]) -> pa.Schema:
+    """Return the columns of all schemas, each with the type that holds the values of all.
+
+    Example:
+        >>> common_schema([pa.schema({"a": pa.int64()}), pa.schema({"a": pa.string(), "b": pa.null()})]).types
+        [DataType(string), DataType(null)]
+    """
+    first, *others = schemas
+    types = dict(zip(first.names, first.types, strict=True))
+    for field in (field for schema in others for field in schema):
+        types[field.name] = _common_type(types.get(field.name, pa.null()), field.type)
+    return pa.schema(list(types.items()), first.metadata)
 
 
 def plain_type(stored: pa.DataType) -> pa.DataType:
@@ -243,9 +267,11 @@ def plain_batch(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
 
 
 def _open_bytes(path: str | Path) -> Any:
-    """Open a file for reading what it holds before it was compressed."""
+    """Open a file, or the address of one, for reading what it holds before it was compressed."""
+    is_address = "://" in str(path)  # who reads the stream closes it
+    stream = fsspec.open(str(path), "rb").open() if is_address else Path(path).open("rb", buffering=0)  # noqa: SIM115
     compression = COMPRESSIONS.get(Path(path).suffix.lower())
-    return pa.input_stream(str(path), compression=compression) if compression else Path(path).open("rb", buffering=0)
+    return pa.CompressedInputStream(stream, compression) if compression else stream
 
 
 def _json_rows(text: io.TextIOWrapper) -> Iterator[dict[str, Any]]:

@@ -49,6 +49,6 @@ def undecodable(name: str, path: object, encoding: str | None, error: UnicodeErr
         error: What decoding raised.
     """
     return ValueError(
-        f"{name} must be {encoding or 'UTF-8'} text, got {path} ({error}). Save it as UTF-8, or pass its `encoding`, "
-        "such as cp1252."
+        f"{name} must be {encoding or 'UTF-8'} text, got {path} ({error}). Save it as UTF-8, or pass its encoding, "
+        "such as `encoding=cp1252`."
     )

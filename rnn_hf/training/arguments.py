@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 
 from rnn_hf.argument_fields import CheckedArguments, flag, names_of, path_flag
 from rnn_hf.configuration_rnn import CellType, ClassifierPooling, ProblemType, RecurrentInitializer
-from rnn_hf.data.sources import DATASET_HELP
+from rnn_hf.data.sources import DATASET_HELP, DELIMITER_HELP, ENCODING_HELP
 from rnn_hf.data.tokenizer_training import TokenizerType
 
 OptimizerName = Literal[
@@ -60,13 +60,17 @@ class RowArguments(CheckedArguments):
 
     dataset_name: str | None = path_flag(None, DATASET_HELP)
     dataset_config_name: str | None = flag(None, "Configuration of the dataset.")
-    train_file: str | None = path_flag(None, "Training rows: .csv, .tsv, .jsonl, .json or .parquet.")
+    train_file: str | None = path_flag(
+        None, "Training rows: .csv, .tsv, .jsonl or .json, perhaps followed by .gz, .bz2 or .zst; or .parquet."
+    )
     validation_file: str | None = path_flag(None, "Validation rows, likewise.")
     test_file: str | None = path_flag(None, "Test rows, likewise.")
     text_column_names: list[str] | None = field(
         default=None, metadata={"help": "Columns of the text, joined by a blank. Default: `text`, or the only one."}
     )
     label_column_name: str = flag("label", "Column of the label.")
+    delimiter: str | None = flag(None, DELIMITER_HELP)
+    encoding: str | None = flag(None, ENCODING_HELP)
     validation_size: float = flag(
         0.05, "Share of the training rows cut off for validation where no such split exists.", at_least=0, below=1
     )

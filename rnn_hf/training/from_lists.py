@@ -37,7 +37,7 @@ CALLER = "TextClassifier.train"
 # Arguments that say where rows come from, which are given here
 OF_THE_ROWS = (
     "dataset_name", "dataset_config_name", "train_file", "validation_file", "test_file", "text_column_names",
-    "label_column_name", "streaming", "shuffle_buffer_size",
+    "label_column_name", "delimiter", "encoding", "streaming", "shuffle_buffer_size",
 )  # fmt: skip
 
 # Arguments of the command alone: nothing tells whether a resumed run has the same rows, and a push is a call

@@ -9,6 +9,7 @@ from transformers import PreTrainedTokenizerBase
 
 from rnn_hf.configuration_rnn import ProblemType, RNNConfig
 from rnn_hf.data.encoding import encode_dataset
+from rnn_hf.data.label_spellings import choice_of_problem
 from rnn_hf.data.labels import label_names_of, problem_type_of
 from rnn_hf.data.sources import DEFAULT_DATASET, iterate_texts, load_text_dataset
 from rnn_hf.data.streaming import StreamedRows, TextStream, load_text_stream
@@ -74,7 +75,7 @@ def show_data(
         splits: The splits.
         encoded: The same splits as rows of tokens.
         tokenizer: The tokenizer that encoded them.
-        args: `max_length`.
+        args: `max_length` and `problem_type`.
     """
     is_stream = isinstance(splits.train, TextStream)
     summary = describe_data(
@@ -85,7 +86,9 @@ def show_data(
         label_names=splits.label_names,
         problem_type=splits.problem_type,
     )
-    for line in [*summary.lines(), *(f"Warning:  {line}" for line in summary.warnings())]:
+    choice = None if args.problem_type else choice_of_problem(splits.problem_type, splits.label_names)
+    chosen = [] if choice is None else [f"Chosen:   {choice}"]
+    for line in [*summary.lines(), *chosen, *(f"Warning:  {line}" for line in summary.warnings())]:
         say(line)
     return summary.as_dict()
 
@@ -151,7 +154,7 @@ def _source(args: DataArguments) -> dict[str, Any]:
     """Return the arguments that `load_text_dataset` and `load_text_stream` share."""
     names = (
         "dataset_name", "dataset_config_name", "train_file", "validation_file", "test_file", "text_column_names",
-        "label_column_name", "problem_type", "clean_text", "max_train_samples",
+        "label_column_name", "problem_type", "clean_text", "max_train_samples", "delimiter", "encoding",
     )  # fmt: skip
     return {name: getattr(args, name) for name in names}
 

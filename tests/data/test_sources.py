@@ -115,16 +115,16 @@ def test_an_unknown_extension_names_the_known_ones(tmp_path: Path) -> None:
         load_text_dataset(test_file=tmp_path / "a.xlsx")
 
 
-def test_the_name_of_a_file_contains_no_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`datasets` would insert its value, and show it in an error."""
+def test_the_name_of_a_file_is_taken_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`datasets` would insert the value of a variable, and show it in an error."""
     monkeypatch.setenv("SECRET", "value")
-    for name in ("$SECRET.csv", "a${SECRET}b.csv", "$.csv"):
+    for name in ("$SECRET.csv", "a${SECRET}b.csv", "$.csv", "a*[b]?.csv", "a::b.csv"):
         (tmp_path / name).write_text("text,label\na,b\na,c\n")
-    for name in ("$SECRET.csv", "a${SECRET}b.csv"):
-        with pytest.raises(ValueError, match="must not contain the name of an environment variable") as error:
+        assert len(load_text_dataset(test_file=tmp_path / name)["test"]) == 2
+        (tmp_path / name).write_text("text;label\na;b\n")
+        with pytest.raises(ValueError, match="separated by") as error:
             load_text_dataset(test_file=tmp_path / name)
-        assert "value" not in str(error.value)
-    assert len(load_text_dataset(test_file=tmp_path / "$.csv")["test"]) == 2
+        assert name in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,6 @@ def test_the_name_of_a_file_contains_no_variable(tmp_path: Path, monkeypatch: py
         ("zero.csv", b""),
         ("header.csv", b"text,label\n"),
         ("ragged.csv", b"text,label\na,b\na,b,c,d\n"),
-        ("latin.csv", "text,label\nécole,x\n".encode("latin-1")),
         ("cut.jsonl", b'{"text": "a", "label": 1}\n{"text": '),
         ("zero.jsonl", b""),
         ("empty.json", b"[]"),
@@ -145,7 +144,6 @@ def test_a_broken_or_empty_file_gives_one_line_that_names_it(tmp_path: Path, nam
     with pytest.raises(ValueError, match=rf"`test_file` must (hold|have) rows.*{name}") as error:
         load_text_dataset(test_file=tmp_path / name)
     assert "\n" not in str(error.value)
-    assert error.value.__cause__ is not None
 
 
 @pytest.mark.parametrize("name", ["../nowhere", "./nowhere", "/nowhere/at/all", "a/b/c", "~/nowhere-at-all"])

@@ -1,0 +1,106 @@
+"""Labels as a file without types spells them: which are classes, which the targets of a regression, and why."""
+
+import re
+from collections.abc import Sequence
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from rnn_hf.configuration_rnn import ProblemType
+
+# Labels of at most this many distinct values are classes
+MOST_NUMBERED_CLASSES = 20
+
+NUMBER = r"^\s*[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?\s*$"
+# A whole number, of which a table program or a data frame may make `2.0`
+WHOLE_NUMBER = r"^(-?(?:0|[1-9][0-9]*))(?:\.0+)?$"
+
+# What is not of the numbers that a measurement has
+_OF_CODES = (
+    (r"[eE]", "has an exponent"),
+    (r"^[-+]?0[0-9]", "has a leading zero"),
+    (r"^[^.]*$", "has no decimal point"),
+    (r"^[+.\s]|^-\.|\.$|\s$", "is not written as a decimal number"),
+)
+
+
+def why_classes(labels: pa.Array | pa.ChunkedArray) -> str | None:
+    """Return why labels that are spelled as strings are classes, or `None` if they are the targets of a regression.
+
+    Codes, versions, ids and stars are also spelled as numbers, so few labels are taken for targets.
+
+    Args:
+        labels: The distinct labels, without missing ones.
+
+    Example:
+        >>> why_classes(pa.array(["3.1", "3.10"])), why_classes(pa.array(["01", "2.5"]))
+        ("'3.1' and '3.10' are the same number", "'01' has a leading zero")
+        >>> why_classes(pa.array([f"{number / 8}" for number in range(21)]))
+    """
+    is_number = pc.match_substring_regex(labels, NUMBER)
+    if not pc.all(is_number).as_py():
+        return f"{pc.filter(labels, pc.invert(is_number))[0].as_py()!r} is not a number"
+    for pattern, reason in _OF_CODES:
+        found = pc.filter(labels, pc.match_substring_regex(labels, pattern))
+        if len(found):
+            return f"{found[0].as_py()!r} {reason}"
+    numbers = pc.cast(labels, pa.float64())
+    if len(pc.unique(numbers)) < len(labels):
+        order = pc.sort_indices(numbers)
+        ordered = pc.take(numbers, order)
+        position = pc.index(pc.equal(ordered[1:], ordered[:-1]), True).as_py()
+        first, second = sorted(pc.take(labels, order)[position : position + 2].to_pylist())
+        return f"{first!r} and {second!r} are the same number"
+    if len(labels) <= MOST_NUMBERED_CLASSES:
+        return f"only {len(labels)} numbers occur"
+    return None
+
+
+def whole_number(label: str) -> str:
+    """Return a label without the `.0` of a whole number.
+
+    Example:
+        >>> whole_number("2.0"), whole_number("2.5"), whole_number("02.0")
+        ('2', '2.5', '02.0')
+    """
+    return re.sub(WHOLE_NUMBER, r"\1", label)
+
+
+def choice_of_problem(problem_type: ProblemType, label_names: Sequence[str]) -> str | None:
+    """Return a line on what labels that are numbers were taken for; `None` for labels that can only be classes.
+
+    Args:
+        problem_type: What they were taken for.
+        label_names: Names of the classes or targets.
+
+    Example:
+        >>> choice_of_problem("single_label_classification", ["1", "2"])
+        "The labels are classes, because '1' has no decimal point. For numbers pass `problem_type=regression`."
+    """
+    if problem_type == "regression":
+        if len(label_names) > 1:
+            return None
+        return (
+            "The labels are the numbers of a regression, because all are decimal numbers. For classes pass "
+            "`problem_type=single_label_classification`."
+        )
+    reason = why_classes(pa.array(label_names, pa.string())) or "their type says so"
+    if problem_type != "single_label_classification" or reason.endswith("is not a number"):
+        return None
+    return f"The labels are classes, because {reason}. For numbers pass `problem_type=regression`."
+
+
+def near_duplicates(label_names: Sequence[str]) -> list[tuple[str, str]]:
+    """Return pairs of classes whose names differ only in blanks or in the case of letters.
+
+    Example:
+        >>> near_duplicates(["sport", "sport ", "tech"])
+        [('sport', 'sport ')]
+    """
+    first: dict[str, str] = {}
+    pairs = []
+    for name in label_names:
+        other = first.setdefault(" ".join(name.split()).casefold(), name)
+        if other != name:
+            pairs.append((other, name))
+    return pairs
