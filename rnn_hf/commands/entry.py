@@ -12,7 +12,7 @@ from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 
 from rnn_hf.argument_fields import names_of
-from rnn_hf.errors import SIGNAL_STATUS, ExitStatusError, exit_status_of, one_line, scrubbed_logs
+from rnn_hf.errors import SIGNAL_STATUS, ExitStatusError, cache_error, exit_status_of, one_line, scrubbed_logs
 from rnn_hf.progress import is_first_process
 from rnn_hf.standard_streams import flush_streams, standard_streams
 
@@ -46,7 +46,7 @@ def user_errors() -> Iterator[None]:
     except (ExitStatusError, BrokenPipeError):
         raise
     except (ValueError, OSError, StrictDataclassError, SafetensorError) as error:
-        raise ExitStatusError(one_line(error)) from error
+        raise ExitStatusError(one_line(cache_error(error) or error)) from error
 
 
 def exit_with(name: str, message: str, status: int) -> NoReturn:

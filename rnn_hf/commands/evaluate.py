@@ -28,7 +28,7 @@ from rnn_hf.training.launch import create_accelerator
 from rnn_hf.training.metrics import compute_metrics, most_frequent_classes, most_frequent_errors, predict_split
 
 from .entry import command, user_errors
-from .json_lines import json_lines
+from .json_lines import AnswerFormat, json_lines
 from .parser import check_folder_of
 
 FIGURE_FORMATS = (".png", ".svg", ".pdf")
@@ -171,7 +171,7 @@ def main(args: EvaluateArguments) -> dict[str, Any]:
         if args.predictions_file is not None:
             probabilities = ACTIVATIONS[classifier.problem_type](torch.from_numpy(logits)).numpy()
             with atomic_file(Path(args.predictions_file)) as beside, beside.open("w", encoding="utf-8") as file:
-                file.writelines(json_lines(classifier, probabilities, threshold=args.threshold))
+                file.writelines(json_lines(classifier, probabilities, AnswerFormat(threshold=args.threshold)))
             print(f"Written: {args.predictions_file}")
         if args.figure_file is not None:
             from rnn_hf.reporting.figures import plot_confusion_matrix  # matplotlib is an extra
