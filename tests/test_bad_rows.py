@@ -1,12 +1,15 @@
 """Rows and word vectors that cannot be are refused in one line; an earlier result stays as it is."""
 
+import gzip
 import json
+import shlex
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
+from rnn_hf.commands import evaluate, train
 from rnn_hf.data.sources import load_text_dataset
 from rnn_hf.data.word_vectors import read_word_vectors
 from tests.refusals import assert_one_line, assert_refused
@@ -94,6 +97,38 @@ def test_rows_that_cannot_be_are_refused(
     (out / "all_results.json").write_text("{}")
     argv = ["--train_file", str(path), "--output_dir", str(out), "--overwrite_output_dir", "--use_cpu"]
     assert_refused("train", argv, str(error.value).split(" (")[0][:40], tmp_path, capsys)
+
+
+# A file, and the flags that make a run on it work, which the error of one without them names
+REMEDIES = [
+    ("a.csv", b"Subject,Body,Category\n" + b"hi,all well,x\nhi,not well,y\n" * 9, None),
+    ("a.csv.gz", gzip.compress(b"text;label\n" + b"all;x\nwell;y\n" * 9), ["--delimiter", ";"]),
+    ("a.csv", b"text\tlabel\n" + b"all\tx\nwell\ty\n" * 9, ["--delimiter", r"\t"]),
+    ("a.csv", b"text,label\n" + b"\xe9t\xe9,x\nwell,y\n" * 9, ["--encoding", "cp1252"]),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "flags"), REMEDIES, ids=["columns", "semicolon", "tab", "cp1252"])
+def test_the_error_names_the_flags_that_help(
+    name: str, content: bytes, flags: list[str] | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    argv = ["--train_file", str(path), "--output_dir", str(tmp_path / "out"), "--use_cpu", "--num_train_epochs", "1"]
+    with pytest.raises(SystemExit, match="2"):
+        train.main(argv)
+    said = capsys.readouterr().err.splitlines()[-1]
+    if flags is None:
+        words = shlex.split(said.partition(" Try: ")[2])
+        assert words[:2] == ["rnn-hf", "train"] and words[2 : 2 + len(argv)] == argv
+        flags = words[2 + len(argv) :]
+        assert flags == ["--text_column_names", "Subject", "Body", "--label_column_name", "Category"]
+    else:
+        assert f"`{flags[0]} " in said and flags[1] in said
+    assert train.main([*argv, *flags])["num_train_examples"] > 0
+    assert evaluate.main(
+        ["--model_name_or_path", str(tmp_path / "out"), "--test_file", str(path), "--use_cpu", *flags]
+    )["accuracy"] >= 0  # fmt: skip
 
 
 # The bytes of a file of word vectors, and what is wrong with them

@@ -118,7 +118,7 @@ def command(
                 return run(args)
             except ExitStatusError as error:
                 columns = getattr(error.__cause__, "columns", None)  # of a `ColumnsError`
-                if not columns:
+                if not columns or args.given & columns.keys():
                     raise
                 words += [word for flag, names in columns.items() for word in (f"--{flag}", *names)]
                 raise ExitStatusError(f"{error} Try: {shlex.join([*name.split(), *words])}") from error

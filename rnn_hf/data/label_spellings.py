@@ -90,17 +90,17 @@ def choice_of_problem(problem_type: ProblemType, label_names: Sequence[str]) -> 
     return f"The labels are classes, because {reason}. For numbers pass `problem_type=regression`."
 
 
-def near_duplicates(label_names: Sequence[str]) -> list[tuple[str, str]]:
+def near_duplicates(label_names: Sequence[str]) -> list[list[str]]:
     """Return pairs of classes whose names differ only in blanks or in the case of letters.
 
     Example:
         >>> near_duplicates(["sport", "sport ", "tech"])
-        [('sport', 'sport ')]
+        [['sport', 'sport ']]
     """
     first: dict[str, str] = {}
     pairs = []
     for name in label_names:
         other = first.setdefault(" ".join(name.split()).casefold(), name)
         if other != name:
-            pairs.append((other, name))
+            pairs.append([other, name])
     return pairs

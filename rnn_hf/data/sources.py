@@ -10,7 +10,7 @@ from typing import Any
 
 import datasets
 import numpy as np
-from datasets import ClassLabel, Dataset, DatasetDict, IterableDataset, load_dataset
+from datasets import ClassLabel, Dataset, DatasetDict, IterableDataset
 from datasets.config import DATASET_STATE_JSON_FILENAME, DATASETDICT_JSON_FILENAME
 from datasets.data_files import DataFilesList
 from datasets.exceptions import DatasetNotFoundError
@@ -22,8 +22,8 @@ from rnn_hf.safe_loading import is_hub_id
 from .columns import TextColumns, check_columns
 from .demo_news import DEMO_DATASET, load_demo_news
 from .labels import column_of, comma_list
-from .table_files import TableFileError, format_of
-from .table_rows import rows_of_files
+from .table_files import TableFileError
+from .table_rows import has_untyped_files, rows_of_files
 
 DEFAULT_DATASET = "fancyzhx/ag_news"
 # Help text of `dataset_name`
@@ -268,7 +268,16 @@ def _load_named(name: str, config: str | None, reading: dict[str, Any]) -> Datas
     unreachable = None if path.is_dir() else _hub_failure()
     try:
         with _offline(unreachable is not None):
-            return _load_files(name, config, reading) or load_dataset(name, config, streaming=reading["streaming"])
+            builder = datasets.load_dataset_builder(name, config)
+            if has_untyped_files(builder):
+                return {
+                    str(split): rows_of_files(files, str(split), title=f'Each file of "{name}"', **reading)
+                    for split, files in builder.config.data_files.items()
+                }
+            if reading["streaming"]:
+                return builder.as_streaming_dataset()
+            builder.download_and_prepare()
+            return builder.as_dataset()
     except TableFileError:
         raise
     except DatasetNotFoundError as error:
@@ -296,20 +305,6 @@ def _load_saved(folder: Path) -> dict[str, Dataset]:
         raise ValueError(f'"{folder}" could not be read as a dataset ({reason_of(error)}). Save it again.') from error
     splits = saved if isinstance(saved, DatasetDict) else {"train": saved}
     return {split: rows.with_format(None) for split, rows in splits.items()}
-
-
-def _load_files(name: str, config: str | None, reading: dict[str, Any]) -> dict[str, Dataset | IterableDataset] | None:
-    """Return the splits of a dataset of CSV or JSON files whose columns have no declared types; `None` for another."""
-    builder = datasets.load_dataset_builder(name, config)
-    if builder.name not in ("csv", "json") or builder.info.features is not None:
-        return None
-    splits = builder.config.data_files
-    if not splits or any(format_of(file) is None for files in splits.values() for file in files):
-        return None
-    return {
-        str(split): rows_of_files(files, str(split), title=f'Each file of "{name}"', **reading)
-        for split, files in splits.items()
-    }
 
 
 def _configs_to_choose_from(name: str, config: str | None) -> list[str]:

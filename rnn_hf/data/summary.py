@@ -57,7 +57,7 @@ class DataSummary:
     num_rows: dict[str, int | None]
     problem_type: ProblemType
     num_classes: int
-    similar_names: list[tuple[str, str]] = field(default_factory=list)
+    similar_names: list[list[str]] = field(default_factory=list)
     class_counts: dict[str, int] | None = None
     labels_per_text: float | None = None
     targets: dict[str, float] | None = None

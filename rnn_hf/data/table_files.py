@@ -253,9 +253,7 @@ def plain_type(stored: pa.DataType) -> pa.DataType:
         return plain_type(stored.value_type)
     if pa.types.is_fixed_size_list(stored):
         return pa.list_(plain_type(stored.value_type), stored.list_size)
-    if any(is_kind(stored) for is_kind in (
-        pa.types.is_list, pa.types.is_large_list, pa.types.is_list_view, pa.types.is_large_list_view
-    )):  # fmt: skip
+    if pa.types.is_list(stored) or pa.types.is_large_list(stored):
         return pa.list_(plain_type(stored.value_type))
     if pa.types.is_struct(stored):
         return pa.struct([field.with_type(plain_type(field.type)) for field in stored])

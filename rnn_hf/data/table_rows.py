@@ -5,12 +5,21 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
-from datasets import ArrowBasedBuilder, BuilderConfig, Dataset, DatasetInfo, Features, IterableDataset, SplitGenerator
+from datasets import (
+    ArrowBasedBuilder,
+    BuilderConfig,
+    Dataset,
+    DatasetBuilder,
+    DatasetInfo,
+    Features,
+    IterableDataset,
+    SplitGenerator,
+)
 from datasets.builder import Key
 from datasets.data_files import DataFilesDict, DataFilesList
 from datasets.exceptions import DatasetGenerationError
 
-from .table_files import TableFile, TableFileError, common_schema
+from .table_files import TableFile, TableFileError, common_schema, format_of
 
 # What `DatasetInfo.builder_name` says of rows whose columns are strings because their file has no types
 UNTYPED = "csv"
@@ -103,6 +112,13 @@ def rows_of_files(
     has_no_types = all(TableFile(file).format in (".csv", ".tsv") for file in files)
     rows.info.builder_name = UNTYPED if has_no_types else "table"
     return rows
+
+
+def has_untyped_files(builder: DatasetBuilder) -> bool:
+    """Return whether a dataset consists of CSV or JSON files and declares no types for their columns."""
+    files = builder.config.data_files or {}
+    is_plain = builder.name in ("csv", "json") and builder.info.features is None
+    return is_plain and bool(files) and all(format_of(file) for paths in files.values() for file in paths)
 
 
 def is_untyped(rows: Dataset | IterableDataset) -> bool:

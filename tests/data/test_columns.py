@@ -5,6 +5,7 @@ from datasets import ClassLabel, Dataset, Features, Value
 
 from rnn_hf.configuration_rnn import ProblemType
 from rnn_hf.data.sources import load_text_dataset
+from rnn_hf.data.streaming import load_text_stream
 from tests.data.files import write_csv, write_folder
 
 
@@ -140,3 +141,33 @@ def test_integers_are_not_taken_for_ids_of_classes_that_were_only_sorted(tmp_pat
     train, test = write_csv(tmp_path / "a.csv", ["x", "y"]), write_csv(tmp_path / "b.csv", ["0", "1"])
     with pytest.raises(ValueError, match='Label "0" in row 0'):
         load_text_dataset(train_file=train, test_file=test)
+
+
+# A header and a row of a file, and what its error says is likely
+UNNAMED = [
+    ("Subject,Body,Category\nhi,all well,x\n", "`text_column_names=Subject Body` `label_column_name=Category`"),
+    ("id,review_text,Stars\n1,fine,5\n", "`label_column_name=Stars`"),
+    ("The text,kind\nis it,x\nit is,y\nso,x\n", "`text_column_names='The text'` `label_column_name=kind`"),
+    ("text,verdict\na,x\nb,y\nc,x\n", "`label_column_name=verdict`"),
+    ("title,body,label\na,b,x\n", "`text_column_names=title body`"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("content", "likely"), UNNAMED, ids=[content.split("\n")[0] for content, _ in UNNAMED])
+def test_the_first_error_lists_the_columns_and_names_the_likely_ones(
+    tmp_path: Path, content: str, likely: str
+) -> None:
+    (tmp_path / "a.csv").write_text(content)
+    with pytest.raises(ValueError, match="columns: ") as error:
+        load_text_dataset(train_file=tmp_path / "a.csv")
+    assert f" Likely: {likely}." in str(error.value)
+    with pytest.raises(ValueError, match="columns: ") as of_stream:
+        load_text_stream(train_file=tmp_path / "a.csv")
+    assert str(of_stream.value) == str(error.value)
+
+
+def test_numbers_are_not_taken_for_the_text_of_a_file_without_types(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("id,words,length,label\n01,a dog,5,x\n02,a cat,5,y\n")
+    assert load_text_dataset(test_file=tmp_path / "a.csv")["test"]["text"][:] == ["a dog", "a cat"]
+    loaded = load_text_dataset(test_file=tmp_path / "a.csv", text_column_names=["id", "words"])
+    assert loaded["test"]["text"][:] == ["01 a dog", "02 a cat"]

@@ -3,9 +3,10 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from datasets import ClassLabel, Dataset, Features, Value
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 
 from rnn_hf.data.sources import iterate_texts, load_text_dataset
+from rnn_hf.data.streaming import load_text_stream
 from tests.conftest import in_new_process
 from tests.data.files import write_csv
 
@@ -57,6 +58,50 @@ def test_every_name_of_a_validation_split_is_known(tmp_path: Path, name: str) ->
 def test_texts_come_in_order_also_from_a_selection() -> None:
     dataset = Dataset.from_dict({"text": [f"text {row}" for row in range(100)]}).select([5, 3, 99])
     assert list(iterate_texts(dataset, batch_size=2)) == ["text 5", "text 3", "text 99"]
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_saved_dataset_is_the_training_split(tmp_path: Path, streaming: bool) -> None:
+    rows = Dataset.from_dict({"text": [f"text {row}" for row in range(6)], "label": ["b", "a"] * 3})
+    rows.with_format("numpy").select([5, 0, 1, 2]).save_to_disk(tmp_path / "one")
+    DatasetDict(train=rows, test=rows.select([3])).save_to_disk(tmp_path / "several")
+    if streaming:
+        stream, others = load_text_stream(str(tmp_path / "one"))
+        assert list(stream.iterate_texts()) == ["text 5", "text 0", "text 1", "text 2"] and not others
+        assert load_text_stream(str(tmp_path / "several"))[1]["test"]["text"][:] == ["text 3"]
+        return
+    loaded = load_text_dataset(str(tmp_path / "one"), validation_size=0)
+    assert list(loaded) == ["train"]
+    assert loaded["train"][:] == {"text": ["text 5", "text 0", "text 1", "text 2"], "label": [0, 1, 0, 1]}
+    several = load_text_dataset(str(tmp_path / "several"), validation_size=0)
+    assert {split: len(rows) for split, rows in several.items()} == {"train": 6, "test": 1}
+    (tmp_path / "one" / "data-00000-of-00001.arrow").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"one\" could not be read as a dataset"):
+        load_text_dataset(str(tmp_path / "one"))
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_the_files_of_a_folder_are_read_as_a_file_is(tmp_path: Path, streaming: bool) -> None:
+    (tmp_path / "train-0.csv").write_bytes("text;label\né 007;01\nb;1\n".encode("cp1252"))
+    (tmp_path / "train-1.csv").write_bytes(b"text;label\nc;A1\n")
+    (tmp_path / "test.csv").write_bytes(b"text;label\nd;1\n")
+    reading = {"delimiter": ";", "encoding": "cp1252"}
+    if streaming:
+        stream, others = load_text_stream(str(tmp_path), **reading)
+        assert list(stream.iterate_texts()) == ["é 007", "b", "c"] and others["test"]["label"][:] == [1]
+        return
+    loaded = load_text_dataset(str(tmp_path), validation_size=0, **reading)
+    assert loaded["train"].features["label"].names == ["01", "1", "A1"]
+    assert loaded["train"]["text"][:] == ["é 007", "b", "c"] and loaded["test"]["label"][:] == [1]
+    with pytest.raises(ValueError, match=r"Each file of .* separated by .*train-0\.csv.*Pass `delimiter=';'`"):
+        load_text_dataset(str(tmp_path), encoding="cp1252")
+
+
+def test_a_changed_file_is_read_again(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "a.csv", ["x", "y"])
+    assert len(load_text_dataset(test_file=path)["test"]) == 2
+    write_csv(path, ["x", "y", "z"])
+    assert len(load_text_dataset(test_file=path)["test"]) == 3
 
 
 # splits

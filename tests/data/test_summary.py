@@ -231,3 +231,10 @@ def test_many_rare_classes_are_one_line() -> None:
         "9 classes have fewer than 2 training rows ('class 0', 'class 1', 'class 2', 'class 3', 'class 4', ...). "
         "Add rows, or merge classes."
     )
+
+
+def test_classes_whose_names_differ_in_blanks_or_case_are_named() -> None:
+    feature = ClassLabel(names=["sport", "sport ", "tech", "Tech", "news"])
+    (line,) = (line for line in warnings_of(train=rows(TEXTS[:10], [0, 1, 2, 3, 4] * 2, feature)) if "differ" in line)
+    assert "'sport' and 'sport ', 'tech' and 'Tech'. Rename one of each." in line and "news" not in line
+    assert not warnings_of(train=rows(TEXTS[:4], [0, 1, 0, 1]))
