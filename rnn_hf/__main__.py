@@ -13,12 +13,12 @@ JOBS = {
     "train-language-model": ("train_language_model", "train a language model, from which a classifier can start"),
     "distill": ("distill", "train a small classifier on the answers of larger ones"),
     "evaluate": ("evaluate", "measure a classifier on labelled texts"),
-    "predict": ("predict", "classify texts, lines of a file, or a folder of Parquet files"),
+    "predict": ("predict", "classify texts: a table, lines of a file, or a folder of Parquet files"),
     "push": ("push_to_hub", "push a model folder to the Hub"),
 }
 
 # Packages of the extra `train`
-OF_THE_EXTRA = {"accelerate", "datasets", "pyarrow", "scipy", "sklearn", "yaml"}
+OF_THE_EXTRA = {"accelerate", "datasets", "pandas", "pyarrow", "scipy", "sklearn", "yaml"}
 
 
 def usage() -> str:

@@ -26,6 +26,7 @@ from typing import Any, ClassVar, Literal
 
 from rnn_hf.argument_fields import CheckedArguments, flag, path_flag
 from rnn_hf.data.text_files import decoded, undecodable
+from rnn_hf.errors import ExitStatusError, missing_extra
 from rnn_hf.files import atomic_file
 from rnn_hf.progress import progress_bar
 from rnn_hf.text_classifier import TextClassifier
@@ -270,10 +271,12 @@ def main(args: PredictArguments) -> None:
             raise ValueError("Standard input is closed. Pass `text` or `input_file`.")
         if sys.__stdout__ is None and not (args.output_file or args.output_dir):
             raise ValueError("Standard output is closed. Pass `output_file`.")
-    if args.input_dir is not None:
-        count = classify_folder(args)
-    else:
-        count = classify_table(args) if args.has_table else classify_lines(args)
+    classify = classify_folder if args.input_dir else classify_table if args.has_table else classify_lines
+    try:
+        count = classify(args)
+    except ModuleNotFoundError as error:
+        needs = "input_dir" if args.input_dir else "input_file" if args.has_table else "output_file"
+        raise ExitStatusError(str(missing_extra(needs, error))) from error
     output = args.output_file or args.output_dir
     if output is not None:
         print(f"{count:,} texts in {time.perf_counter() - started:.1f} s, written to {output}", file=sys.stderr)

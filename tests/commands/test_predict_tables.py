@@ -4,6 +4,7 @@ import codecs
 import csv
 import gzip
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -230,3 +231,25 @@ def test_lines_of_a_table_are_lines_if_asked_for(
     (tmp_path / "lines.csv").write_text("id,text\n1,a dog\n")
     run(model, "--input_file", tmp_path / "lines.csv", "--input_format", "lines")
     assert [list(json.loads(line)) for line in capsys.readouterr().out.splitlines()] == [["label", "probability"]] * 2
+
+
+@pytest.mark.parametrize(
+    ("argv", "flag"),
+    [(["--input_file", "rows.csv"], "input_file"), (["--text", "a", "--output_file", "a.parquet"], "output_file")],
+)
+def test_what_needs_the_packages_of_an_extra_says_which(
+    model: str,
+    argv: list[str],
+    flag: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    save(Path("rows.csv"))
+    monkeypatch.delitem(sys.modules, "rnn_hf.commands.tables_of_answers")
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(SystemExit, match="2"):
+        run(model, *argv)
+    *_, line = capsys.readouterr().err.splitlines()
+    assert f"`--{flag}` needs the package pyarrow. Run `pip install" in line
