@@ -4,6 +4,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
+from .standard_streams import standard_streams
 from .version import __version__
 
 # Name of each job, its module in `rnn_hf.commands`, and what it does
@@ -12,12 +13,12 @@ JOBS = {
     "train-language-model": ("train_language_model", "train a language model, from which a classifier can start"),
     "distill": ("distill", "train a small classifier on the answers of larger ones"),
     "evaluate": ("evaluate", "measure a classifier on labelled texts"),
-    "predict": ("predict", "classify texts, lines of a file, or a folder of Parquet files"),
+    "predict": ("predict", "classify texts: a table, lines of a file, or a folder of Parquet files"),
     "push": ("push_to_hub", "push a model folder to the Hub"),
 }
 
 # Packages of the extra `train`
-OF_THE_EXTRA = {"accelerate", "datasets", "pyarrow", "scipy", "sklearn", "yaml"}
+OF_THE_EXTRA = {"accelerate", "datasets", "pandas", "pyarrow", "scipy", "sklearn", "yaml"}
 
 
 def usage() -> str:
@@ -28,6 +29,7 @@ def usage() -> str:
 `rnn-hf JOB --help` lists the flags of a job."
 
 
+@standard_streams()
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the job that the command line names: the entry point of `rnn-hf`."""
     words = sys.argv[1:] if argv is None else list(argv)

@@ -11,6 +11,8 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 import numpy as np
 
+from .files import expand_home
+
 Arguments = TypeVar("Arguments", bound="CheckedArguments")
 
 COMPARISONS: dict[str, tuple[Callable[[float, float], bool], str]] = {
@@ -26,21 +28,29 @@ def flag(default: Any, text: str, **domain: float) -> Any:
     return field(default=default, metadata={"help": text, "domain": domain})
 
 
+def path_flag(default: Any, text: str) -> Any:
+    """Return a dataclass field for a file, a folder, or a name on the Hub: a leading `~` is the home folder."""
+    return field(default=default, metadata={"help": text, "is_path": True})
+
+
 @dataclass
 class CheckedArguments:
-    """Arguments whose values are checked when they are set.
+    """Arguments whose values are checked when they are set; `~` is expanded in those that `path_flag` declares.
 
     Attributes:
         given: Names of the arguments that the user gave; the others have their defaults.
 
     Raises:
-        ValueError: If a number lies outside its domain.
+        ValueError: If a number lies outside its domain, or a path begins with the home folder of an unknown user.
     """
 
     def __post_init__(self) -> None:
         self.given: frozenset[str] = frozenset()
         for entry in fields(self):
             value = getattr(self, entry.name)
+            if value is not None and entry.metadata.get("is_path"):
+                expanded = [*map(expand_home, value)] if isinstance(value, list) else expand_home(value)
+                setattr(self, entry.name, expanded)
             domain = entry.metadata.get("domain", {})
             if value is not None and not all(COMPARISONS[key][0](value, bound) for key, bound in domain.items()):
                 expected = " and ".join(f"{COMPARISONS[key][1]} {bound}" for key, bound in domain.items())

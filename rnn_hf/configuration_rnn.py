@@ -94,6 +94,9 @@ class RNNConfig(PreTrainedConfig):
         has_integer_labels (`bool`, *optional*, defaults to `False`):
             Whether the names of the labels are whole numbers, which `TextClassifier` then predicts as `int`. The model
             itself does not use it.
+        text_column_names (`list[str]`, *optional*):
+            Columns that made up the text in the training data, where `rnn-hf predict` finds the texts of a table. The
+            model itself does not use them.
         adaptive_softmax_cutoffs (`list[int]`, *optional*):
             Ids at which the clusters of a language model's adaptive softmax (Grave et al., 2017) begin, in rising
             order; words should be sorted by falling frequency. Training then computes the scores of the words before
@@ -145,6 +148,7 @@ class RNNConfig(PreTrainedConfig):
     problem_type: ProblemType | None = None
     label_thresholds: list[float] | None = None
     has_integer_labels: bool = False
+    text_column_names: list[str] | None = None
     adaptive_softmax_cutoffs: list[int] | None = None
     reads_backward: bool = False
     tie_word_embeddings: bool = True

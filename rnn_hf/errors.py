@@ -6,15 +6,18 @@
 | 1 | a bug of this package, with its traceback |
 | 2 | something you can fix: arguments, data, a model, a full disk; one line says what |
 | 3 | the loss or a weight became NaN or infinite; one line names the step and the last good checkpoint |
+| 141 | whatever read standard output has ended, as `head -1` does; nothing is said |
 | 130, 143 | SIGINT or SIGTERM; a training run has written a checkpoint, and one line says how to resume |
 """
 
 import base64
 import errno
 import logging
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -60,6 +63,29 @@ def cannot_write(error: BaseException) -> bool:
         # it has the number in its text only
         return any(f"os error {number})" in str(error) for number in _UNWRITABLE)
     return isinstance(error, OSError) and error.errno in _UNWRITABLE
+
+
+def cache_error(error: BaseException) -> OSError | None:
+    """Return an error that names the cache of Hugging Face, if an error comes from there and it cannot be written.
+
+    Args:
+        error: What was raised; libraries wrap what the operating system has said.
+    """
+    roots = [Path(constants.HF_HOME), Path(constants.HF_HUB_CACHE)]
+    roots += map(Path, filter(None, [os.environ.get("HF_DATASETS_CACHE")]))
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and isinstance(cause.filename, str):
+            path = Path(cause.filename)
+            for root in roots:
+                is_there = root in (path, *path.parents) or path in root.parents
+                if is_there and (cause.errno in _UNWRITABLE or not root.is_dir()):
+                    return OSError(
+                        f"The cache folder {str(root)!r} cannot be written ({cause.strerror}: {str(path)!r}). Set the "
+                        "environment variable HF_HOME to a folder that can."
+                    )
+        cause = cause.__cause__ or cause.__context__
+    return None
 
 
 def plain(text: object) -> str:
@@ -108,10 +134,17 @@ def scrubbed(text: str) -> str:
     """
     user = urlsplit(constants.ENDPOINT).netloc.rpartition("@")[0]
     # an HTTP client sends what stands in an address as a header of its own
-    for secret in (get_token(), user and base64.b64encode(unquote(user).encode()).decode()):
+    for secret in (_token(), user and base64.b64encode(unquote(user).encode()).decode()):
         if secret:
             text = text.replace(secret, HIDDEN)
     return _USER_IN_ADDRESS.sub("", text)
+
+
+def _token() -> str | None:
+    try:
+        return get_token()
+    except OSError:  # its file cannot be read
+        return None
 
 
 @contextmanager

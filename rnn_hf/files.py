@@ -12,6 +12,27 @@ from typing import Any
 LINE_LENGTH = 119
 
 
+def expand_home(path: str | Path) -> str:
+    """Return a path with the home folder in the place of a leading `~` or `~user`.
+
+    A shell expands it only at the start of a word, neither after `=` nor in a recipe.
+
+    Args:
+        path: The path; one that does not begin with `~` stays as it is.
+
+    Raises:
+        ValueError: If there is no such user.
+    """
+    if not str(path).startswith("~"):
+        return str(path)
+    try:
+        return str(Path(path).expanduser())
+    except RuntimeError as error:
+        raise ValueError(
+            f"{str(path)!r} begins with the home folder of an unknown user. Write './{path}' if that is its name."
+        ) from error
+
+
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
     """Give a temporary file to write, and rename it to `path` at the end; an error leaves `path` unchanged.

@@ -20,6 +20,7 @@ from transformers.utils.peft_utils import find_adapter_config_file
 from .causal_lm_rnn import RNNForCausalLM
 from .configuration_rnn import RNNConfig
 from .errors import one_line
+from .files import expand_home
 from .modeling_rnn import RNNForSequenceClassification, RNNForTokenClassification, RNNModel, RNNPreTrainedModel
 
 CONFIG, WEIGHTS, WEIGHTS_INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
@@ -71,7 +72,7 @@ def folder_or_id(name: str | Path) -> str:
         FileNotFoundError: If the name can only be that of a folder, and there is none.
     """
     name = str(name)
-    folder = Path(name).expanduser()
+    folder = Path(expand_home(name))
     if folder.is_dir():
         return str(folder)
     # where the first part is a folder, the whole is a misspelt path

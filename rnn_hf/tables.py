@@ -128,9 +128,19 @@ def parquet_files(folder: Path) -> tuple[list[Path], pa.Schema, int]:
     return files, schema, num_rows
 
 
-def text_columns_in(schema: pa.Schema, wanted: Sequence[str] | None) -> list[str]:
-    """Return the columns that make up the text, as `text_columns_of` finds them in a dataset."""
-    return text_columns_of(Dataset(schema.empty_table()), wanted)
+def text_columns_in(head: pa.Table, wanted: Sequence[str] | None, classifier: TextClassifier) -> list[str]:
+    """Return the columns that make up the text.
+
+    Args:
+        head: The first rows of a table.
+        wanted: The columns. Defaults to those that the classifier was trained on; if it does not know them, to what
+            `text_columns_of` finds.
+        classifier: The classifier.
+
+    Raises:
+        ValueError: If a column is missing or does not hold strings, or there is no default.
+    """
+    return text_columns_of(Dataset(head), wanted or classifier.model.config.text_column_names)
 
 
 def predict_folder(answer: TableClassifier, files: Sequence[Path], folder: Path) -> None:

@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerBase
 from .configuration_rnn import ProblemType
 from .data.tokenizing import fast_encoder, training_length
 from .errors import missing_extra
+from .files import expand_home
 from .inference import ACTIVATIONS, BatchedInference, with_progress
 from .modeling_rnn import RNNForSequenceClassification
 from .progress import silenced
@@ -346,7 +347,7 @@ class TextClassifier:
         Args:
             save_directory: Folder for the files; others there stay, but those in `figures/`.
         """
-        folder = Path(save_directory).expanduser()
+        folder = Path(expand_home(save_directory))
         if not str(save_directory) or (folder.exists() and not folder.is_dir()):
             raise ValueError(f"`save_directory` must be a folder, got {str(save_directory)!r}. Pass another one.")
         self._save(folder, None)

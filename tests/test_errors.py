@@ -6,7 +6,7 @@ import pytest
 from huggingface_hub import constants
 
 from rnn_hf.commands.entry import exit_statuses, user_errors
-from rnn_hf.errors import scrubbed, scrubbed_logs
+from rnn_hf.errors import cache_error, scrubbed, scrubbed_logs
 
 TOKEN = "hf_NobodyMaySeeThis"
 
@@ -52,6 +52,40 @@ def test_neither_the_line_of_an_error_nor_a_log_has_a_secret(
         program()
     assert capsys.readouterr().err == "script.py: error: No such file: '/home/***'.\n"
     assert [record.getMessage() for record in caplog.records] == ["Retrying http://host with ***"]
+
+
+@pytest.mark.parametrize("place", ["file", "below a file", "forbidden"])
+def test_a_cache_that_cannot_be_written_is_named_whatever_wraps_the_error(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    home = {"file": tmp_path / "file", "below a file": tmp_path / "file/a/b", "forbidden": tmp_path / "home"}[place]
+    monkeypatch.setattr(constants, "HF_HOME", str(home))
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(home / "hub"))
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(home / "token"))
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+
+    @exit_statuses("script.py")
+    def program() -> None:
+        with user_errors():
+            try:
+                if place == "forbidden":
+                    raise PermissionError(13, "Permission denied", str(home / "datasets"))
+                (home / "datasets").mkdir(parents=True)
+            except OSError as error:
+                raise ValueError("`train_file` must hold rows. Fix the file.") from error
+
+    with pytest.raises(SystemExit, match="2"):
+        program()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"script.py: error: The cache folder '{home}' cannot be written (")
+    assert line.endswith("Set the environment variable HF_HOME to a folder that can.")
+
+
+def test_a_file_elsewhere_is_not_taken_for_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "HF_HOME", str(tmp_path / "home"))
+    assert cache_error(PermissionError(13, "Permission denied", str(tmp_path / "homework"))) is None
+    assert cache_error(ValueError("no file")) is None
 
 
 def test_a_message_that_does_not_fit_its_arguments_is_left_to_its_handler() -> None:

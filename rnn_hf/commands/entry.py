@@ -12,8 +12,9 @@ from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 
 from rnn_hf.argument_fields import names_of
-from rnn_hf.errors import SIGNAL_STATUS, ExitStatusError, exit_status_of, one_line, scrubbed_logs
+from rnn_hf.errors import SIGNAL_STATUS, ExitStatusError, cache_error, exit_status_of, one_line, scrubbed_logs
 from rnn_hf.progress import is_first_process
+from rnn_hf.standard_streams import flush_streams, standard_streams
 
 from .parser import CommandParser, with_dashes
 
@@ -42,10 +43,10 @@ def user_errors() -> Iterator[None]:
     try:
         with scrubbed_logs():
             yield
-    except ExitStatusError:
+    except (ExitStatusError, BrokenPipeError):
         raise
     except (ValueError, OSError, StrictDataclassError, SafetensorError) as error:
-        raise ExitStatusError(one_line(error)) from error
+        raise ExitStatusError(one_line(cache_error(error) or error)) from error
 
 
 def exit_with(name: str, message: str, status: int) -> NoReturn:
@@ -75,15 +76,18 @@ def exit_statuses(
     def decorate(main: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
         @functools.wraps(main)
         def wrapped(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
-            try:
-                return main(*args, **kwargs)
-            except KeyboardInterrupt:
-                exit_with(name, "Stopped by SIGINT.", SIGNAL_STATUS + signal.SIGINT)
-            except Exception as error:
-                status = exit_status_of(error)
-                if status is None:
-                    raise
-                exit_with(name, with_dashes(one_line(error), flags), status)
+            with standard_streams():
+                try:
+                    result = main(*args, **kwargs)
+                    flush_streams()
+                    return result
+                except KeyboardInterrupt:
+                    exit_with(name, "Stopped by SIGINT.", SIGNAL_STATUS + signal.SIGINT)
+                except Exception as error:
+                    status = exit_status_of(error)
+                    if status is None:
+                        raise
+                    exit_with(name, with_dashes(one_line(error), flags), status)
 
         return wrapped
 

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import torch
 from accelerate import PartialState
 
-from rnn_hf.argument_fields import CheckedArguments, flag
+from rnn_hf.argument_fields import CheckedArguments, flag, path_flag
 from rnn_hf.data.batching import EncodedRows, SortedBatchSampler
 from rnn_hf.data.encoding import encode_dataset
 from rnn_hf.data.sources import DATASET_HELP, DELIMITER_HELP, ENCODING_HELP, load_text_dataset
@@ -28,7 +28,7 @@ from rnn_hf.training.launch import create_accelerator
 from rnn_hf.training.metrics import compute_metrics, most_frequent_classes, most_frequent_errors, predict_split
 
 from .entry import command, user_errors
-from .json_lines import json_lines
+from .json_lines import AnswerFormat, json_lines
 from .parser import check_folder_of
 
 FIGURE_FORMATS = (".png", ".svg", ".pdf")
@@ -42,10 +42,10 @@ class EvaluateArguments(CheckedArguments):
 
     job: ClassVar[str] = "evaluate"
 
-    model_name_or_path: str = field(metadata={"help": "Model folder or `owner/name` on the Hub."})
-    dataset_name: str | None = flag(None, DATASET_HELP)
+    model_name_or_path: str = field(metadata={"help": "Model folder or `owner/name` on the Hub.", "is_path": True})
+    dataset_name: str | None = path_flag(None, DATASET_HELP)
     dataset_config_name: str | None = flag(None, "Configuration of the dataset.")
-    test_file: str | None = flag(
+    test_file: str | None = path_flag(
         None, "Rows to evaluate: .csv, .tsv, .jsonl or .json, perhaps followed by .gz, .bz2 or .zst; or .parquet."
     )
     split: str = flag("test", "Split to evaluate: train, validation or test.")
@@ -63,11 +63,11 @@ class EvaluateArguments(CheckedArguments):
         at_most=1,
     )
     per_device_eval_batch_size: int = flag(256, "Texts per batch.", at_least=1)
-    output_file: str | None = flag(None, "JSON file for the results.")
-    predictions_file: str | None = flag(
+    output_file: str | None = path_flag(None, "JSON file for the results.")
+    predictions_file: str | None = path_flag(
         None, "JSON Lines file for the answer to each row, in order, as `rnn-hf predict` writes them."
     )
-    figure_file: str | None = flag(None, "Picture of the confusion matrix (.png, .svg or .pdf); needs matplotlib.")
+    figure_file: str | None = path_flag(None, "Picture of the confusion matrix: .png, .svg or .pdf. Needs matplotlib.")
     use_cpu: bool = flag(False, "Whether to stay on the CPU.")
 
 
@@ -171,7 +171,7 @@ def main(args: EvaluateArguments) -> dict[str, Any]:
         if args.predictions_file is not None:
             probabilities = ACTIVATIONS[classifier.problem_type](torch.from_numpy(logits)).numpy()
             with atomic_file(Path(args.predictions_file)) as beside, beside.open("w", encoding="utf-8") as file:
-                file.writelines(json_lines(classifier, probabilities, threshold=args.threshold))
+                file.writelines(json_lines(classifier, probabilities, AnswerFormat(threshold=args.threshold)))
             print(f"Written: {args.predictions_file}")
         if args.figure_file is not None:
             from rnn_hf.reporting.figures import plot_confusion_matrix  # matplotlib is an extra

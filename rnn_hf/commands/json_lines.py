@@ -2,10 +2,42 @@
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from rnn_hf.text_classifier import TextClassifier
+
+
+@dataclass(frozen=True)
+class AnswerFormat:
+    """What is written of an answer.
+
+    Args:
+        all_probabilities: Whether to write every class's probability.
+        threshold: Probability from which a label is written, if a text may have several. Default: the model's own.
+        top_k: Number of most probable labels to write, each with its probability.
+        min_probability: Probability below which the label is `null`.
+        prefix: What the names of the answers begin with.
+    """
+
+    all_probabilities: bool = False
+    threshold: float | None = None
+    top_k: int | None = None
+    min_probability: float | None = None
+    prefix: str = ""
+
+    def check(self, problem_type: str) -> None:
+        """Refuse what the answers of a model do not have.
+
+        Raises:
+            ValueError: If they do not have one label, or any.
+        """
+        if self.min_probability is not None and problem_type != "single_label_classification":
+            raise ValueError("`min_probability` needs a model that gives one class a text. Leave it out.")
+        if self.top_k is not None and problem_type == "regression":
+            raise ValueError("`top_k` needs a model that gives classes. Leave it out.")
 
 
 def by_name(names: Sequence[str], row: Sequence[float]) -> str:
@@ -14,35 +46,44 @@ def by_name(names: Sequence[str], row: Sequence[float]) -> str:
 
 
 def json_lines(
-    classifier: TextClassifier,
-    probabilities: np.ndarray,
-    all_probabilities: bool = False,
-    threshold: float | None = None,
+    classifier: TextClassifier, probabilities: np.ndarray, form: AnswerFormat | None = None
 ) -> Iterator[str]:
     """Yield one line of JSON for each text.
 
     Args:
         classifier: What answered.
         probabilities: Its answers. Shape `(num_texts, num_labels)`.
-        all_probabilities: Whether to write every class's probability.
-        threshold: Probability from which a label is written, if a text may have several. Default: the model's own.
+        form: What is written of them.
     """
+    form = form or AnswerFormat()
     # escapes for a label with terminal control characters, or without a UTF-8 form
     names = [json.dumps(label, ensure_ascii=not label.isprintable()) for label in classifier.label_names]
-    problem_type = classifier.problem_type
+    problem_type, of = classifier.problem_type, form.prefix
     best = probabilities.argmax(axis=1).tolist()
-    thresholds = np.broadcast_to(classifier.thresholds(threshold), probabilities.shape[1]).tolist()
+    thresholds = np.broadcast_to(classifier.thresholds(form.threshold), probabilities.shape[1]).tolist()
     for label, row in zip(best, probabilities.tolist(), strict=True):
         if problem_type == "regression":
-            yield f'{{"value": {row[0]:.6f}}}\n' if len(row) == 1 else f'{{"values": {by_name(names, row)}}}\n'
+            is_single = len(row) == 1
+            yield f'{{"{of}value": {row[0]:.6f}}}\n' if is_single else f'{{"{of}values": {by_name(names, row)}}}\n'
             continue
         if problem_type == "multi_label_classification":
             labels = ", ".join(
                 name for name, number, least in zip(names, row, thresholds, strict=True) if number >= least
             )
-            line = f'{{"labels": [{labels}]'
+            line = f'{{"{of}labels": [{labels}]'
         else:
-            line = f'{{"label": {names[label]}, "probability": {row[label]:.6f}'
-        if all_probabilities:
-            line += f', "probabilities": {by_name(names, row)}'
+            is_sure = form.min_probability is None or row[label] >= form.min_probability
+            line = f'{{"{of}label": {names[label] if is_sure else "null"}, "{of}probability": {row[label]:.6f}'
+        if form.top_k is not None:
+            ranked = sorted(range(len(row)), key=row.__getitem__, reverse=True)[: form.top_k]
+            items = ", ".join(f'{{"label": {names[index]}, "probability": {row[index]:.6f}}}' for index in ranked)
+            line += f', "{of}top_k": [{items}]'
+        if form.all_probabilities:
+            line += f', "{of}probabilities": {by_name(names, row)}'
         yield line + "}\n"
+
+
+def json_line(row: Any) -> str:
+    """Return a row or a value as JSON on one line, with escapes for what a terminal cannot show."""
+    line = json.dumps(row, ensure_ascii=False, default=str)
+    return line if line.isprintable() else json.dumps(row, default=str)

@@ -16,6 +16,7 @@ import yaml
 from transformers import HfArgumentParser
 
 from rnn_hf.argument_fields import check_values
+from rnn_hf.files import expand_home
 
 
 class MappingLoader(yaml.SafeLoader):
@@ -58,9 +59,10 @@ class CommandParser(HfArgumentParser):
 
     @staticmethod
     def _parse_dataclass_field(parser: ArgumentParser, field: Field[Any]) -> None:
-        # argparse does not know the domain of a value, which the dataclass checks
+        # argparse does not know the domain of a value, nor a path, which the dataclass sees to
         field = copy.copy(field)
-        field.metadata = MappingProxyType({key: value for key, value in field.metadata.items() if key != "domain"})
+        known = {key: value for key, value in field.metadata.items() if key not in ("domain", "is_path")}
+        field.metadata = MappingProxyType(known)
         HfArgumentParser._parse_dataclass_field(parser, field)
 
     def error(self, message: str) -> NoReturn:
@@ -86,7 +88,7 @@ class CommandParser(HfArgumentParser):
         """
         words = list(argv)
         if words and not words[0].startswith("-"):
-            words = [*self._recipe_words(Path(words[0])), *words[1:]]
+            words = [*self._recipe_words(Path(expand_home(words[0]))), *words[1:]]
         for word in words:
             if word == "--" or (word.startswith("--") and word.endswith("=--")):
                 # argparse would drop the dashes and take an empty list for the value

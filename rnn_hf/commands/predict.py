@@ -1,8 +1,12 @@
-"""Classify texts: from arguments, a file or standard input, one text a line; JSON Lines come out, in order.
+"""Classify texts of a table, of lines in a file or standard input, or of the command line; answers keep their order.
 
     rnn-hf predict --model_name_or_path runs/ag-news --text "Stocks fall as oil prices surge"
+    rnn-hf predict --model_name_or_path runs/ag-news --input_file tickets.csv --output_file labelled.csv
     rnn-hf predict --model_name_or_path runs/ag-news --input_file headlines.txt --output_file labels.jsonl
     tail -f headlines.txt | rnn-hf predict --model_name_or_path runs/ag-news
+
+A table (.csv, .tsv, .jsonl, .json, .parquet) keeps its columns and gets `label` and `probability` after them, or
+`predicted_label` and `predicted_probability` if it has one of these. Lines get answers in JSON Lines.
 
 Or a folder of Parquet files, which come out with columns for the answers, by one process or by workers of Ray Data on
 this machine or, where `RAY_ADDRESS` names one, on a cluster:
@@ -14,19 +18,29 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
+from io import TextIOWrapper
 from pathlib import Path
-from typing import IO, ClassVar
+from typing import Any, ClassVar, Literal
 
-from rnn_hf.argument_fields import CheckedArguments, flag
+from rnn_hf.argument_fields import CheckedArguments, flag, path_flag
+from rnn_hf.data.text_files import decoded, undecodable
+from rnn_hf.errors import ExitStatusError, missing_extra
 from rnn_hf.files import atomic_file
 from rnn_hf.progress import progress_bar
 from rnn_hf.text_classifier import TextClassifier
 
+from .answer_files import Write, answer_names, answer_writer
 from .entry import command, user_errors
-from .json_lines import json_lines
+from .json_lines import AnswerFormat, json_lines
 from .parser import check_folder_of
+
+InputFormat = Literal["lines", "table"]
+
+ENDINGS = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
+COMPRESSED = (".gz", ".bz2", ".zst")
+SHEETS = (".xlsx", ".xls", ".xlsm", ".xlsb", ".ods")
 
 
 @dataclass
@@ -35,17 +49,37 @@ class PredictArguments(CheckedArguments):
 
     job: ClassVar[str] = "predict"
 
-    model_name_or_path: str = field(metadata={"help": "Model folder or `owner/name` on the Hub."})
+    model_name_or_path: str = field(metadata={"help": "Model folder or `owner/name` on the Hub.", "is_path": True})
     text: list[str] | None = field(default=None, metadata={"help": "One or more texts."})
-    input_file: str | None = flag(None, "File of one text a line. Default: stdin.")
-    output_file: str | None = flag(None, "JSON Lines file. Default: stdout.")
-    input_dir: str | None = flag(None, "Folder of .parquet files, read in the order of their names.")
-    output_dir: str | None = flag(None, "New or empty folder for these files, with columns for the answers.")
-    text_column_names: list[str] | None = field(
-        default=None, metadata={"help": "Columns of the text, joined by a blank. Default: `text`, or the only one."}
+    input_file: str | None = path_flag(
+        None,
+        "Table: .csv, .tsv, .jsonl or .json, perhaps followed by .gz, .bz2 or .zst; or .parquet. Any other file has "
+        "one text a line. Default: lines from stdin.",
     )
+    output_file: str | None = path_flag(
+        None,
+        "File in the format of its ending. Default: stdout, in the format of a table that is text, or JSON Lines.",
+    )
+    input_format: InputFormat | None = flag(None, "What `input_file` is. Default: what its ending says.")
+    input_dir: str | None = path_flag(None, "Folder of .parquet files, read in the order of their names.")
+    output_dir: str | None = path_flag(None, "New or empty folder for these files, with columns for the answers.")
+    text_column_names: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "Columns of the text, joined by a blank. Default: those of the training data; if "
+            "the model does not know them, `text`, or the only one."
+        },
+    )
+    delimiter: str | None = flag(
+        None, "Character between the columns of CSV and TSV files. Default: a comma or a tab."
+    )
+    encoding: str | None = flag(None, "Encoding of input without a byte order mark, such as cp1252. Default: UTF-8.")
     num_workers: int = flag(0, "Workers of Ray Data for `input_dir`. Default: this process alone.", at_least=0)
     all_probabilities: bool = flag(False, "Whether to write the probability of every class.")
+    top_k: int | None = flag(None, "Most probable classes to write with their probabilities.", at_least=1)
+    min_probability: float | None = flag(
+        None, "Probability below which the label of a text is left empty.", at_least=0, at_most=1
+    )
     threshold: float | None = flag(
         None,
         "Probability from which a label is given, if a text may have several. Default: the model's own thresholds.",
@@ -54,6 +88,19 @@ class PredictArguments(CheckedArguments):
     )
     batch_size: int = flag(256, "Texts per batch.", at_least=1)
 
+    @property
+    def has_table(self) -> bool:
+        """Whether `input_file` is a table, or a sheet of cells."""
+        if self.input_file is None or self.input_format is not None:
+            return self.input_format == "table"
+        path = Path(self.input_file.lower())
+        return (path.with_suffix("") if path.suffix in COMPRESSED else path).suffix in (*ENDINGS, *SHEETS)
+
+    @property
+    def form(self) -> AnswerFormat:
+        """What is written of each answer."""
+        return AnswerFormat(self.all_probabilities, self.threshold, self.top_k, self.min_probability)
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.text is not None and self.input_file is not None:
@@ -61,18 +108,50 @@ class PredictArguments(CheckedArguments):
         if (self.input_dir is None) != (self.output_dir is None):
             missing = "output_dir" if self.output_dir is None else "input_dir"
             raise ValueError(f"`input_dir` and `output_dir` go together. Pass `{missing}`.")
-        of_lines = [name for name in ("text", "input_file", "output_file") if getattr(self, name) is not None]
-        if self.input_dir is not None and of_lines:
-            raise ValueError(f"`{of_lines[0]}` and `input_dir` exclude each other. Drop one of them.")
-        of_folders = [name for name in ("text_column_names", "num_workers") if getattr(self, name)]
-        if self.input_dir is None and of_folders:
-            raise ValueError(f"`{of_folders[0]}` needs `input_dir`. Pass it, or drop the other.")
+        for name in ("text", "input_file", "output_file", "input_format", "top_k", "min_probability"):
+            if self.input_dir is not None and getattr(self, name) is not None:
+                raise ValueError(f"`{name}` and `input_dir` exclude each other. Drop one of them.")
+        if self.input_dir is None and self.num_workers:
+            raise ValueError("`num_workers` needs `input_dir`. Pass it, or drop the other.")
+        if self.input_format is not None and self.input_file is None:
+            raise ValueError("`input_format` needs `input_file`. Pass it, or drop the other.")
+        for name in ("text_column_names", "delimiter"):
+            if self.input_dir is None and not self.has_table and getattr(self, name) is not None:
+                raise ValueError(
+                    f"`{name}` needs a table as `input_file`, or `input_dir`. Pass it, or drop the other."
+                )
+        if self.output_file is not None and self.output_file.lower().endswith((*COMPRESSED, *SHEETS)):
+            raise ValueError(f"`output_file` must end in {', '.join(ENDINGS)}, got {self.output_file!r}. Pass a .csv.")
+
+    def output_ending(self, of_input: str) -> str:
+        """Return the format of the output; `of_input` or, where that is not for streams, JSON Lines by default."""
+        ending = "" if self.output_file is None else Path(self.output_file).suffix.lower()
+        return ending if ending in ENDINGS else of_input if of_input in (".csv", ".tsv") else ".jsonl"
 
 
-def lines_of(stream: IO[bytes]) -> Iterator[str]:
-    """Yield the lines of a stream without their ends; bytes that are not UTF-8 become replacement characters."""
-    for line in stream:
-        yield line.decode("utf-8", errors="replace").rstrip("\r\n")
+def lines_of(args: PredictArguments, stack: ExitStack) -> Iterator[str]:
+    """Open the input and return its lines without their ends."""
+    if args.input_file is None:
+        text = decoded(sys.stdin.buffer, args.encoding)
+        stack.callback(text.detach)  # standard input stays open
+        return _lines(text, "Standard input", "other bytes", args.encoding)
+    if args.input_file.lower().endswith(COMPRESSED):
+        from rnn_hf.data.table_files import open_text  # needs packages that lines do without
+
+        text = open_text(args.input_file, args.encoding)
+    else:
+        text = decoded(Path(args.input_file).open("rb"), args.encoding)  # noqa: SIM115  # the text closes it
+    return _lines(stack.enter_context(text), "`input_file`", args.input_file, args.encoding)
+
+
+def _lines(text: TextIOWrapper, name: str, place: str, encoding: str | None) -> Iterator[str]:
+    text.reconfigure(newline="\n")
+    with user_errors():
+        try:
+            for line in text:
+                yield line.rstrip("\r\n")
+        except UnicodeError as error:
+            raise undecodable(name, place, encoding, error) from error
 
 
 def check_output_dir(folder: Path) -> None:
@@ -93,9 +172,10 @@ def classify_folder(args: PredictArguments) -> int:
             output_dir = Path(str(args.output_dir))
             check_output_dir(output_dir)
             files, schema, num_rows = parquet.parquet_files(Path(str(args.input_dir)))
+            classifier = TextClassifier.from_pretrained(args.model_name_or_path)
             answer = parquet.TableClassifier(
-                TextClassifier.from_pretrained(args.model_name_or_path),
-                parquet.text_columns_in(schema, args.text_column_names),
+                classifier,
+                parquet.text_columns_in(schema.empty_table(), args.text_column_names, classifier),
                 args.batch_size,
                 args.all_probabilities,
                 args.threshold,
@@ -110,33 +190,72 @@ def classify_folder(args: PredictArguments) -> int:
     return num_rows
 
 
+def open_output(args: PredictArguments, stack: ExitStack) -> Any:
+    """Return a file that becomes the output file in the end, or the stream where there is none."""
+    return sys.stdout if args.output_file is None else stack.enter_context(atomic_file(Path(args.output_file)))
+
+
+def lines_writer(
+    output: Any, ending: str, classifier: TextClassifier, names: list[str]
+) -> AbstractContextManager[Write]:
+    """Return the function that writes answers to lines, which are not written themselves."""
+    if ending != ".parquet":
+        return answer_writer(output, ending, [], names, None)
+    import pyarrow as pa
+
+    from .tables_of_answers import parquet_writer
+
+    return parquet_writer(output, pa.schema([]), classifier, names)
+
+
 def classify_lines(args: PredictArguments) -> int:
-    """Classify lines and write one JSON object for each; return their number."""
+    """Classify lines and write the answer to each; return their number."""
     with ExitStack() as stack:
         with user_errors():
-            texts: Iterator[str]
-            if args.text is not None:
-                texts = iter(args.text)
-            elif args.input_file is not None:
-                texts = lines_of(stack.enter_context(Path(args.input_file).open("rb")))
-            else:
-                texts = lines_of(sys.stdin.buffer)
+            texts = iter(args.text) if args.text is not None else lines_of(args, stack)
             classifier = TextClassifier.from_pretrained(args.model_name_or_path)
-            output = sys.stdout
-            if args.output_file is not None:
-                beside = stack.enter_context(atomic_file(Path(args.output_file)))
-                output = stack.enter_context(beside.open("w", encoding="utf-8"))
-
-        # a terminal that shows the answers needs no bar between them
-        is_quiet = args.output_file is None and sys.stdout.isatty()
-        count = 0
-        with progress_bar(unit="text", delay=2, disable=is_quiet) as bar:
-            for probabilities in classifier.iter_proba(texts, args.batch_size):
-                output.writelines(json_lines(classifier, probabilities, args.all_probabilities, args.threshold))
-                output.flush()
-                count += len(probabilities)
-                bar.update(len(probabilities))
+            args.form.check(classifier.problem_type)
+            output, names = open_output(args, stack), answer_names(classifier, args.form)
+            write = stack.enter_context(lines_writer(output, args.output_ending(""), classifier, names))
+        count, bar = 0, stack.enter_context(bar_of(args))
+        for probabilities in classifier.iter_proba(texts, args.batch_size):
+            write([{}] * len(probabilities), list(json_lines(classifier, probabilities, args.form)))
+            bar.update(len(probabilities))
+            count += len(probabilities)
     return count
+
+
+def classify_table(args: PredictArguments) -> int:
+    """Classify the rows of a table and write each with its answer; return their number."""
+    with ExitStack() as stack:
+        with user_errors():
+            # lines need none of this, which takes seconds
+            from rnn_hf.data.table_files import TableFile
+
+            from .tables_of_answers import AnsweredTable
+
+            file = str(args.input_file)
+            table = TableFile(file, delimiter=args.delimiter, encoding=args.encoding, name="`input_file`")
+            classifier = TextClassifier.from_pretrained(args.model_name_or_path)
+            args.form.check(classifier.problem_type)
+            answered, ending = (
+                AnsweredTable(table, classifier, args.text_column_names, args.form),
+                args.output_ending(table.format),
+            )
+            write = stack.enter_context(answered.writer(open_output(args, stack), ending, classifier, args.delimiter))
+        count, bar = 0, stack.enter_context(bar_of(args))
+        for rows, texts in answered.chunks(ending):
+            probabilities = classifier.predict_proba(texts, args.batch_size, show_progress=False)
+            write(rows, list(json_lines(classifier, probabilities, answered.form)))
+            bar.update(len(texts))
+            count += len(texts)
+    return count
+
+
+def bar_of(args: PredictArguments) -> Any:
+    """Return a progress bar; a terminal that shows the answers needs none between them."""
+    is_hidden = args.output_file is None and sys.stdout.isatty()
+    return progress_bar(unit="text", delay=2, **({"disable": True} if is_hidden else {}))
 
 
 @command(PredictArguments, __doc__)
@@ -148,7 +267,16 @@ def main(args: PredictArguments) -> None:
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             # each would answer all texts, and overwrite the files of the others
             raise ValueError("The launcher must start one process. Drop it: `num_workers` shares out `input_dir`.")
-    count = classify_lines(args) if args.input_dir is None else classify_folder(args)
+        if sys.stdin is None and not (args.text or args.input_file or args.input_dir):
+            raise ValueError("Standard input is closed. Pass `text` or `input_file`.")
+        if sys.__stdout__ is None and not (args.output_file or args.output_dir):
+            raise ValueError("Standard output is closed. Pass `output_file`.")
+    classify = classify_folder if args.input_dir else classify_table if args.has_table else classify_lines
+    try:
+        count = classify(args)
+    except ModuleNotFoundError as error:
+        needs = "input_dir" if args.input_dir else "input_file" if args.has_table else "output_file"
+        raise ExitStatusError(str(missing_extra(needs, error))) from error
     output = args.output_file or args.output_dir
     if output is not None:
         print(f"{count:,} texts in {time.perf_counter() - started:.1f} s, written to {output}", file=sys.stderr)

@@ -6,6 +6,7 @@ rnn-hf push runs/mine OWNER/NAME [--private] [--revision BRANCH] [--dry_run]
 import sys
 from collections.abc import Sequence
 
+from rnn_hf.files import expand_home
 from rnn_hf.hub import files_to_push, push_folder
 
 from .entry import exit_statuses, user_errors
@@ -19,7 +20,7 @@ def main(argv: Sequence[str] | None = None) -> str | None:
     """Push a folder; return the address of the commit."""
     with user_errors():
         parser = CommandParser([], prog=NAME, description=__doc__)
-        parser.add_argument("folder", help="Folder of a model, as `rnn-hf train` writes it.")
+        parser.add_argument("folder", type=expand_home, help="Folder of a model, as `rnn-hf train` writes it.")
         parser.add_argument("name", help="OWNER/NAME on the Hub; created if it does not exist.")
         parser.add_argument("--private", action="store_true", help="Whether a new repository is private.")
         parser.add_argument("--revision", help="Branch to commit to, created if it does not exist. Default: main.")

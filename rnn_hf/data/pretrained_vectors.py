@@ -10,6 +10,7 @@ import torch
 from tokenizers.models import WordLevel
 
 from rnn_hf.configuration_rnn import RNNConfig
+from rnn_hf.files import expand_home
 from rnn_hf.safe_loading import CONFIG, WEIGHTS, WEIGHTS_INDEX, folder_or_id, read_facts, read_tokenizer
 
 from .model_vectors import (
@@ -150,7 +151,7 @@ def reduce_width(vectors: WordVectors, width: int) -> tuple[WordVectors, float]:
 
 def _open(name: str) -> Path | TokenEmbeddings | dict[str, Any]:
     """Return the path of a file, the embeddings of another model, or name and configuration of one of this family."""
-    path = Path(name).expanduser()
+    path = Path(expand_home(name))
     is_model = any((path / file).exists() for file in (CONFIG, WEIGHTS, WEIGHTS_INDEX, TOKENIZER))
     if path.exists() and not is_model:
         return path

@@ -123,6 +123,16 @@ class TableFile:
         wanted = schema or self.schema
         return self._reading(lambda: self._read_batches(wanted, batch_rows))
 
+    def objects(self, batch_rows: int = BATCH_ROWS) -> Iterator[list[dict[str, Any]]]:
+        """Yield the rows in their order as objects; those of a JSON file are as they stand there.
+
+        Args:
+            batch_rows: Most rows in a list.
+        """
+        if self.format in (".jsonl", ".json"):
+            return self._reading(lambda: self._json_batches(batch_rows))
+        return (batch.to_pylist() for batch in self.batches(batch_rows))
+
     def _read_schema(self) -> Iterator[pa.Schema]:
         if self.format == ".parquet":
             with _open_bytes(self.path) as stream, pq.ParquetFile(stream) as file:

@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
-from rnn_hf.argument_fields import CheckedArguments, flag, names_of
+from rnn_hf.argument_fields import CheckedArguments, flag, names_of, path_flag
 from rnn_hf.configuration_rnn import CellType, ClassifierPooling, ProblemType, RecurrentInitializer
 from rnn_hf.data.sources import DATASET_HELP, DELIMITER_HELP, ENCODING_HELP
 from rnn_hf.data.tokenizer_training import TokenizerType
@@ -58,13 +58,13 @@ class ModelArguments(CheckedArguments):
 class RowArguments(CheckedArguments):
     """Where the rows of the splits come from."""
 
-    dataset_name: str | None = flag(None, DATASET_HELP)
+    dataset_name: str | None = path_flag(None, DATASET_HELP)
     dataset_config_name: str | None = flag(None, "Configuration of the dataset.")
-    train_file: str | None = flag(
+    train_file: str | None = path_flag(
         None, "Training rows: .csv, .tsv, .jsonl or .json, perhaps followed by .gz, .bz2 or .zst; or .parquet."
     )
-    validation_file: str | None = flag(None, "Validation rows, likewise.")
-    test_file: str | None = flag(None, "Test rows, likewise.")
+    validation_file: str | None = path_flag(None, "Validation rows, likewise.")
+    test_file: str | None = path_flag(None, "Test rows, likewise.")
     text_column_names: list[str] | None = field(
         default=None, metadata={"help": "Columns of the text, joined by a blank. Default: `text`, or the only one."}
     )
@@ -96,11 +96,11 @@ class DataArguments(RowArguments):
     shuffle_buffer_size: int = flag(
         50_000, "Rows of a stream that are in memory, shuffled and grouped by length at a time.", at_least=1
     )
-    tokenizer_name_or_path: str | None = flag(None, "Tokenizer to use. Default: one trained on the training rows.")
+    tokenizer_name_or_path: str | None = path_flag(None, "Tokenizer. Default: one trained on the training rows.")
     tokenizer_type: TokenizerType = flag("word", "What a tokenizer trained here reads: words, or pieces of words.")
     min_frequency: int = flag(1, "How often a word must occur to enter the vocabulary.", at_least=1)
     max_length: int = flag(512, "Tokens after which a text is cut off.", at_least=1)
-    word_vectors: str | None = flag(
+    word_vectors: str | None = path_flag(
         None,
         "Pretrained word vectors: a file (GloVe's text, word2vec's text or binary, fastText's `.vec` or `.bin`), or "
         "the folder or Hub repository of a model2vec model, of any transformers model or of one of this family. PCA "
@@ -130,10 +130,10 @@ class DataArguments(RowArguments):
 class TrainArguments(CheckedArguments):
     """How the model is trained."""
 
-    output_dir: str | None = flag(None, "Folder for the model, its results and its checkpoints.")
+    output_dir: str | None = path_flag(None, "Folder for the model, its results and its checkpoints.")
     overwrite_output_dir: bool = flag(False, "Whether to replace another run in that folder.")
-    model_name_or_path: str | None = flag(None, "Checkpoint of this family to go on from. Default: new weights.")
-    backward_model_name_or_path: str | None = flag(
+    model_name_or_path: str | None = path_flag(None, "Checkpoint of this family to go on from. Default: new weights.")
+    backward_model_name_or_path: str | None = path_flag(
         None,
         "Language model that reads texts backwards, with the word vectors of the one that `model_name_or_path` "
         "names: the two become a bidirectional encoder (Howard and Ruder, 2018, train a classifier on each).",
@@ -207,7 +207,7 @@ class TrainArguments(CheckedArguments):
     )
     save_dtype: SaveDtype = flag("float32", "Type the finished weights are rounded to, tested and saved in.")
     save_total_limit: int | None = flag(2, "Checkpoints kept, the newest ones.", at_least=1)
-    resume_from_checkpoint: str | None = flag(None, "Folder of a checkpoint to go on from, or `latest`.")
+    resume_from_checkpoint: str | None = path_flag(None, "Folder of a checkpoint to go on from, or `latest`.")
     logging_steps: int = flag(500, "Batches between two lines of loss and running accuracy.", at_least=1)
     report_to: str = flag("none", "Experiment tracker of Accelerate (tensorboard, trackio, wandb, ...).")
     dataloader_num_workers: int = flag(0, "Processes that prepare batches; 0: the training process.", at_least=0)
@@ -298,7 +298,10 @@ class DistillationArguments(CheckedArguments):
     """Who teaches the model, and how."""
 
     teacher_name_or_path: list[str] = field(
-        metadata={"help": "Classifiers that teach, folders or names on the Hub; of several, the mean probability."}
+        metadata={
+            "help": "Classifiers that teach, folders or names on the Hub; of several, the mean probability.",
+            "is_path": True,
+        }
     )
     distillation_loss: DistillationLossName = flag(
         "kl",

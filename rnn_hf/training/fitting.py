@@ -81,6 +81,7 @@ class ClassifierTask:
         """Return the task with the validation rows as training rows, and with their words in the tokenizer."""
         others = DatasetDict({name: rows for name, rows in self.splits.others.items() if name != "validation"})
         splits = TextSplits(concatenate_datasets([self.splits.train, self.splits.others["validation"]]), others)
+        splits.text_column_names = self.splits.text_column_names
         with self.accelerator.main_process_first():
             tokenizer = load_tokenizer(splits.iterate_texts, self.args, self.config)
             return replace(self, splits=splits, tokenizer=tokenizer, rows=splits.encode(tokenizer, self.args))

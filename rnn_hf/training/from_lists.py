@@ -7,7 +7,6 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -114,7 +113,6 @@ def checked_arguments(settings: Mapping[str, Any]) -> ClassifierRunArguments:
         settings = {**settings, "class_weights": list(weights.values())}
     args = ClassifierRunArguments.from_keywords(settings, CALLER)
     if args.output_dir is not None:
-        args.output_dir = str(Path(args.output_dir).expanduser())
         check_output_folder(args)
     return args
 

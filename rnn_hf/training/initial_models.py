@@ -123,6 +123,7 @@ def create_classifier(
         "problem_type": splits.problem_type,
         "id2label": dict(enumerate(splits.label_names)),
         "label2id": {name: index for index, name in enumerate(splits.label_names)},
+        "text_column_names": splits.text_column_names,
     }
     if config is None:
         settings = model_settings(args) | _token_settings(tokenizer)

@@ -8,10 +8,11 @@ from datasets import Dataset, DatasetDict
 from transformers import PreTrainedTokenizerBase
 
 from rnn_hf.configuration_rnn import ProblemType, RNNConfig
+from rnn_hf.data.columns import text_columns_of
 from rnn_hf.data.encoding import encode_dataset
 from rnn_hf.data.label_spellings import choice_of_problem
 from rnn_hf.data.labels import label_names_of, problem_type_of
-from rnn_hf.data.sources import DEFAULT_DATASET, iterate_texts, load_text_dataset
+from rnn_hf.data.sources import DEFAULT_DATASET, SPLITS, find_splits, iterate_texts, split_texts
 from rnn_hf.data.streaming import StreamedRows, TextStream, load_text_stream
 from rnn_hf.data.summary import describe_data
 from rnn_hf.progress import say
@@ -33,11 +34,13 @@ class TextSplits:
         train: Training rows with the columns `text` and `label`, in files or as a stream.
         others: The validation and the test split, if there are any.
         validation_is_cut: Whether the validation split was cut from the training rows.
+        text_column_names: Columns of the dataset that made up the text, if it had columns.
     """
 
     train: Dataset | TextStream
     others: DatasetDict
     validation_is_cut: bool = False
+    text_column_names: list[str] | None = None
 
     @property
     def label_names(self) -> list[str]:
@@ -150,12 +153,16 @@ def choose_validation_size(args: RunArguments, num_rows: int) -> float:
     return args.validation_size
 
 
-def _source(args: DataArguments) -> dict[str, Any]:
-    """Return the arguments that `load_text_dataset` and `load_text_stream` share."""
-    names = (
-        "dataset_name", "dataset_config_name", "train_file", "validation_file", "test_file", "text_column_names",
-        "label_column_name", "problem_type", "clean_text", "max_train_samples", "delimiter", "encoding",
-    )  # fmt: skip
+def _place(args: DataArguments) -> dict[str, Any]:
+    """Return the arguments of `find_splits`."""
+    files = {split: getattr(args, f"{split}_file") for split in SPLITS}
+    names = ("dataset_name", "dataset_config_name", "delimiter", "encoding")
+    return {"files": files} | {name: getattr(args, name) for name in names}
+
+
+def _columns(args: DataArguments) -> dict[str, Any]:
+    """Return the arguments that `split_texts` and `load_text_stream` share."""
+    names = ("text_column_names", "label_column_name", "problem_type", "clean_text", "max_train_samples")
     return {name: getattr(args, name) for name in names}
 
 
@@ -167,15 +174,12 @@ def _read_splits(args: RunArguments, label_names: Sequence[str] | None) -> TextS
         is_cut = choose_validation_size(args, num_rows) > 0
         return args.validation_size
 
-    splits = load_text_dataset(
-        **_source(args),
-        label_names=label_names,
-        validation_size=share,
-        seed=args.seed,
-    )
+    found = find_splits(**_place(args))
+    splits = split_texts(found, **_columns(args), label_names=label_names, validation_size=share, seed=args.seed)
     if "train" not in splits:
         raise ValueError(f"The dataset has no training split (splits: {', '.join(splits)}). Pass `train_file`.")
-    return TextSplits(splits.pop("train"), splits, is_cut)
+    names = text_columns_of(found["train"], args.text_column_names, args.label_column_name)
+    return TextSplits(splits.pop("train"), splits, is_cut, names)
 
 
 def _open_stream(args: RunArguments, label_names: Sequence[str] | None) -> TextSplits:
@@ -185,8 +189,10 @@ def _open_stream(args: RunArguments, label_names: Sequence[str] | None) -> TextS
         raise ValueError("`class_weights=balanced` cannot count the labels of a stream. Pass a number for each class.")
     if args.dataloader_num_workers:
         raise ValueError("`dataloader_num_workers` cannot split a stream. Leave it out with `streaming`.")
-    stream, others = load_text_stream(**_source(args), label_names=label_names)
-    return TextSplits(stream, others)
+    place = _place(args)
+    files = {f"{split}_file": file for split, file in place.pop("files").items()}
+    stream, others = load_text_stream(**place, **files, **_columns(args), label_names=label_names)
+    return TextSplits(stream, others, text_column_names=list(stream.columns.text_column_names or ()))
 
 
 def check_splits(splits: TextSplits, args: TrainArguments) -> None:

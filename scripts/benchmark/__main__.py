@@ -76,7 +76,7 @@ BATCH_SIZE = 256  # texts per call of the recurrent layers
 class PredictBenchmarkArguments(DatasetBenchmarkArguments):
     """Prediction from strings to labels: texts per second, milliseconds for one text, and accuracy."""
 
-    model_name_or_path: str = field(metadata={"help": "Model folder or `owner/name` on the Hub."})
+    model_name_or_path: str = field(metadata={"help": "Model folder or `owner/name` on the Hub.", "is_path": True})
     split: str = flag("test", "Split whose texts are classified: train, validation or test.")
     max_samples: int = flag(7600, "Maximum number of texts that are timed; accuracy is on all texts.", at_least=1)
     rounds: int = flag(5, "Number of rounds; each measures everything once, in turn.", at_least=1)

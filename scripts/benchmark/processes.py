@@ -38,7 +38,7 @@ SCRIPTS = Path(__file__).resolve().parents[1]
 class LoadBenchmarkArguments(BenchmarkArguments):
     """Seconds from the start of a process to the first prediction."""
 
-    model_name_or_path: str = field(metadata={"help": "Model folder or `owner/name` on the Hub."})
+    model_name_or_path: str = field(metadata={"help": "Model folder or `owner/name` on the Hub.", "is_path": True})
     rounds: int = flag(5, "Number of rounds; each measures everything once, in turn.", at_least=1)
 
 

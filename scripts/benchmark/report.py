@@ -15,7 +15,7 @@ import torch
 from accelerate.utils import tqdm
 
 import rnn_hf
-from rnn_hf.argument_fields import CheckedArguments, flag
+from rnn_hf.argument_fields import CheckedArguments, flag, path_flag
 from rnn_hf.data.sources import DATASET_HELP
 
 PACKAGES = (
@@ -32,14 +32,14 @@ class BenchmarkArguments(CheckedArguments):
     """Flags of every sub-command."""
 
     rounds: int = flag(3, "Number of rounds; each measures everything once, in turn.", at_least=1)
-    output_file: str | None = flag(None, "JSON file for the results.")
+    output_file: str | None = path_flag(None, "JSON file for the results.")
 
 
 @dataclass(kw_only=True)
 class DatasetBenchmarkArguments(BenchmarkArguments):
     """Flags of a sub-command that reads a dataset."""
 
-    dataset_name: str | None = flag(None, DATASET_HELP)
+    dataset_name: str | None = path_flag(None, DATASET_HELP)
 
 
 @dataclass(frozen=True)

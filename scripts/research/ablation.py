@@ -10,13 +10,14 @@ already in the output file are not computed again unless the recipe or the flags
 
 import resource
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
 from accelerate.utils import tqdm
 
+from rnn_hf.argument_fields import path_flag
 from rnn_hf.commands.entry import exit_statuses, user_errors
 from rnn_hf.commands.parser import check_folder_of, read_mapping
 from rnn_hf.reporting.markdown import table
@@ -34,8 +35,8 @@ KEPT = ("test_accuracy", "test_macro_f1", "validation_accuracy", "test_loss", "n
 class AblationArguments(SeedArguments):
     """The techniques to measure."""
 
-    techniques: str | None = field(default=None, metadata={"help": "YAML file of the techniques."})
-    output_file: str | None = field(default=None, metadata={"help": "JSON file for the results."})
+    techniques: str | None = path_flag(None, "YAML file of the techniques.")
+    output_file: str | None = path_flag(None, "JSON file for the results.")
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -24,7 +24,7 @@ from sklearn.metrics import accuracy_score, f1_score
 from sklearn.pipeline import make_pipeline
 from sklearn.svm import LinearSVC
 
-from rnn_hf.argument_fields import names_of
+from rnn_hf.argument_fields import names_of, path_flag
 from rnn_hf.commands.entry import exit_statuses, user_errors
 from rnn_hf.commands.parser import check_folder_of
 from rnn_hf.files import write_json
@@ -55,7 +55,7 @@ class BaselineArguments(SeedArguments):
         default_factory=lambda: [5],
         metadata={"help": "Numbers of epochs of fastText; the best on the validation split is chosen."},
     )
-    output_file: str | None = field(default=None, metadata={"help": "JSON file for the results."})
+    output_file: str | None = path_flag(None, "JSON file for the results.")
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -22,7 +22,7 @@ from accelerate.utils import tqdm
 from datasets import Dataset
 from sklearn.feature_extraction.text import CountVectorizer
 
-from rnn_hf.argument_fields import flag
+from rnn_hf.argument_fields import flag, path_flag
 from rnn_hf.commands.entry import exit_statuses, user_errors
 from rnn_hf.commands.parser import CommandParser, check_folder_of
 from rnn_hf.data.sources import iterate_texts, load_text_dataset
@@ -47,7 +47,7 @@ class CopyArguments(RowArguments):
         default_factory=lambda: [0.8, 0.5],
         metadata={"help": "Jaccard similarities at which a row is a near duplicate."},
     )
-    output_file: str | None = flag(None, "JSON file for the results.")
+    output_file: str | None = path_flag(None, "JSON file for the results.")
 
     def __post_init__(self) -> None:
         super().__post_init__()

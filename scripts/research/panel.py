@@ -23,7 +23,7 @@ from typing import Any
 
 from accelerate.utils import tqdm
 
-from rnn_hf.argument_fields import names_of
+from rnn_hf.argument_fields import names_of, path_flag
 from rnn_hf.commands.entry import exit_statuses, user_errors
 from rnn_hf.commands.parser import CommandParser, check_folder_of
 from rnn_hf.files import atomic_file, read_json, write_json
@@ -53,20 +53,14 @@ class PanelArguments(SeedArguments):
         default_factory=lambda: MODELS[:3], metadata={"help": f"Models to train, of {', '.join(MODELS)}."}
     )
     test: bool = field(default=False, metadata={"help": "Measure on the test split, not on validation rows."})
-    folder: str | None = field(
-        default=None, metadata={"help": "Folder of local copies of the datasets; others are read from the Hub."}
-    )
-    word_vectors: str | None = field(default=None, metadata={"help": "Passed to `TextClassifier.train`."})
+    folder: str | None = path_flag(None, "Folder of local copies of the datasets; others are read from the Hub.")
+    word_vectors: str | None = path_flag(None, "Passed to `TextClassifier.train`.")
     setting: list[str] = field(
         default_factory=list, metadata={"help": "Further arguments of `TextClassifier.train`, each KEY=VALUE."}
     )
     name: str = field(default="rnn_hf", metadata={"help": "Column of these results of ours in the table."})
-    output_file: str = field(
-        default=str(CARDS / "panel.json"), metadata={"help": "JSON file of the results, which is continued."}
-    )
-    table_file: str | None = field(
-        default=None, metadata={"help": "Markdown file of the table. Default: next to the output file."}
-    )
+    output_file: str = path_flag(str(CARDS / "panel.json"), "JSON file of the results, which is continued.")
+    table_file: str | None = path_flag(None, "Markdown file of the table. Default: next to the output file.")
     overwrite: bool = field(
         default=False, metadata={"help": "Train ours again, even if the output file has the results."}
     )
@@ -81,7 +75,7 @@ class PanelArguments(SeedArguments):
         baselines.check_models(self.models, MODELS)
         if "model2vec" in self.models:
             check_model2vec()
-        if self.folder is not None and not Path(self.folder).expanduser().is_dir():
+        if self.folder is not None and not Path(self.folder).is_dir():
             raise FileNotFoundError(f"`folder` must be a folder, but there is none at {self.folder!r}.")
         self.settings = given_settings(self.setting)
         if self.word_vectors is not None:

@@ -128,7 +128,7 @@ def load_splits(name: str, folder: str | None) -> dict[str, Rows]:
         ValueError: If it has no training split or another label column.
     """
     dataset = DATASETS[name]
-    local = None if folder is None else Path(folder).expanduser() / dataset.folder
+    local = None if folder is None else Path(folder) / dataset.folder
     if local is not None and local.is_dir():
         found = find_splits(str(local), None, {})
     elif dataset.hub_id is not None:

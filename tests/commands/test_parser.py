@@ -1,14 +1,19 @@
-from dataclasses import dataclass, field
+import re
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 
 import pytest
 from huggingface_hub.errors import StrictDataclassError
 
 from rnn_hf import RNNConfig
+from rnn_hf.argument_fields import names_of
 from rnn_hf.commands.entry import exit_statuses, user_errors
+from rnn_hf.commands.evaluate import EvaluateArguments
 from rnn_hf.commands.parser import CommandParser
+from rnn_hf.commands.predict import PredictArguments
 from rnn_hf.errors import one_line
 from rnn_hf.files import atomic_file, write_json
+from rnn_hf.training.arguments import ClassifierRunArguments, DistillationRunArguments, LanguageModelRunArguments
 
 
 @dataclass
@@ -28,6 +33,51 @@ def test_flags_are_read_and_those_given_are_told() -> None:
     (flags,), given = CommandParser([Flags]).parse(["--names", "a", "b", "--is_loud", "--size=4"])
     assert flags == Flags(["a", "b"], 4, True)
     assert given == {"names", "is_loud", "size"}
+
+
+def path_names(arguments: type) -> set[str]:
+    return {entry.name for entry in fields(arguments) if entry.metadata.get("is_path")}  # type: ignore[arg-type]
+
+
+JOBS_ARGUMENTS = [
+    ClassifierRunArguments, LanguageModelRunArguments, DistillationRunArguments, EvaluateArguments, PredictArguments,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("arguments", JOBS_ARGUMENTS)
+def test_every_argument_that_names_a_file_or_folder_is_a_path(arguments: type) -> None:
+    ending = re.compile(r"_(file|dir|name_or_path)$|^(dataset_name|word_vectors|resume_from_checkpoint)$")
+    assert path_names(arguments) == {
+        name for name in names_of(arguments) if ending.search(name) and name != "overwrite_output_dir"
+    }
+
+
+@pytest.mark.parametrize("way", ["word", "equals sign", "recipe"])
+@pytest.mark.parametrize("arguments", JOBS_ARGUMENTS)
+def test_the_home_folder_is_meant_by_a_tilde_however_it_is_written(
+    arguments: type, way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    required = {entry.name for entry in fields(arguments) if entry.default is MISSING}  # type: ignore[arg-type]
+    for name in sorted(path_names(arguments) - {"backward_model_name_or_path", "input_dir", "output_dir"}):
+        words = [f"--{name}=~/x"] if way == "equals sign" else [f"--{name}", "~/x"]
+        if way == "recipe":
+            (tmp_path / "recipe.yaml").write_text(f"{name}: ~/x\n")
+            words = ["~/recipe.yaml"]
+        words += [word for other in required - {name} for word in (f"--{other}", "other")]
+        (args,), _ = CommandParser([arguments]).parse(words)
+        value = getattr(args, name)
+        assert (value[0] if isinstance(value, list) else value) == str(tmp_path / "x")
+
+
+def test_the_home_folder_of_nobody_is_refused_before_a_folder_of_its_name_is_made() -> None:
+    with pytest.raises(ValueError, match="home folder of an unknown user"):
+        CommandParser([ClassifierRunArguments]).parse(["--output_dir=~nobody-of-this-name/run"])
+
+
+def test_a_tilde_elsewhere_in_a_name_stays() -> None:
+    (args,), _ = CommandParser([PredictArguments]).parse(["--model_name_or_path", "a~/~b", "--text", "~/c"])
+    assert (args.model_name_or_path, args.text) == ("a~/~b", ["~/c"])
 
 
 def test_flags_are_not_guessed_from_their_beginning() -> None:
