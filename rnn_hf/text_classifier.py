@@ -20,13 +20,15 @@ from .modeling_rnn import RNNForSequenceClassification
 from .progress import silenced
 from .random_states import kept_random_states
 from .safe_loading import commit_of, folder_or_id, load_classifier
+from .threads import in_new_thread
 
 
 class TextClassifier:
     """A model of this family with its tokenizer: strings in, labels, probabilities or embeddings out, fast.
 
     `train` makes one from texts and labels, `from_pretrained` loads one. Texts of similar length are batched, on a CPU
-    one batch on each of torch's threads, so that hardly any time is spent on padding or on waiting.
+    one batch on each of torch's threads, so that hardly any time is spent on padding or on waiting. Several threads
+    may share a classifier, and a process may be forked after it has used one.
 
     A classifier that `from_pretrained` loaded is pickled as the place it came from and how it was loaded, and is
     loaded from there again: no weights are sent to another process, and a change made to the model since is not in the
@@ -162,7 +164,8 @@ class TextClassifier:
             "local_files_only": local_files_only,
         }
         name = folder_or_id(name_or_path)
-        model, tokenizer = load_classifier(name, dtype, **hub)
+        # a thread that works in a process that was forked, too
+        model, tokenizer = in_new_thread(load_classifier, name, dtype, **hub)
         classifier = cls(model if device is None else model.to(device), tokenizer)  # type: ignore[arg-type]
         is_folder = Path(name).is_dir()
         # another process has another working directory, and the branch may have moved on when it loads
@@ -293,9 +296,8 @@ class TextClassifier:
     def iter_proba(self, texts: Iterable[str], batch_size: int = 256) -> Iterator[np.ndarray]:
         """Yield the probabilities of a stream of texts, in order, without keeping the texts or the answers.
 
-        Until the stream has ended, torch computes on one thread in each of several. Memory stays flat once oneDNN has
-        compiled code for as many shapes of batches as it caches (1,024, about 50 MiB; the environment variable
-        `ONEDNN_PRIMITIVE_CACHE_CAPACITY` sets the number).
+        Memory stays flat once oneDNN has compiled code for as many shapes of batches as it caches (1,024, about 50
+        MiB; the environment variable `ONEDNN_PRIMITIVE_CACHE_CAPACITY` sets the number).
 
         Args:
             texts: Any iterable of strings. It is read in chunks, two of them ahead of what is yielded.

@@ -17,7 +17,7 @@ HUB_FILES = {
 # A module imports those of lower floors, and of its own
 FLOORS = [
     {*HUB_FILES, "version"},
-    {"files", "errors", "progress", "random_states", "argument_fields"},
+    {"files", "errors", "progress", "random_states", "threads", "argument_fields"},
     {"safe_loading"},
     {"data"},
     {"inference", "training"},
