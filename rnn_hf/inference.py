@@ -3,14 +3,14 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from itertools import islice
+from itertools import count, islice
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from .configuration_rnn import ProblemType
-from .data.tokenizing import pad
+from .data.tokenizing import check_column, check_strings, pad
 from .modeling_rnn import RNNForSequenceClassification
 from .progress import progress_bar
 from .threads import standing_workers
@@ -78,22 +78,23 @@ class BatchedInference:
             float32 of shape `(num_texts, size)`.
 
         Raises:
-            TypeError: If a single string is given.
+            TypeError: If a single string is given, or something that is not a string among the texts.
             ValueError: If `batch_size` is below 1.
         """
         if isinstance(texts, str):
             raise TypeError("`texts` must be an iterable of strings, got one string. Pass `[text]`.")
+        check_column(texts, "texts")
         if batch_size < 1:
             raise ValueError(f"`batch_size` must be at least 1, got {batch_size}.")
-        stream = iter(texts)
-        chunk = list(islice(stream, CHUNK_SIZE))
+        stream = lists_of_strings(texts)
+        chunk = next(stream)
         if not self._is_on_cpu:
             while chunk:
                 answers = np.empty((len(chunk), size), dtype=np.float32)
                 for rows, *arrays in self._tasks(chunk, batch_size):
                     answers[rows] = self._run(compute, *arrays)[: len(rows)]
                 yield answers
-                chunk = list(islice(stream, CHUNK_SIZE))
+                chunk = next(stream)
             return
         pool = workers(len(chunk), batch_size)
         waiting: list[tuple[np.ndarray, list[tuple[np.ndarray, Future[np.ndarray]]]]] = []
@@ -104,7 +105,7 @@ class BatchedInference:
                     tasks = self._tasks(chunk, batch_size)
                     futures = [(rows, pool.submit(self._run, compute, *arrays)) for rows, *arrays in tasks]
                     waiting.append((np.empty((len(chunk), size), dtype=np.float32), futures))
-                    chunk = list(islice(stream, CHUNK_SIZE))
+                    chunk = next(stream)
                 if len(waiting) > 1 or not chunk:
                     answers, futures = waiting[0]
                     for rows, future in futures:
@@ -149,6 +150,19 @@ class BatchedInference:
             input_ids, attention_mask = (tensor.to(device) for tensor in pad(tokens, lengths, self.pad_token_id))
         answers: np.ndarray = compute(input_ids, attention_mask).float().cpu().numpy()
         return answers
+
+
+def lists_of_strings(texts: Iterable[str]) -> Iterator[list[str]]:
+    """Yield a stream of texts in lists that fit into memory, then empty ones for ever.
+
+    Raises:
+        TypeError: If something else is among them.
+    """
+    stream = iter(texts)
+    for number in count():
+        chunk = list(islice(stream, CHUNK_SIZE))
+        check_strings(chunk, start=number * CHUNK_SIZE)
+        yield chunk
 
 
 def with_progress(chunks: Iterator[np.ndarray], texts: Iterable[str], show_progress: bool) -> Iterator[np.ndarray]:

@@ -44,6 +44,7 @@ class TextClassifier:
         recipe: Every argument of that training, by name; likewise.
 
     Raises:
+        TypeError: If the model is none of this family, or has adapters of PEFT beside its weights.
         ValueError: If the tokenizer has more tokens than the model.
 
     Example:
@@ -56,6 +57,11 @@ class TextClassifier:
     """
 
     def __init__(self, model: RNNForSequenceClassification, tokenizer: PreTrainedTokenizerBase) -> None:
+        if hasattr(model, "merge_and_unload") or not hasattr(model, "score"):
+            remedy = "what its `merge_and_unload()` returns" if hasattr(model, "merge_and_unload") else "a classifier"
+            raise TypeError(
+                f"`model` must be an `RNNForSequenceClassification`, got `{type(model).__name__}`. Pass {remedy}."
+            )
         if len(tokenizer) > model.config.vocab_size:
             raise ValueError(
                 f"The tokenizer has {len(tokenizer)} tokens but `config.vocab_size` is {model.config.vocab_size}. "

@@ -5,13 +5,15 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 
-from rnn_hf import RNNConfig, RNNForSequenceClassification, inference
+from rnn_hf import RNNConfig, RNNForSequenceClassification, RNNModel, inference
 from rnn_hf.configuration_rnn import CellType, ClassifierPooling
 from rnn_hf.data.tokenizer_training import train_tokenizer
 from rnn_hf.text_classifier import TextClassifier
@@ -316,6 +318,33 @@ def test_a_lone_surrogate_is_an_unknown_character(classifier: TextClassifier) ->
     np.testing.assert_allclose(classifier.predict_proba("a \ud800 dog"), classifier.predict_proba("a ? dog"))
 
 
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        (["a dog", None], "must be strings, got None at position 1"),
+        (pd.Series(["a dog", float("nan")], dtype=object), "got nan at position 1"),
+        ([b"a dog"], "got b'a dog' at position 0"),
+        (("a dog", 3), "got 3 at position 1"),
+        ((text for text in [*["a dog"] * 50, float("inf")]), "got inf at position 50"),
+        ([["a dog", "a cat"]], r"got \['a dog', 'a cat'\] at position 0"),  # a pair, to `tokenizers`
+        (np.array([["a dog", "a cat"]]), r"got array\(.* at position 0"),
+        (None, "must be a list, got NoneType"),
+        (b"a dog", "must be a list, got bytes"),
+        ({"text": ["a dog"]}, "must be a list, got dict"),
+        (pd.DataFrame({"text": ["a dog"]}), "must be one column, got a table"),
+    ],
+)
+def test_what_is_no_text_is_refused_with_its_place(
+    classifier: TextClassifier, monkeypatch: pytest.MonkeyPatch, texts: Any, message: str
+) -> None:
+    monkeypatch.setattr(inference, "CHUNK_SIZE", 20)
+    with pytest.raises(TypeError, match=message):
+        classifier.predict(texts)
+    if not isinstance(texts, Iterator):
+        with pytest.raises(TypeError, match=message):
+            classifier.encode(texts)
+
+
 @pytest.mark.parametrize("batch_size", [0, -1])
 def test_a_batch_of_nothing_is_refused(classifier: TextClassifier, batch_size: int) -> None:
     with pytest.raises(ValueError, match=f"`batch_size` must be at least 1, got {batch_size}"):
@@ -330,6 +359,23 @@ def test_a_string_is_no_stream(classifier: TextClassifier) -> None:
 def test_a_larger_tokenizer_is_refused(classifier: TextClassifier) -> None:
     model = RNNForSequenceClassification(RNNConfig(vocab_size=4, num_labels=3))
     with pytest.raises(ValueError, match=r"The tokenizer has \d+ tokens but `config.vocab_size` is 4"):
+        TextClassifier(model, classifier.tokenizer)
+
+
+def test_a_model_with_adapters_is_refused_until_they_are_merged(classifier: TextClassifier) -> None:
+    expected = classifier.predict_proba(TEXTS)
+    model: Any = get_peft_model(
+        classifier.model, LoraConfig(task_type="SEQ_CLS", target_modules=["embed_tokens"], r=2)
+    ).eval()
+    with pytest.raises(TypeError, match=r"got `PeftModel.*`\. Pass what its `merge_and_unload\(\)` returns"):
+        TextClassifier(model, classifier.tokenizer)
+    merged = TextClassifier(model.merge_and_unload(), classifier.tokenizer)
+    np.testing.assert_allclose(merged.predict_proba(TEXTS), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("model", [RNNModel(RNNConfig(vocab_size=30)), "folder"], ids=["encoder", "path"])
+def test_what_is_no_classifier_is_refused(classifier: TextClassifier, model: Any) -> None:
+    with pytest.raises(TypeError, match=r"must be an `RNNForSequenceClassification`, got `(RNNModel|str)`"):
         TextClassifier(model, classifier.tokenizer)
 
 
