@@ -3,11 +3,14 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
+from hashlib import blake2b
 from itertools import count, islice
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from transformers import PreTrainedTokenizerBase
 
 from .configuration_rnn import ProblemType
 from .data.tokenizing import check_column, check_strings, pad
@@ -202,6 +205,40 @@ def batches_of_similar_length(order: np.ndarray, lengths: np.ndarray, batch_size
     mixed = np.concatenate(others)
     for start in range(0, len(mixed), unit):
         yield mixed[start : start + unit]
+
+
+def check_belong_together(model: Any, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Check that texts can be answered by a model, with this tokenizer.
+
+    Raises:
+        TypeError: If the model is no classifier of this family, or has adapters of PEFT beside its weights.
+        ValueError: If the tokenizer has more tokens than the model.
+    """
+    has_adapters = hasattr(model, "merge_and_unload")
+    if has_adapters or not hasattr(model, "score"):
+        remedy = "what its `merge_and_unload()` returns" if has_adapters else "a classifier"
+        raise TypeError(
+            f"`model` must be an `RNNForSequenceClassification`, got `{type(model).__name__}`. Pass {remedy}."
+        )
+    if len(tokenizer) > model.config.vocab_size:
+        raise ValueError(
+            f"The tokenizer has {len(tokenizer)} tokens but `config.vocab_size` is {model.config.vocab_size}. "
+            "Load the tokenizer that was saved with the model."
+        )
+
+
+def fingerprint(model: RNNForSequenceClassification, tokenizer: str | None) -> str:
+    """Return a hash of everything that the answers of a classifier depend on.
+
+    Args:
+        model: The model.
+        tokenizer: What identifies its tokenizer, as `fast_encoder` returns it.
+    """
+    content = blake2b(f"{model.config.to_json_string()} {tokenizer}".encode(), digest_size=16)
+    for name, weight in model.state_dict().items():
+        content.update(name.encode())
+        content.update(weight.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return content.hexdigest()
 
 
 def workers(num_texts: int, batch_size: int = 1) -> ThreadPoolExecutor:

@@ -1,8 +1,7 @@
 """From strings to labels and probabilities, with a saved model."""
 
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
-from functools import partial
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, overload
 
@@ -15,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 from .configuration_rnn import ProblemType
 from .data.tokenizing import fast_encoder, training_length
 from .errors import missing_extra
-from .inference import ACTIVATIONS, BatchedInference, with_progress
+from .inference import ACTIVATIONS, BatchedInference, check_belong_together, fingerprint, with_progress
 from .modeling_rnn import RNNForSequenceClassification
 from .progress import silenced
 from .random_states import kept_random_states
@@ -57,29 +56,20 @@ class TextClassifier:
     """
 
     def __init__(self, model: RNNForSequenceClassification, tokenizer: PreTrainedTokenizerBase) -> None:
-        if hasattr(model, "merge_and_unload") or not hasattr(model, "score"):
-            remedy = "what its `merge_and_unload()` returns" if hasattr(model, "merge_and_unload") else "a classifier"
-            raise TypeError(
-                f"`model` must be an `RNNForSequenceClassification`, got `{type(model).__name__}`. Pass {remedy}."
-            )
-        if len(tokenizer) > model.config.vocab_size:
-            raise ValueError(
-                f"The tokenizer has {len(tokenizer)} tokens but `config.vocab_size` is {model.config.vocab_size}. "
-                "Load the tokenizer that was saved with the model."
-            )
+        check_belong_together(model, tokenizer)
         self.model: RNNForSequenceClassification = model.eval()  # type: ignore[no-untyped-call]  # transformers' own
         self.tokenizer = tokenizer
         self.results: dict[str, Any] = {}
         self.recipe: dict[str, Any] = {}
         self._activate = ACTIVATIONS[self.problem_type]
-        encode, _ = fast_encoder(tokenizer, self.max_length)
+        encode, self._tokenizer_identity = fast_encoder(tokenizer, self.max_length)
         self._inference = BatchedInference(self.model, encode, self.pad_token_id)
-        self._load_again: Callable[[], TextClassifier] | None = None
+        self._place: dict[str, Any] | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        if self._load_again is None:
+        if self._place is None:
             return type(self), (self.model, self.tokenizer), {"results": self.results, "recipe": self.recipe}
-        return self._load_again, ()
+        return _load_again, (type(self), self._place, fingerprint(self.model, self._tokenizer_identity))
 
     @classmethod
     def train(
@@ -175,16 +165,15 @@ class TextClassifier:
         classifier = cls(model if device is None else model.to(device), tokenizer)  # type: ignore[arg-type]
         is_folder = Path(name).is_dir()
         # another process has another working directory, and the branch may have moved on when it loads
-        classifier._load_again = partial(
-            cls.from_pretrained,
-            str(Path(name).absolute()) if is_folder else name,
-            revision=revision if is_folder else commit_of(name, revision or "main", cache_dir),
-            token=token if isinstance(token, bool) else None,
-            cache_dir=None if cache_dir is None else Path(cache_dir).absolute(),
-            local_files_only=local_files_only,
-            device=device,
-            dtype=dtype,
-        )
+        classifier._place = {
+            "name_or_path": str(Path(name).absolute()) if is_folder else name,
+            "revision": revision if is_folder else commit_of(name, revision or "main", cache_dir),
+            "token": token if isinstance(token, bool) else None,
+            "cache_dir": None if cache_dir is None else Path(cache_dir).absolute(),
+            "local_files_only": local_files_only,
+            "device": device,
+            "dtype": dtype,
+        }
         return classifier
 
     @property
@@ -404,3 +393,8 @@ class TextClassifier:
 
     def _normalized_vectors(self, input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
         return F.normalize(self._vectors(input_ids, attention_mask).float(), dim=-1)
+
+
+def _load_again(kind: type[TextClassifier], place: dict[str, Any], fingerprint: str) -> TextClassifier:
+    """Return a classifier from where one was loaded; its hash is there for caches of what was pickled."""
+    return kind.from_pretrained(**place)

@@ -11,6 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from datasets import Dataset, load_from_disk
+from datasets.fingerprint import Hasher
 from peft import LoraConfig, get_peft_model
 
 from rnn_hf import RNNConfig, RNNForSequenceClassification, RNNModel, inference
@@ -430,6 +432,55 @@ def test_a_loaded_classifier_is_pickled_by_its_place(classifier: TextClassifier,
     (tmp_path / "model.safetensors").unlink()
     with pytest.raises(ValueError, match=r"has no model\.safetensors"):
         unpickled(pickled)
+
+
+def hash_of(classifier: TextClassifier) -> str:
+    """What `datasets` caches the answers of the classifier under."""
+    return Hasher.hash(lambda batch: {"label": classifier.predict(batch["text"])})
+
+
+def test_a_classifier_in_a_function_has_the_same_hash_until_it_is_trained_again(
+    classifier: TextClassifier, tmp_path: Path
+) -> None:
+    classifier.save_pretrained(tmp_path)
+    loaded = TextClassifier.from_pretrained(tmp_path)
+    expected = hash_of(loaded)
+    loaded.predict(TEXTS)
+    loaded.tokenizer(TEXTS, padding=True, truncation=True, max_length=3)
+    assert hash_of(loaded) == hash_of(TextClassifier.from_pretrained(tmp_path)) == expected
+    assert hash_of(unpickled(pickle.dumps(loaded))) == expected
+    with torch.no_grad():
+        classifier.model.classifier.bias[1] += 1
+    classifier.save_pretrained(tmp_path)
+    assert hash_of(loaded) == expected  # its answers are still the old ones
+    again = hash_of(TextClassifier.from_pretrained(tmp_path))
+    classifier.model.config.id2label = {0: "a", 1: "b", 2: "c"}
+    classifier.save_pretrained(tmp_path)
+    assert len({expected, again, hash_of(TextClassifier.from_pretrained(tmp_path))}) == 3
+
+
+def test_a_classifier_of_no_place_in_a_function_has_the_same_hash_until_it_changes(classifier: TextClassifier) -> None:
+    expected = hash_of(classifier)
+    classifier.predict(TEXTS)
+    assert hash_of(classifier) == expected
+    with torch.no_grad():
+        classifier.model.classifier.bias[1] += 1
+    assert hash_of(classifier) != expected
+
+
+@pytest.mark.parametrize("num_proc", [None, 2])
+def test_a_dataset_is_mapped_once(classifier: TextClassifier, tmp_path: Path, num_proc: int | None) -> None:
+    classifier.save_pretrained(tmp_path / "model")
+    Dataset.from_dict({"text": TEXTS}).save_to_disk(tmp_path / "data")
+    files = []
+    for _ in range(2):
+        loaded = TextClassifier.from_pretrained(tmp_path / "model")
+        answers = load_from_disk(tmp_path / "data").map(
+            lambda batch, loaded=loaded: {"label": loaded.predict(batch["text"])}, batched=True, num_proc=num_proc
+        )
+        assert answers["label"] == classifier.predict(TEXTS)
+        files.append([file["filename"] for file in answers.cache_files])
+    assert files[0] == files[1]
 
 
 def test_a_classifier_of_no_place_is_pickled_whole(classifier: TextClassifier) -> None:
