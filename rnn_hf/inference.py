@@ -215,7 +215,7 @@ def check_belong_together(model: Any, tokenizer: PreTrainedTokenizerBase) -> Non
         ValueError: If the tokenizer has more tokens than the model.
     """
     has_adapters = hasattr(model, "merge_and_unload")
-    if has_adapters or not hasattr(model, "score"):
+    if has_adapters or not hasattr(model, "classify"):
         remedy = "what its `merge_and_unload()` returns" if has_adapters else "a classifier"
         raise TypeError(
             f"`model` must be an `RNNForSequenceClassification`, got `{type(model).__name__}`. Pass {remedy}."

@@ -382,14 +382,14 @@ class TextClassifier:
         write_with_short_card(self.model, self.tokenizer, folder, name or folder.resolve().name, self.label_names)
 
     def _logits(self, input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
-        first, *others = self.model.score(input_ids, attention_mask)[0]
+        first, *others = self.model.classify(input_ids, attention_mask)[0]
         return (first + others[0] if others else first).float()
 
     def _probabilities(self, input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
         return self._activate(self._logits(input_ids, attention_mask))
 
     def _vectors(self, input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
-        return self.model.score(input_ids, attention_mask)[1]
+        return self.model.classify(input_ids, attention_mask)[1]
 
     def _normalized_vectors(self, input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
         return F.normalize(self._vectors(input_ids, attention_mask).float(), dim=-1)

@@ -23,7 +23,7 @@ FLOORS = [
     {"inference", "training"},
     {"hub", "reporting"},
     {"text_classifier"},
-    {"tables", "sklearn", "public", ""},
+    {"tables", "sklearn", "pipelines", "public", ""},
     {"commands", "__main__"},
 ]
 FLOOR_OF = {module: floor for floor, modules in enumerate(FLOORS) for module in modules}

@@ -13,7 +13,6 @@ import pytest
 import torch
 from datasets import Dataset, load_from_disk
 from datasets.fingerprint import Hasher
-from peft import LoraConfig, get_peft_model
 
 from rnn_hf import RNNConfig, RNNForSequenceClassification, RNNModel, inference
 from rnn_hf.configuration_rnn import CellType, ClassifierPooling
@@ -85,15 +84,15 @@ def test_batches_of_many_texts_have_few_shapes_and_little_padding(
     """Every shape costs time and memory once, so a stream must not bring new ones for ever."""
     generator = np.random.default_rng(0)
     texts = ["a " * length for length in generator.integers(0, 10, size=2000)]
-    shapes, num_positions, score = set(), 0, classifier.model.score
+    shapes, num_positions, classify = set(), 0, classifier.model.classify
 
     def noted(input_ids: torch.Tensor, *others: object) -> object:
         nonlocal num_positions
         shapes.add(tuple(input_ids.shape))
         num_positions += input_ids.numel()
-        return score(input_ids, *others)  # type: ignore[arg-type]
+        return classify(input_ids, *others)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(classifier.model, "score", noted)
+    monkeypatch.setattr(classifier.model, "classify", noted)
     with num_threads_here(num_threads):
         actual = classifier.predict_proba(texts, batch_size=64)
     assert {size for size, _ in shapes if size > 8} <= {16, 32, 48, 64}
@@ -200,7 +199,7 @@ def test_texts_that_come_one_by_one_from_many_threads_do_not_disturb_one_another
 ) -> None:
     """They are answered one at a time: threads that take turns after every operation are slower than one."""
     under_way = most = 0
-    score = classifier.model.score
+    classify = classifier.model.classify
 
     def noted(*arguments: torch.Tensor) -> object:
         nonlocal under_way, most
@@ -208,9 +207,9 @@ def test_texts_that_come_one_by_one_from_many_threads_do_not_disturb_one_another
         most = max(most, under_way)
         time.sleep(0.001)
         under_way -= 1
-        return score(*arguments)  # type: ignore[arg-type]
+        return classify(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(classifier.model, "score", noted)
+    monkeypatch.setattr(classifier.model, "classify", noted)
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(classifier.predict, TEXTS * 4))
     assert most == 1
@@ -365,9 +364,10 @@ def test_a_larger_tokenizer_is_refused(classifier: TextClassifier) -> None:
 
 
 def test_a_model_with_adapters_is_refused_until_they_are_merged(classifier: TextClassifier) -> None:
+    peft = pytest.importorskip("peft")
     expected = classifier.predict_proba(TEXTS)
-    model: Any = get_peft_model(
-        classifier.model, LoraConfig(task_type="SEQ_CLS", target_modules=["embed_tokens"], r=2)
+    model: Any = peft.get_peft_model(
+        classifier.model, peft.LoraConfig(task_type="SEQ_CLS", target_modules=["embed_tokens"], r=2)
     ).eval()
     with pytest.raises(TypeError, match=r"got `PeftModel.*`\. Pass what its `merge_and_unload\(\)` returns"):
         TextClassifier(model, classifier.tokenizer)
