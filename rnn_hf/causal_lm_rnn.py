@@ -294,6 +294,21 @@ class RNNForCausalLM(RNNPreTrainedModel, GenerationMixin):
         state: dict[str, Any] = {CACHE_NAME: cache if use_cache else None}
         return CausalLMOutputWithPast(loss=loss, logits=logits, hidden_states=outputs.hidden_states, **state)
 
+    def resize_token_embeddings(self, *args: Any, **kwargs: Any) -> nn.Embedding:
+        """Change the number of words; clusters of the adaptive softmax that no word is left in are removed."""
+        embeddings: nn.Embedding = super().resize_token_embeddings(*args, **kwargs)
+        num_cutoffs = sum(cutoff < len(self.lm_head.weight) for cutoff in self.cutoffs)
+        if num_cutoffs == len(self.cutoffs):
+            return embeddings
+        self.cutoffs = self.cutoffs[:num_cutoffs]
+        self.config.adaptive_softmax_cutoffs = self.cutoffs or None
+        if self.cutoffs:
+            weight, bias = (nn.Parameter(part[:num_cutoffs].detach().clone()) for part in self.clusters.parameters())
+            self.clusters.weight, self.clusters.bias, self.clusters.out_features = weight, bias, num_cutoffs
+        else:
+            del self.clusters
+        return embeddings
+
     @property
     def _bounds(self) -> list[int]:
         """First word of the shortlist and of each cluster, then the size of the vocabulary."""

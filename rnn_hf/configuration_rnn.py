@@ -16,7 +16,7 @@
 import math
 from collections import Counter
 from itertools import pairwise
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
@@ -28,6 +28,9 @@ ProblemType = Literal["single_label_classification", "multi_label_classification
 
 # What transformers calls the state of a language model: the first since version 5.24, the second before
 CACHE_NAMES = ("cache", "past_key_values")
+
+# What is said of the labels beside their names
+FIELDS_OF_LABELS = ("problem_type", "label_thresholds", "has_integer_labels")
 
 
 @strict
@@ -153,6 +156,27 @@ class RNNConfig(PreTrainedConfig):
     reads_backward: bool = False
     tie_word_embeddings: bool = True
     use_cache: bool = True
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set a field; what was said of other labels than the new ones goes, unless it is set again."""
+        before = self.__dict__.get("id2label")
+        super().__setattr__(name, value)  # type: ignore[no-untyped-call]  # transformers does not type it
+        if name != "id2label" or not before or not value:
+            return
+        if self.has_integer_labels and not all(str(label).lstrip("-").isdecimal() for label in value.values()):
+            self.has_integer_labels = False
+        if len(before) != len(value):
+            self.label_thresholds = None
+            if 1 in (len(before), len(value)):  # from classes to a number, or from a number to classes
+                self.problem_type = None
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> "RNNConfig":
+        """Return the configuration that a dictionary describes, with some values replaced (see `PreTrainedConfig`)."""
+        # set in this order: what is said of the labels after the labels
+        kwargs |= {name: kwargs.pop(name) for name in FIELDS_OF_LABELS if name in kwargs}
+        config: RNNConfig = super().from_dict(config_dict, **kwargs)
+        return config
 
     @property
     def num_directions(self) -> int:

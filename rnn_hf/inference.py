@@ -2,22 +2,28 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from functools import partial
-from itertools import islice
+from hashlib import blake2b
+from itertools import count, islice
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from transformers import PreTrainedTokenizerBase
 
 from .configuration_rnn import ProblemType
-from .data.tokenizing import pad
+from .data.tokenizing import check_column, check_strings, pad
 from .modeling_rnn import RNNForSequenceClassification
 from .progress import progress_bar
+from .threads import standing_workers
 
 CHUNK_SIZE = 8192
 UNITS_IN_A_BATCH = 4
 SECONDS_BEFORE_PROGRESS = 2
+
+# So few texts take most of their time in Python, which runs one thread at a time
+TEXTS_FOR_ONE_WORKER = 8
 
 # From logits to what `TextClassifier.predict_proba` gives
 ACTIVATIONS: dict[ProblemType, Callable[[Tensor], Tensor]] = {
@@ -61,10 +67,10 @@ class BatchedInference:
             float32 of shape `(num_texts, size)`; `(size,)` for a single string.
         """
         if isinstance(texts, str):
-            # a single text is too little to share among threads
-            with num_threads(1):
-                (row,) = self._run(compute, *self.encode([texts]))
-            return np.asarray(row)
+            tokens, lengths = self.encode([texts])
+            if self._is_on_cpu:
+                return np.asarray(workers(1).submit(self._run, compute, tokens, lengths).result()[0])
+            return np.asarray(self._run(compute, tokens, lengths)[0])
         chunks = with_progress(self.chunks(compute, size, texts, batch_size), texts, show_progress)
         return np.concatenate([np.empty((0, size), dtype=np.float32), *chunks])
 
@@ -75,38 +81,49 @@ class BatchedInference:
             float32 of shape `(num_texts, size)`.
 
         Raises:
-            TypeError: If a single string is given.
+            TypeError: If a single string is given, or something that is not a string among the texts.
             ValueError: If `batch_size` is below 1.
         """
         if isinstance(texts, str):
             raise TypeError("`texts` must be an iterable of strings, got one string. Pass `[text]`.")
+        check_column(texts, "texts")
         if batch_size < 1:
             raise ValueError(f"`batch_size` must be at least 1, got {batch_size}.")
-        stream = iter(texts)
-        chunk = list(islice(stream, CHUNK_SIZE))
-        num_workers = torch.get_num_threads()
-        if len(chunk) <= batch_size or num_workers == 1 or self.model.device.type != "cpu":
+        stream = lists_of_strings(texts)
+        chunk = next(stream)
+        if not self._is_on_cpu:
             while chunk:
                 answers = np.empty((len(chunk), size), dtype=np.float32)
                 for rows, *arrays in self._tasks(chunk, batch_size):
                     answers[rows] = self._run(compute, *arrays)[: len(rows)]
                 yield answers
-                chunk = list(islice(stream, CHUNK_SIZE))
+                chunk = next(stream)
             return
-        with one_thread_each(num_workers) as pool:
-            waiting: list[tuple[np.ndarray, list[tuple[np.ndarray, Future[np.ndarray]]]]] = []
+        pool = workers(len(chunk), batch_size)
+        waiting: list[tuple[np.ndarray, list[tuple[np.ndarray, Future[np.ndarray]]]]] = []
+        try:
             while chunk or waiting:
                 if chunk:
                     # the next chunk is tokenized while the last one is in the model
                     tasks = self._tasks(chunk, batch_size)
                     futures = [(rows, pool.submit(self._run, compute, *arrays)) for rows, *arrays in tasks]
                     waiting.append((np.empty((len(chunk), size), dtype=np.float32), futures))
-                    chunk = list(islice(stream, CHUNK_SIZE))
+                    chunk = next(stream)
                 if len(waiting) > 1 or not chunk:
-                    answers, futures = waiting.pop(0)
+                    answers, futures = waiting[0]
                     for rows, future in futures:
                         answers[rows] = future.result()[: len(rows)]
+                    del waiting[0]
                     yield answers
+        finally:
+            # what nobody waits for any more
+            for future in [future for _, futures in waiting for _, future in futures]:
+                future.cancel()
+
+    @property
+    def _is_on_cpu(self) -> bool:
+        # `model.device` would list all weights to find one
+        return bool(self.model.model.embed_tokens.weight.device.type == "cpu")
 
     def _tasks(self, texts: list[str], batch_size: int) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """Return batches of texts of similar length, as rows, tokens and lengths.
@@ -128,7 +145,6 @@ class BatchedInference:
     @torch.inference_mode()
     def _run(self, compute: BatchFunction, tokens: np.ndarray, lengths: np.ndarray) -> np.ndarray:
         """Return the answers to one batch."""
-        # `model.device` would list all weights to find one
         device, attention_mask = self.model.model.embed_tokens.weight.device, None
         longest = int(lengths.max())
         if longest > 0 and longest == lengths.min():
@@ -137,6 +153,19 @@ class BatchedInference:
             input_ids, attention_mask = (tensor.to(device) for tensor in pad(tokens, lengths, self.pad_token_id))
         answers: np.ndarray = compute(input_ids, attention_mask).float().cpu().numpy()
         return answers
+
+
+def lists_of_strings(texts: Iterable[str]) -> Iterator[list[str]]:
+    """Yield a stream of texts in lists that fit into memory, then empty ones for ever.
+
+    Raises:
+        TypeError: If something else is among them.
+    """
+    stream = iter(texts)
+    for number in count():
+        chunk = list(islice(stream, CHUNK_SIZE))
+        check_strings(chunk, start=number * CHUNK_SIZE)
+        yield chunk
 
 
 def with_progress(chunks: Iterator[np.ndarray], texts: Iterable[str], show_progress: bool) -> Iterator[np.ndarray]:
@@ -178,19 +207,49 @@ def batches_of_similar_length(order: np.ndarray, lengths: np.ndarray, batch_size
         yield mixed[start : start + unit]
 
 
-@contextmanager
-def num_threads(number: int) -> Iterator[None]:
-    """Let torch compute with a number of threads inside the block; the setting belongs to the whole process."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(number)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+def check_belong_together(model: Any, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Check that texts can be answered by a model, with this tokenizer.
+
+    Raises:
+        TypeError: If the model is no classifier of this family, or has adapters of PEFT beside its weights.
+        ValueError: If the tokenizer has more tokens than the model.
+    """
+    has_adapters = hasattr(model, "merge_and_unload")
+    if has_adapters or not hasattr(model, "classify"):
+        remedy = "what its `merge_and_unload()` returns" if has_adapters else "a classifier"
+        raise TypeError(
+            f"`model` must be an `RNNForSequenceClassification`, got `{type(model).__name__}`. Pass {remedy}."
+        )
+    if len(tokenizer) > model.config.vocab_size:
+        raise ValueError(
+            f"The tokenizer has {len(tokenizer)} tokens but `config.vocab_size` is {model.config.vocab_size}. "
+            "Load the tokenizer that was saved with the model."
+        )
 
 
-@contextmanager
-def one_thread_each(num_workers: int) -> Iterator[ThreadPoolExecutor]:
-    """Give a thread pool whose workers compute on one thread each: batches in parallel are faster than one by one."""
-    with num_threads(1), ThreadPoolExecutor(num_workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        yield pool
+def fingerprint(model: RNNForSequenceClassification, tokenizer: str | None) -> str:
+    """Return a hash of everything that the answers of a classifier depend on.
+
+    Args:
+        model: The model.
+        tokenizer: What identifies its tokenizer, as `fast_encoder` returns it.
+    """
+    content = blake2b(f"{model.config.to_json_string()} {tokenizer}".encode(), digest_size=16)
+    for name, weight in model.state_dict().items():
+        content.update(name.encode())
+        content.update(weight.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return content.hexdigest()
+
+
+def workers(num_texts: int, batch_size: int = 1) -> ThreadPoolExecutor:
+    """Return threads that compute on one thread each, as many together as torch has for the calling thread.
+
+    All callers share them. A few texts do not wait for many.
+
+    Args:
+        num_texts: Number of texts, as far as it is known.
+        batch_size: Texts per batch.
+    """
+    if num_texts <= TEXTS_FOR_ONE_WORKER:
+        return standing_workers(1, "a few texts")
+    return standing_workers(torch.get_num_threads(), "a batch" if num_texts <= batch_size else "batches")

@@ -319,19 +319,16 @@ class RNNForSequenceClassification(RNNPreTrainedModel):
         if output_hidden_states is None:
             output_hidden_states = self.config.output_hidden_states
         self.model.warn_of_padding(input_ids, attention_mask)
-        branches, _, all_states = self.score(input_ids, attention_mask, inputs_embeds, bool(output_hidden_states))
+        branches, _, all_states = self.classify(input_ids, attention_mask, inputs_embeds, bool(output_hidden_states))
         logits, loss = sum(branches[1:], branches[0]), None
         if labels is not None:
             # of a half type, a mean would be too coarse
             scores = logits.to(torch.promote_types(logits.dtype, torch.float32))
             loss = self.loss_function(labels=labels, pooled_logits=scores, config=self.config)
-        return SequenceClassifierOutput(
-            loss=loss,
-            logits=logits,
-            hidden_states=tuple(all_states) if output_hidden_states else None,
-        )
+        hidden_states = tuple(all_states) if output_hidden_states else None
+        return SequenceClassifierOutput(loss=loss, logits=logits, hidden_states=hidden_states)
 
-    def score(
+    def classify(
         self,
         input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,

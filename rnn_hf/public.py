@@ -1,4 +1,4 @@
-"""The public names of the package; importing them registers the models with transformers' Auto classes."""
+"""The public names of the package; importing them registers its models and pipelines with transformers."""
 
 from transformers import (
     AutoConfig,
@@ -12,6 +12,7 @@ from .causal_lm_rnn import RNNCache, RNNForCausalLM
 from .configuration_rnn import RNNConfig
 from .data.tokenizer_training import train_tokenizer
 from .modeling_rnn import RNNForSequenceClassification, RNNForTokenClassification, RNNModel, RNNPreTrainedModel
+from .pipelines import register_pipelines
 from .text_classifier import TextClassifier
 from .version import __version__
 
@@ -20,6 +21,7 @@ AutoModel.register(RNNConfig, RNNModel)
 AutoModelForCausalLM.register(RNNConfig, RNNForCausalLM)
 AutoModelForSequenceClassification.register(RNNConfig, RNNForSequenceClassification)
 AutoModelForTokenClassification.register(RNNConfig, RNNForTokenClassification)
+register_pipelines()
 
 __all__ = [
     "RNNCache",

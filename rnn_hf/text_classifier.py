@@ -1,8 +1,7 @@
 """From strings to labels and probabilities, with a saved model."""
 
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
-from functools import partial
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, overload
 
@@ -16,18 +15,20 @@ from .configuration_rnn import ProblemType
 from .data.tokenizing import fast_encoder, training_length
 from .errors import missing_extra
 from .files import expand_home
-from .inference import ACTIVATIONS, BatchedInference, with_progress
+from .inference import ACTIVATIONS, BatchedInference, check_belong_together, fingerprint, with_progress
 from .modeling_rnn import RNNForSequenceClassification
 from .progress import silenced
 from .random_states import kept_random_states
 from .safe_loading import commit_of, folder_or_id, load_classifier
+from .threads import in_new_thread
 
 
 class TextClassifier:
     """A model of this family with its tokenizer: strings in, labels, probabilities or embeddings out, fast.
 
     `train` makes one from texts and labels, `from_pretrained` loads one. Texts of similar length are batched, on a CPU
-    one batch on each of torch's threads, so that hardly any time is spent on padding or on waiting.
+    one batch on each of torch's threads, so that hardly any time is spent on padding or on waiting. Several threads
+    may share a classifier, and a process may be forked after it has used one.
 
     A classifier that `from_pretrained` loaded is pickled as the place it came from and how it was loaded, and is
     loaded from there again: no weights are sent to another process, and a change made to the model since is not in the
@@ -43,6 +44,7 @@ class TextClassifier:
         recipe: Every argument of that training, by name; likewise.
 
     Raises:
+        TypeError: If the model is none of this family, or has adapters of PEFT beside its weights.
         ValueError: If the tokenizer has more tokens than the model.
 
     Example:
@@ -55,24 +57,20 @@ class TextClassifier:
     """
 
     def __init__(self, model: RNNForSequenceClassification, tokenizer: PreTrainedTokenizerBase) -> None:
-        if len(tokenizer) > model.config.vocab_size:
-            raise ValueError(
-                f"The tokenizer has {len(tokenizer)} tokens but `config.vocab_size` is {model.config.vocab_size}. "
-                "Load the tokenizer that was saved with the model."
-            )
+        check_belong_together(model, tokenizer)
         self.model: RNNForSequenceClassification = model.eval()  # type: ignore[no-untyped-call]  # transformers' own
         self.tokenizer = tokenizer
         self.results: dict[str, Any] = {}
         self.recipe: dict[str, Any] = {}
         self._activate = ACTIVATIONS[self.problem_type]
-        encode, _ = fast_encoder(tokenizer, self.max_length)
+        encode, self._tokenizer_identity = fast_encoder(tokenizer, self.max_length)
         self._inference = BatchedInference(self.model, encode, self.pad_token_id)
-        self._load_again: Callable[[], TextClassifier] | None = None
+        self._place: dict[str, Any] | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        if self._load_again is None:
+        if self._place is None:
             return type(self), (self.model, self.tokenizer), {"results": self.results, "recipe": self.recipe}
-        return self._load_again, ()
+        return _load_again, (type(self), self._place, fingerprint(self.model, self._tokenizer_identity))
 
     @classmethod
     def train(
@@ -163,20 +161,20 @@ class TextClassifier:
             "local_files_only": local_files_only,
         }
         name = folder_or_id(name_or_path)
-        model, tokenizer = load_classifier(name, dtype, **hub)
+        # a thread that works in a process that was forked, too
+        model, tokenizer = in_new_thread(load_classifier, name, dtype, **hub)
         classifier = cls(model if device is None else model.to(device), tokenizer)  # type: ignore[arg-type]
         is_folder = Path(name).is_dir()
         # another process has another working directory, and the branch may have moved on when it loads
-        classifier._load_again = partial(
-            cls.from_pretrained,
-            str(Path(name).absolute()) if is_folder else name,
-            revision=revision if is_folder else commit_of(name, revision or "main", cache_dir),
-            token=token if isinstance(token, bool) else None,
-            cache_dir=None if cache_dir is None else Path(cache_dir).absolute(),
-            local_files_only=local_files_only,
-            device=device,
-            dtype=dtype,
-        )
+        classifier._place = {
+            "name_or_path": str(Path(name).absolute()) if is_folder else name,
+            "revision": revision if is_folder else commit_of(name, revision or "main", cache_dir),
+            "token": token if isinstance(token, bool) else None,
+            "cache_dir": None if cache_dir is None else Path(cache_dir).absolute(),
+            "local_files_only": local_files_only,
+            "device": device,
+            "dtype": dtype,
+        }
         return classifier
 
     @property
@@ -294,9 +292,8 @@ class TextClassifier:
     def iter_proba(self, texts: Iterable[str], batch_size: int = 256) -> Iterator[np.ndarray]:
         """Yield the probabilities of a stream of texts, in order, without keeping the texts or the answers.
 
-        Until the stream has ended, torch computes on one thread in each of several. Memory stays flat once oneDNN has
-        compiled code for as many shapes of batches as it caches (1,024, about 50 MiB; the environment variable
-        `ONEDNN_PRIMITIVE_CACHE_CAPACITY` sets the number).
+        Memory stays flat once oneDNN has compiled code for as many shapes of batches as it caches (1,024, about 50
+        MiB; the environment variable `ONEDNN_PRIMITIVE_CACHE_CAPACITY` sets the number).
 
         Args:
             texts: Any iterable of strings. It is read in chunks, two of them ahead of what is yielded.
@@ -386,14 +383,19 @@ class TextClassifier:
         write_with_short_card(self.model, self.tokenizer, folder, name or folder.resolve().name, self.label_names)
 
     def _logits(self, input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
-        first, *others = self.model.score(input_ids, attention_mask)[0]
+        first, *others = self.model.classify(input_ids, attention_mask)[0]
         return (first + others[0] if others else first).float()
 
     def _probabilities(self, input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
         return self._activate(self._logits(input_ids, attention_mask))
 
     def _vectors(self, input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
-        return self.model.score(input_ids, attention_mask)[1]
+        return self.model.classify(input_ids, attention_mask)[1]
 
     def _normalized_vectors(self, input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
         return F.normalize(self._vectors(input_ids, attention_mask).float(), dim=-1)
+
+
+def _load_again(kind: type[TextClassifier], place: dict[str, Any], fingerprint: str) -> TextClassifier:
+    """Return a classifier from where one was loaded; its hash is there for caches of what was pickled."""
+    return kind.from_pretrained(**place)

@@ -4,10 +4,11 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+import torch
 from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoConfig
 
-from rnn_hf import RNNConfig
+from rnn_hf import RNNConfig, RNNForSequenceClassification
 from rnn_hf.configuration_rnn import CellType, ClassifierPooling
 from rnn_hf.layers_rnn import RECURRENT_LAYERS
 from rnn_hf.pooling_rnn import POOLING_PARTS
@@ -122,3 +123,64 @@ def test_token_id_outside_the_vocabulary_is_refused(name: str, value: int) -> No
 def test_word_dropout_without_an_unknown_word_is_refused() -> None:
     with pytest.raises(StrictDataclassError, match="`word_dropout` needs an unknown word"):
         RNNConfig(word_dropout=0.1, unk_token_id=None)
+
+
+CHANGES_OF_LABELS: list[tuple[dict[str, Any], dict[str, Any], str, str | None]] = [
+    ({"num_labels": 3, "problem_type": "single_label_classification"}, {"num_labels": 1}, "regression", None),
+    ({"num_labels": 3, "problem_type": "multi_label_classification"}, {"num_labels": 1}, "regression", None),
+    (
+        {"num_labels": 3, "problem_type": "single_label_classification"},
+        {"id2label": {0: "stars"}, "label2id": {"stars": 0}},
+        "regression",
+        None,
+    ),
+    ({"num_labels": 1, "problem_type": "regression"}, {"num_labels": 3}, "single_label_classification", None),
+    (
+        {"num_labels": 3, "problem_type": "multi_label_classification"},
+        {"num_labels": 4},
+        "multi_label_classification",
+        "multi_label_classification",
+    ),
+    ({"num_labels": 3, "problem_type": "regression"}, {"num_labels": 2}, "regression", "regression"),
+    (
+        {"num_labels": 3, "problem_type": "single_label_classification"},
+        {"problem_type": "multi_label_classification", "id2label": {0: "spam"}, "label2id": {"spam": 0}},
+        "multi_label_classification",
+        "multi_label_classification",
+    ),
+]
+
+
+@pytest.mark.parametrize(("saved", "given", "answered", "problem_type"), CHANGES_OF_LABELS)
+def test_problem_type_follows_the_labels_of_a_loaded_classifier(
+    tmp_path: Path, saved: dict[str, Any], given: dict[str, Any], answered: str, problem_type: str | None
+) -> None:
+    """It stays where it still fits, and is what was asked for wherever that stands among the arguments."""
+    RNNForSequenceClassification(RNNConfig(vocab_size=5, **saved)).save_pretrained(tmp_path)
+    model = RNNForSequenceClassification.from_pretrained(tmp_path, ignore_mismatched_sizes=True, **given)
+    assert (model.config.resolved_problem_type, model.config.problem_type) == (answered, problem_type)
+    size = model.config.num_labels
+    labels = {
+        "regression": torch.rand(2) if size == 1 else torch.rand(2, size),
+        "single_label_classification": torch.tensor([0, 1]),
+        "multi_label_classification": torch.ones(2, size),
+    }[answered]
+    assert model(torch.tensor([[3, 4], [2, 3]]), labels=labels).loss.isfinite()
+    model.save_pretrained(tmp_path)
+    assert RNNForSequenceClassification.from_pretrained(tmp_path).config.problem_type == answered
+
+
+def test_what_is_said_of_the_labels_goes_with_them() -> None:
+    config = RNNConfig(
+        id2label={0: "3", 1: "4"},
+        problem_type="multi_label_classification",
+        label_thresholds=[0.2, 0.3],
+        has_integer_labels=True,
+    )
+    config.id2label = {0: "7", 1: "8"}
+    assert config.has_integer_labels and config.label_thresholds == [0.2, 0.3]
+    config.num_labels = 4
+    assert (config.has_integer_labels, config.label_thresholds) == (False, None)
+    assert config.problem_type == "multi_label_classification"
+    config.num_labels = 1
+    assert config.problem_type is None

@@ -141,3 +141,12 @@ def test_adapters_on_word_vectors_and_classifier_are_trained_saved_and_merged(
     merged = loaded.merge_and_unload()
     assert type(merged) is RNNForSequenceClassification
     torch.testing.assert_close(logits(merged), trained)
+
+
+@pytest.mark.parametrize("pooling", ["mean", "attention"])
+def test_adapters_on_all_linear_layers_find_none_in_a_classifier(pooling: str) -> None:
+    """It has no linear layer but those that PEFT trains whole, which PEFT says: no error from within."""
+    peft = pytest.importorskip("peft")
+    config = peft.LoraConfig(r=2, target_modules="all-linear", task_type="SEQ_CLS")
+    with pytest.raises(ValueError, match="target"):
+        peft.get_peft_model(make_model(classifier_pooling=pooling), config)

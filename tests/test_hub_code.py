@@ -74,7 +74,8 @@ def answers(name: str, auto_class: str, task: str, texts: list[str], **trust: bo
     model = getattr(transformers, auto_class).from_pretrained(name, **trust)
     encoder, tokenizer = AutoModel.from_pretrained(name, **trust), AutoTokenizer.from_pretrained(name, **trust)
     batch = tokenizer(texts, padding=True, return_tensors="pt")
-    arguments = {"max_new_tokens": 4, "do_sample": False} if task == "text-generation" else {}
+    # tokens: without the package, transformers' own pipeline puts no blank between a prompt and what follows
+    arguments = {"max_new_tokens": 4, "do_sample": False, "return_tensors": True} if task == "text-generation" else {}
     answered = pipeline(task, model=name, **trust)(texts[:2], **arguments)
     results = [model(**batch).logits.tolist(), encoder(**batch).last_hidden_state.tolist(), answered]
     return json.loads(json.dumps(results, default=float)), model, encoder, tokenizer

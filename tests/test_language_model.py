@@ -2,7 +2,7 @@
 
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, get_args
 
 import pytest
 import torch
@@ -20,7 +20,7 @@ from transformers import (
 
 from rnn_hf import RNNConfig, RNNModel
 from rnn_hf.causal_lm_rnn import CACHE_NAME, RNNCache, RNNForCausalLM
-from rnn_hf.data.tokenizer_training import train_tokenizer
+from rnn_hf.data.tokenizer_training import TokenizerType, train_tokenizer
 from tests.conftest import no_warnings
 from tests.test_modeling_rnn import (
     LAYOUTS,
@@ -419,3 +419,55 @@ def test_the_end_of_text_token_is_known_but_never_added() -> None:
     assert train_tokenizer(["b"]).eos_token is None
     with pytest.raises(ValueError, match="at least 3, got 2"):
         train_tokenizer(["b"], vocab_size=2, has_end_of_text=True)
+
+
+@pytest.mark.parametrize("tokenizer_type", get_args(TokenizerType))
+def test_pipeline_decodes_prompt_and_continuation_as_one_text(tokenizer_type: str) -> None:
+    """For every tokenizer, with blanks where a text has them, also within a word that goes on."""
+    corpus = ["the club won the cup, and the fans went home", "oil prices rose as the bank of england met"] * 10
+    size = {} if tokenizer_type == "word" else {"vocab_size": 60}
+    tokenizer = train_tokenizer(corpus, tokenizer_type=cast(Any, tokenizer_type), has_end_of_text=True, **size)
+    model = RNNForCausalLM(RNNConfig(vocab_size=len(tokenizer), eos_token_id=2, bos_token_id=2)).eval()
+    ids = tokenizer("the club won the cup, and").input_ids
+    for split in range(1, len(ids)):
+        prompt, whole = tokenizer.decode(ids[:split]), tokenizer.decode(ids)
+        rest = torch.tensor(ids[split:])
+
+        def go_on(input_ids: Tensor, rest: Tensor = rest, **_: object) -> Tensor:
+            return torch.cat([input_ids, rest.expand(len(input_ids), -1)], dim=1)
+
+        model.generate = go_on  # type: ignore[assignment, method-assign]
+        write = pipeline("text-generation", model=model, tokenizer=tokenizer)
+        if tokenizer(prompt).input_ids != ids[:split]:
+            continue  # a part of a word that is other pieces alone
+        assert write(prompt)[0]["generated_text"] == whole
+        assert prompt + write(prompt, return_full_text=False)[0]["generated_text"] == whole
+        both = write([prompt.upper(), prompt + " "], batch_size=2)
+        start = len(prompt)
+        assert both[0][0]["generated_text"] == prompt.upper() + whole[start:]
+        assert both[1][0]["generated_text"] == prompt + " " + whole[start:].lstrip()
+
+
+@pytest.mark.parametrize(("size", "cutoffs"), [(21, [8, 20]), (20, [8]), (10, [8]), (8, None), (5, None)])
+def test_adaptive_softmax_follows_a_vocabulary_that_shrinks(
+    tmp_path: Path, size: int, cutoffs: list[int] | None
+) -> None:
+    """Clusters that no word is left in go; what is left is a distribution, trained, saved and grown again."""
+    torch.manual_seed(0)
+    model = RNNForCausalLM(RNNConfig(vocab_size=30, adaptive_softmax_cutoffs=[8, 20])).eval()
+    ids = torch.tensor([[3, 4, 2, 1]])
+    with torch.no_grad():
+        before = model(ids).logits[..., :size]
+        model.resize_token_embeddings(size)
+        logits = model(ids).logits
+    assert model.config.adaptive_softmax_cutoffs == model.config.to_dict()["adaptive_softmax_cutoffs"] == cutoffs
+    assert logits.shape[-1] == size
+    torch.testing.assert_close(logits.softmax(dim=-1).sum(dim=-1), torch.ones(1, 4))
+    shortlist = slice(0, min(size, 8))
+    # the words of the shortlist keep their odds
+    torch.testing.assert_close(logits[..., shortlist].diff(), before[..., shortlist].diff())
+    model.train()(ids, labels=ids).loss.backward()
+    model.eval().save_pretrained(tmp_path)
+    torch.testing.assert_close(RNNForCausalLM.from_pretrained(tmp_path)(ids).logits, logits)
+    model.resize_token_embeddings(30, mean_resizing=False)
+    assert model(ids).logits.shape[-1] == 30

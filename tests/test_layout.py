@@ -17,13 +17,13 @@ HUB_FILES = {
 # A module imports those of lower floors, and of its own
 FLOORS = [
     {*HUB_FILES, "version"},
-    {"files", "errors", "progress", "random_states", "argument_fields", "standard_streams"},
+    {"files", "errors", "progress", "random_states", "threads", "argument_fields", "standard_streams"},
     {"safe_loading"},
     {"data"},
     {"inference", "training"},
     {"hub", "reporting"},
     {"text_classifier"},
-    {"tables", "sklearn", "public", ""},
+    {"tables", "sklearn", "pipelines", "public", ""},
     {"commands", "__main__"},
 ]
 FLOOR_OF = {module: floor for floor, modules in enumerate(FLOORS) for module in modules}

@@ -319,12 +319,12 @@ def test_scores_are_what_forward_returns_and_the_vectors_that_the_classifier_rea
 ) -> None:
     model = make_model(bidirectional=True, num_hidden_layers=2, concat_embedding_mean=concat_embedding_mean)
     batch = (torch.tensor([[7, 8, 9], [3, 5, 2]]), None) if layout is None else make_batch(layout)
-    [logits], pooled, states = model.score(*batch, output_hidden_states=True)
+    [logits], pooled, states = model.classify(*batch, output_hidden_states=True)
     outputs = model(*batch, output_hidden_states=True)
     assert torch.equal(logits, outputs.logits)
     assert all(torch.equal(*pair) for pair in zip(states, outputs.hidden_states, strict=True))
     assert torch.equal(model.classifier(pooled), logits)
-    embeddings, top = model.score(*batch)[2]
+    embeddings, top = model.classify(*batch)[2]
     assert torch.equal(embeddings, states[0]) and torch.equal(top, states[-1])
 
 

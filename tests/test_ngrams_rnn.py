@@ -51,7 +51,7 @@ def test_logits_are_those_computed_by_hand(text: list[int]) -> None:
     assert model.ngrams is not None
     expected = logits_by_hand(model.ngrams, [text])
     torch.testing.assert_close(model.ngrams(torch.tensor([text]), None)[0], expected)
-    network, branch = model.score(torch.tensor([text]))[0]
+    network, branch = model.classify(torch.tensor([text]))[0]
     torch.testing.assert_close(branch[0], expected)
     torch.testing.assert_close(model(torch.tensor([text])).logits, network + branch)
     assert not torch.equal(branch, network)
@@ -101,7 +101,7 @@ def test_ngrams_without_weight_leave_a_text_as_it_is_without_the_branch() -> Non
     model = make_classifier()
     assert model.ngrams is not None
     model.ngrams.idf.zero_()
-    network, branch = model.score(torch.tensor([[7, 8, 9]]))[0]
+    network, branch = model.classify(torch.tensor([[7, 8, 9]]))[0]
     assert torch.equal(branch[0], model.ngrams.bias) and network.any()
 
 
@@ -119,11 +119,11 @@ def test_a_dropped_word_is_in_neither_branch(monkeypatch: pytest.MonkeyPatch) ->
     # 8 is dropped: nothing of 7 and 5 is a pair, and the padding in between is none either
     input_ids = torch.tensor([[7, 8, 17, 5, 9, 4]])
     attention_mask = torch.tensor([[1, 1, 0, 1, 1, 1]])
-    network, branch = model.train().score(input_ids, attention_mask)[0]
+    network, branch = model.train().classify(input_ids, attention_mask)[0]
     assert len(drawn) == 1
     torch.testing.assert_close(branch[0], logits_by_hand(model.ngrams, [[7], [5, 9, 4]]))
     torch.testing.assert_close(branch[0], model.ngrams(input_ids, attention_mask.bool(), input_ids == 8)[0])
-    torch.testing.assert_close(network, model.eval().score(torch.tensor([[7, UNKNOWN, 5, 9, 4]]))[0][0])
+    torch.testing.assert_close(network, model.eval().classify(torch.tensor([[7, UNKNOWN, 5, 9, 4]]))[0][0])
 
 
 @torch.no_grad()
@@ -148,7 +148,7 @@ def test_a_branch_that_learns_apart_is_left_out_in_training_mode(factor: float |
     assert model.ngrams is not None
     model.ngrams.factor_alone = factor
     batch, labels = torch.tensor([[7, 8, 9], [4, 2, 3]]), torch.tensor([2, 0])
-    network, branch = model.eval().score(batch)[0]
+    network, branch = model.eval().classify(batch)[0]
     torch.testing.assert_close(model(batch).logits, network + branch)
     outputs = model.train()(batch, labels=labels)
     torch.testing.assert_close(outputs.logits, network + branch if factor is None else factor * network)

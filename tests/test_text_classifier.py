@@ -1,17 +1,25 @@
 import contextlib
+import os
 import pickle
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from datasets import Dataset, load_from_disk
+from datasets.fingerprint import Hasher
 
-from rnn_hf import RNNConfig, RNNForSequenceClassification, inference
+from rnn_hf import RNNConfig, RNNForSequenceClassification, RNNModel, inference
 from rnn_hf.configuration_rnn import CellType, ClassifierPooling
 from rnn_hf.data.tokenizer_training import train_tokenizer
 from rnn_hf.text_classifier import TextClassifier
+from rnn_hf.threads import in_new_thread, num_threads_here
+from tests.conftest import in_new_process
 
 TEXTS = ["The cat sat.", "", "a dog", "the cat and the dog sat on a mat, all day long!", "unknown words only"]
 
@@ -76,16 +84,16 @@ def test_batches_of_many_texts_have_few_shapes_and_little_padding(
     """Every shape costs time and memory once, so a stream must not bring new ones for ever."""
     generator = np.random.default_rng(0)
     texts = ["a " * length for length in generator.integers(0, 10, size=2000)]
-    shapes, num_positions, score = set(), 0, classifier.model.score
+    shapes, num_positions, classify = set(), 0, classifier.model.classify
 
     def noted(input_ids: torch.Tensor, *others: object) -> object:
         nonlocal num_positions
         shapes.add(tuple(input_ids.shape))
         num_positions += input_ids.numel()
-        return score(input_ids, *others)  # type: ignore[arg-type]
+        return classify(input_ids, *others)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(classifier.model, "score", noted)
-    with inference.num_threads(num_threads):
+    monkeypatch.setattr(classifier.model, "classify", noted)
+    with num_threads_here(num_threads):
         actual = classifier.predict_proba(texts, batch_size=64)
     assert {size for size, _ in shapes if size > 8} <= {16, 32, 48, 64}
     num_tokens = sum(len(text) // 2 for text in texts)
@@ -144,6 +152,106 @@ def test_an_error_of_the_stream_reaches_the_caller_and_the_threads_are_put_back(
     with pytest.raises(RuntimeError, match="the disk is gone"):
         list(classifier.iter_proba(stream(), batch_size=8))
     assert torch.get_num_threads() == 2
+
+
+@pytest.mark.usefixtures("two_threads")
+@pytest.mark.parametrize("texts", [TEXTS[3], TEXTS, TEXTS * 60], ids=["one_text", "one_batch", "many_batches"])
+def test_threads_get_the_right_answers_and_keep_their_number_of_torchs_threads(
+    classifier: TextClassifier, texts: str | list[str]
+) -> None:
+    """While the calls run and after."""
+    expected = text_by_text(classifier, [texts] if isinstance(texts, str) else TEXTS)
+    expected = np.resize(expected, classifier.predict_proba(texts).shape)
+
+    def use(_: int) -> int:
+        for _ in range(5):
+            np.testing.assert_allclose(classifier.predict_proba(texts, batch_size=100), expected, atol=1e-6)
+            assert in_new_thread(torch.get_num_threads) == 2
+        return torch.get_num_threads()
+
+    classifier.predict_proba(texts, batch_size=100)  # the first call starts the workers
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(use, range(16))) == [2] * 16
+    assert torch.get_num_threads() == in_new_thread(torch.get_num_threads) == 2
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_a_thread_has_its_own_number_of_torchs_threads_for_a_while() -> None:
+    with num_threads_here(1):
+        assert (torch.get_num_threads(), in_new_thread(torch.get_num_threads)) == (1, 2)
+        with num_threads_here(3):
+            assert (torch.get_num_threads(), in_new_thread(torch.get_num_threads)) == (3, 2)
+    assert (torch.get_num_threads(), in_new_thread(torch.get_num_threads)) == (2, 2)
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_a_stream_under_way_changes_no_thread(classifier: TextClassifier) -> None:
+    chunks = classifier.iter_proba(iter(TEXTS * 6000), batch_size=8)
+    next(chunks)
+    assert torch.get_num_threads() == in_new_thread(torch.get_num_threads) == 2
+    chunks.close()
+    assert torch.get_num_threads() == in_new_thread(torch.get_num_threads) == 2
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_texts_that_come_one_by_one_from_many_threads_do_not_disturb_one_another(
+    classifier: TextClassifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are answered one at a time: threads that take turns after every operation are slower than one."""
+    under_way = most = 0
+    classify = classifier.model.classify
+
+    def noted(*arguments: torch.Tensor) -> object:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        time.sleep(0.001)
+        under_way -= 1
+        return classify(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(classifier.model, "classify", noted)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(classifier.predict, TEXTS * 4))
+    assert most == 1
+
+
+FORK = """
+import multiprocessing, sys
+import torch
+from rnn_hf import TextClassifier
+
+torch.set_num_threads(2)
+classifier = TextClassifier.from_pretrained(sys.argv[1])
+texts = ["the cat sat", "a dog", ""] * 30
+shapes = [texts[0], texts[:1], texts, texts * 10]
+
+def answers(classifier):
+    return [classifier.predict(shape) for shape in shapes]
+
+def child(queue):
+    queue.put((answers(classifier), answers(TextClassifier.from_pretrained(sys.argv[1])), torch.get_num_threads()))
+
+if __name__ == "__main__":
+    torch.rand(500, 500) @ torch.rand(500, 500)  # on both threads
+    expected = answers(classifier)
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    processes = [context.Process(target=child, args=(queue,), daemon=True) for _ in range(2)]
+    for process in processes:
+        process.start()
+    assert [queue.get(timeout=50) for _ in processes] == [(expected, expected, 2)] * 2
+    for process in processes:
+        process.join(50)
+        assert process.exitcode == 0
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes cannot be forked here")
+def test_a_process_that_has_predicted_can_be_forked(classifier: TextClassifier, tmp_path: Path) -> None:
+    """Its children predict, with its classifier and with one that they load, and end."""
+    classifier.save_pretrained(tmp_path)
+    done = in_new_process(FORK, str(tmp_path))
+    assert done.returncode == 0, done.stderr
 
 
 def test_progress_is_shown_for_long_inputs_unless_it_is_not_wanted(
@@ -211,6 +319,33 @@ def test_a_lone_surrogate_is_an_unknown_character(classifier: TextClassifier) ->
     np.testing.assert_allclose(classifier.predict_proba("a \ud800 dog"), classifier.predict_proba("a ? dog"))
 
 
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        (["a dog", None], "must be strings, got None at position 1"),
+        (pd.Series(["a dog", float("nan")], dtype=object), "got nan at position 1"),
+        ([b"a dog"], "got b'a dog' at position 0"),
+        (("a dog", 3), "got 3 at position 1"),
+        ((text for text in [*["a dog"] * 50, float("inf")]), "got inf at position 50"),
+        ([["a dog", "a cat"]], r"got \['a dog', 'a cat'\] at position 0"),  # a pair, to `tokenizers`
+        (np.array([["a dog", "a cat"]]), r"got array\(.* at position 0"),
+        (None, "must be a list, got NoneType"),
+        (b"a dog", "must be a list, got bytes"),
+        ({"text": ["a dog"]}, "must be a list, got dict"),
+        (pd.DataFrame({"text": ["a dog"]}), "must be one column, got a table"),
+    ],
+)
+def test_what_is_no_text_is_refused_with_its_place(
+    classifier: TextClassifier, monkeypatch: pytest.MonkeyPatch, texts: Any, message: str
+) -> None:
+    monkeypatch.setattr(inference, "CHUNK_SIZE", 20)
+    with pytest.raises(TypeError, match=message):
+        classifier.predict(texts)
+    if not isinstance(texts, Iterator):
+        with pytest.raises(TypeError, match=message):
+            classifier.encode(texts)
+
+
 @pytest.mark.parametrize("batch_size", [0, -1])
 def test_a_batch_of_nothing_is_refused(classifier: TextClassifier, batch_size: int) -> None:
     with pytest.raises(ValueError, match=f"`batch_size` must be at least 1, got {batch_size}"):
@@ -225,6 +360,24 @@ def test_a_string_is_no_stream(classifier: TextClassifier) -> None:
 def test_a_larger_tokenizer_is_refused(classifier: TextClassifier) -> None:
     model = RNNForSequenceClassification(RNNConfig(vocab_size=4, num_labels=3))
     with pytest.raises(ValueError, match=r"The tokenizer has \d+ tokens but `config.vocab_size` is 4"):
+        TextClassifier(model, classifier.tokenizer)
+
+
+def test_a_model_with_adapters_is_refused_until_they_are_merged(classifier: TextClassifier) -> None:
+    peft = pytest.importorskip("peft")
+    expected = classifier.predict_proba(TEXTS)
+    model: Any = peft.get_peft_model(
+        classifier.model, peft.LoraConfig(task_type="SEQ_CLS", target_modules=["embed_tokens"], r=2)
+    ).eval()
+    with pytest.raises(TypeError, match=r"got `PeftModel.*`\. Pass what its `merge_and_unload\(\)` returns"):
+        TextClassifier(model, classifier.tokenizer)
+    merged = TextClassifier(model.merge_and_unload(), classifier.tokenizer)
+    np.testing.assert_allclose(merged.predict_proba(TEXTS), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("model", [RNNModel(RNNConfig(vocab_size=30)), "folder"], ids=["encoder", "path"])
+def test_what_is_no_classifier_is_refused(classifier: TextClassifier, model: Any) -> None:
+    with pytest.raises(TypeError, match=r"must be an `RNNForSequenceClassification`, got `(RNNModel|str)`"):
         TextClassifier(model, classifier.tokenizer)
 
 
@@ -279,6 +432,55 @@ def test_a_loaded_classifier_is_pickled_by_its_place(classifier: TextClassifier,
     (tmp_path / "model.safetensors").unlink()
     with pytest.raises(ValueError, match=r"has no model\.safetensors"):
         unpickled(pickled)
+
+
+def hash_of(classifier: TextClassifier) -> str:
+    """What `datasets` caches the answers of the classifier under."""
+    return Hasher.hash(lambda batch: {"label": classifier.predict(batch["text"])})
+
+
+def test_a_classifier_in_a_function_has_the_same_hash_until_it_is_trained_again(
+    classifier: TextClassifier, tmp_path: Path
+) -> None:
+    classifier.save_pretrained(tmp_path)
+    loaded = TextClassifier.from_pretrained(tmp_path)
+    expected = hash_of(loaded)
+    loaded.predict(TEXTS)
+    loaded.tokenizer(TEXTS, padding=True, truncation=True, max_length=3)
+    assert hash_of(loaded) == hash_of(TextClassifier.from_pretrained(tmp_path)) == expected
+    assert hash_of(unpickled(pickle.dumps(loaded))) == expected
+    with torch.no_grad():
+        classifier.model.classifier.bias[1] += 1
+    classifier.save_pretrained(tmp_path)
+    assert hash_of(loaded) == expected  # its answers are still the old ones
+    again = hash_of(TextClassifier.from_pretrained(tmp_path))
+    classifier.model.config.id2label = {0: "a", 1: "b", 2: "c"}
+    classifier.save_pretrained(tmp_path)
+    assert len({expected, again, hash_of(TextClassifier.from_pretrained(tmp_path))}) == 3
+
+
+def test_a_classifier_of_no_place_in_a_function_has_the_same_hash_until_it_changes(classifier: TextClassifier) -> None:
+    expected = hash_of(classifier)
+    classifier.predict(TEXTS)
+    assert hash_of(classifier) == expected
+    with torch.no_grad():
+        classifier.model.classifier.bias[1] += 1
+    assert hash_of(classifier) != expected
+
+
+@pytest.mark.parametrize("num_proc", [None, 2])
+def test_a_dataset_is_mapped_once(classifier: TextClassifier, tmp_path: Path, num_proc: int | None) -> None:
+    classifier.save_pretrained(tmp_path / "model")
+    Dataset.from_dict({"text": TEXTS}).save_to_disk(tmp_path / "data")
+    files = []
+    for _ in range(2):
+        loaded = TextClassifier.from_pretrained(tmp_path / "model")
+        answers = load_from_disk(tmp_path / "data").map(
+            lambda batch, loaded=loaded: {"label": loaded.predict(batch["text"])}, batched=True, num_proc=num_proc
+        )
+        assert answers["label"] == classifier.predict(TEXTS)
+        files.append([file["filename"] for file in answers.cache_files])
+    assert files[0] == files[1]
 
 
 def test_a_classifier_of_no_place_is_pickled_whole(classifier: TextClassifier) -> None:

@@ -3,7 +3,7 @@
 import random
 from collections import Counter, defaultdict
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import numpy as np
 import pytest
@@ -12,16 +12,20 @@ import torch.nn.functional as F
 from datasets import Dataset
 from torch import Tensor
 from transformers import (
+    BertConfig,
+    BertForTokenClassification,
     DataCollatorForTokenClassification,
     PreTrainedTokenizerFast,
+    TokenClassificationPipeline,
     Trainer,
     TrainingArguments,
     pipeline,
     set_seed,
 )
+from transformers.modeling_outputs import TokenClassifierOutput
 
 from rnn_hf import RNNConfig, RNNForTokenClassification
-from rnn_hf.data.tokenizer_training import train_tokenizer
+from rnn_hf.data.tokenizer_training import TokenizerType, train_tokenizer
 from tests.conftest import no_warnings
 from tests.test_modeling_rnn import (
     LAYOUTS,
@@ -324,3 +328,66 @@ def test_pipeline_tags_words_that_are_split_already(trained: tuple[Path, dict[st
     tag = pipeline("ner", model=str(folder), aggregation_strategy="simple")
     (entities,) = tag(["Mister", "Jordan", "."], is_split_into_words=True)
     assert [(entity["entity_group"], entity["start"], entity["end"]) for entity in entities] == [("PERSON", 7, 13)]
+
+
+PEOPLE, PLACES = ["Mary Jones", "Anna-Lena"], ["New York", "Ohio", "Zürich"]
+PROSE = 'Mary Jones met "Jon" in New York, (Ohio). Anna-Lena left Zürich!'
+ENTITIES = sorted(
+    [("PERSON", name) for name in PEOPLE] + [("PLACE", name) for name in PLACES], key=lambda pair: PROSE.index(pair[1])
+)
+
+
+def tagged(tokenizer: PreTrainedTokenizerFast, others: str) -> RNNForTokenClassification:
+    """A tagger that finds `ENTITIES` by the tags of all tokens, or by that of the first token of each word alone."""
+    encoding = tokenizer(PROSE, return_offsets_mapping=True)
+    places = [(kind, PROSE.index(name), PROSE.index(name) + len(name)) for kind, name in ENTITIES]
+    tags, word_ids = [], encoding.word_ids()
+    for index, ((start, _), word) in enumerate(zip(encoding["offset_mapping"], word_ids, strict=True)):
+        kind, first = next(((kind, low) for kind, low, high in places if low <= start < high), ("O", 0))
+        is_first_of_word = index == 0 or word_ids[index - 1] != word
+        tag = "O" if kind == "O" else f"{'B' if start == first and is_first_of_word else 'I'}-{kind}"
+        tags.append(TAGS.index(tag if is_first_of_word or others == "agree" else "O"))
+    ids = {tag: index for index, tag in enumerate(TAGS)}
+    config = RNNConfig(vocab_size=len(tokenizer), id2label=dict(enumerate(TAGS)), label2id=ids)
+    model = RNNForTokenClassification(config).eval()
+    logits = F.one_hot(torch.tensor(tags), len(TAGS)).float()[None] * 9
+    model.forward = lambda **inputs: TokenClassifierOutput(logits=logits)  # type: ignore[method-assign]
+    return model
+
+
+@pytest.mark.parametrize("strategy", ["simple", "first", "average", "max"])
+@pytest.mark.parametrize("tokenizer_type", get_args(TokenizerType))
+def test_pipeline_gives_whole_entities_for_every_tokenizer_and_strategy(tokenizer_type: str, strategy: str) -> None:
+    """Without the punctuation beside them, without overlaps, and with their words apart."""
+    texts = ["mary jones met jon in new york , ohio . anna-lena left ( ) ! z u r i c h"] * 3
+    size = {} if tokenizer_type == "word" else {"vocab_size": 60}
+    tokenizer = train_tokenizer(texts, tokenizer_type=cast(Any, tokenizer_type), **size)
+    # where the first token speaks for its word, the others may say anything
+    for others in ("agree", "differ") if strategy == "first" else ("agree",):
+        with no_warnings():
+            tag = pipeline(
+                "ner", model=tagged(tokenizer, others), tokenizer=tokenizer, aggregation_strategy=cast(Any, strategy)
+            )
+            entities = tag(PROSE)
+        found = [(entity["entity_group"], PROSE[entity["start"] : entity["end"]]) for entity in entities]
+        assert found == ENTITIES
+        assert [entity["word"].casefold() for entity in entities] == [name.casefold() for _, name in ENTITIES]
+
+
+@pytest.mark.parametrize("strategy", ["none", "simple", "first", "average", "max"])
+@pytest.mark.parametrize("texts", [["", SENTENCE], [SENTENCE, "", " "], ["", ""]], ids=["first", "last", "alone"])
+def test_pipeline_takes_a_text_without_tokens_in_a_batch(
+    trained: tuple[Path, dict[str, float]], texts: list[str], strategy: str
+) -> None:
+    tag = pipeline("ner", model=str(trained[0]), aggregation_strategy=cast(Any, strategy))
+    expected = [[(entity["start"], entity["end"]) for entity in tag(text)] for text in texts]
+    actual = [[(entity["start"], entity["end"]) for entity in found] for found in tag(texts, batch_size=len(texts))]
+    assert actual == expected
+
+
+def test_pipelines_of_other_models_are_those_of_transformers() -> None:
+    tokenizer = train_tokenizer(["mary met jon , again"])
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
+    model = BertForTokenClassification(BertConfig(vocab_size=len(tokenizer), **sizes)).eval()
+    settings: dict[str, Any] = {"model": model, "tokenizer": tokenizer, "aggregation_strategy": "first"}
+    assert pipeline("ner", **settings)("mary, jon") == TokenClassificationPipeline(**settings)("mary, jon")

@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 from datasets import Dataset, DatasetInfo, Features
 
-from .tokenizing import encodable
+from .tokenizing import check_column, check_strings, encodable
 
 # How numpy and pandas, polars, and pyarrow name the conversion to a list
 TO_LIST = ("tolist", "to_list", "to_pylist")
@@ -40,9 +40,7 @@ def dataset_of_lists(
         )
     if not found:
         raise ValueError(f"`{name}texts` must have at least one text, got none.")
-    for position, text in enumerate(found):
-        if not isinstance(text, str):
-            raise TypeError(f"`{name}texts` must be strings, got {text!r:.80} at position {position}.")
+    check_strings(found, f"{name}texts")
     try:
         columns = {
             "text": pa.array([encodable(text) for text in found], pa.string()),
@@ -72,10 +70,7 @@ def as_list(values: Any, name: str) -> list[Any]:
         >>> as_list(np.array([1, 2]), "labels"), as_list(("a", np.str_("b")), "texts")
         ([1, 2], ['a', 'b'])
     """
-    if isinstance(values, str | bytes | dict | set | frozenset) or not isinstance(values, Iterable):
-        raise TypeError(f"`{name}` must be a list, got {type(values).__name__}. Pass one value for each text.")
-    if getattr(values, "ndim", 1) == 2 and not hasattr(values, "tolist"):
-        raise TypeError(f"`{name}` must be one column, got a table. Select the column.")
+    check_column(values, name)
     convert = next((getattr(values, method) for method in TO_LIST if hasattr(values, method)), None)
     items = list(values) if convert is None else convert()
     return [_python_object(item) for item in items]

@@ -15,7 +15,7 @@ from tokenizers.pre_tokenizers import Metaspace, Split
 from tokenizers.trainers import BpeTrainer, UnigramTrainer, WordLevelTrainer
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from .tokenizing import encodable, set_training_length
+from .tokenizing import check_strings, encodable, set_training_length
 
 TokenizerType = Literal["word", "bpe", "wordpiece", "unigram"]
 
@@ -280,11 +280,7 @@ def _untrained_tokenizer(model: BPE | Unigram | WordLevel | WordPiece) -> Tokeni
 
 def _only_strings(texts: Iterable[str]) -> Iterator[str]:
     for index, text in enumerate(texts):
-        # `tokenizers` would treat a list as a batch of texts
-        if not isinstance(text, str):
-            raise TypeError(
-                f"`texts` must yield strings, got `{type(text).__name__}` at position {index}. Pass a flat iterable."
-            )
+        check_strings([text], start=index)
         yield encodable(text)
 
 

@@ -3,8 +3,9 @@
 Prediction uses this module, so it imports nothing beyond the core dependencies: neither `datasets` nor `pyarrow`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from itertools import chain
+from typing import Any
 
 import numpy as np
 import torch
@@ -88,6 +89,40 @@ def fast_encoder(
     return encode, f"{backend.to_str()} {backend.encode_special_tokens}"
 
 
+def check_column(values: Any, name: str) -> None:
+    """Check that values can be read one after the other, one for each text.
+
+    Args:
+        values: What was given as a list, an array, or a column of a data frame or a dataset.
+        name: Name of the argument.
+
+    Raises:
+        TypeError: If they are one string, a mapping, a set or a table, or no sequence at all.
+    """
+    if isinstance(values, str | bytes | Mapping | Set) or not isinstance(values, Iterable):
+        raise TypeError(f"`{name}` must be a list, got {type(values).__name__}. Pass one value for each text.")
+    if getattr(values, "ndim", 1) == 2 and not hasattr(values, "tolist"):
+        raise TypeError(f"`{name}` must be one column, got a table. Select the column.")
+
+
+def check_strings(texts: Iterable[Any], name: str = "texts", start: int = 0) -> None:
+    """Check that texts are strings; `tokenizers` would take a pair of strings for one text.
+
+    Args:
+        texts: The texts.
+        name: Name of the argument.
+        start: Position of the first text.
+
+    Raises:
+        TypeError: If one is not, such as a missing value.
+    """
+    for position, text in enumerate(texts, start):
+        if not isinstance(text, str):
+            raise TypeError(
+                f"`{name}` must be strings, got {text!r:.80} at position {position}. Pass one for each text."
+            )
+
+
 def encodable(text: str) -> str:
     r"""Return a text with each lone surrogate, which UTF-8 cannot represent, replaced by a question mark.
 
@@ -95,8 +130,6 @@ def encodable(text: str) -> str:
         >>> encodable("a\ud800b")
         'a?b'
     """
-    if not isinstance(text, str):
-        raise TypeError(f"`texts` must be strings, got {text!r:.80}.")
     return text.encode("utf-8", "replace").decode()
 
 

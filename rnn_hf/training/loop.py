@@ -2,6 +2,7 @@
 
 import math
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -18,6 +19,7 @@ from rnn_hf.files import remove
 from rnn_hf.modeling_rnn import RNNPreTrainedModel
 from rnn_hf.progress import progress_bar, say
 from rnn_hf.safe_loading import is_finite
+from rnn_hf.threads import num_threads_here
 
 from .arguments import RunArguments, TrainArguments
 from .checkpoints import (
@@ -130,24 +132,18 @@ class Run:
             DivergedRunError: If a loss or a weight became NaN or infinite.
             StreamError: If the training rows are a stream that cannot be read any further.
         """
-        self.num_threads = threads = torch.get_num_threads()
-        if self.accelerator.device.type == "cpu" and self.is_faster_on_one_thread:
-            self.num_threads = 1
-        torch.set_num_threads(self.num_threads)
+        is_alone = self.accelerator.device.type == "cpu" and self.is_faster_on_one_thread
+        self.num_threads = 1 if is_alone else torch.get_num_threads()
         title = "Training" if self.saves else "Training on all rows"
         self.progress = progress_bar(total=self.num_steps, initial=self.state.step, unit="step", desc=title)
         try:
-            if self.signals is None:
+            with num_threads_here(self.num_threads), self.signals or nullcontext():
                 self.take_steps()
-            else:
-                with self.signals:
-                    self.take_steps()
         except ExitStatusError:  # raised on all processes
             self.end()
             raise
         finally:
             self.progress.close()
-            torch.set_num_threads(threads)
 
     def take_steps(self) -> None:
         """Train on the batches, evaluate and save in between, and finish with the best weights."""

@@ -30,8 +30,8 @@ from rnn_hf.commands.entry import exit_statuses, user_errors
 from rnn_hf.commands.parser import CommandParser, check_folder_of
 from rnn_hf.data.sources import load_text_dataset
 from rnn_hf.files import write_json
-from rnn_hf.inference import one_thread_each
 from rnn_hf.text_classifier import TextClassifier
+from rnn_hf.threads import one_thread_each
 from scripts.benchmark import peers
 from scripts.benchmark.device import DeviceBenchmark, DeviceBenchmarkArguments
 from scripts.benchmark.processes import (

@@ -259,5 +259,5 @@ def test_texts_without_a_word_are_refused(tokenizer_type: TokenizerType) -> None
 
 @pytest.mark.parametrize("tokenizer_type", TYPES)
 def test_a_list_among_the_texts_is_refused(tokenizer_type: TokenizerType) -> None:
-    with pytest.raises(TypeError, match="`texts` must yield strings, got `list` at position 1"):
+    with pytest.raises(TypeError, match=r"`texts` must be strings, got .* at position 1"):
         train_tokenizer(["a", ["b"]], tokenizer_type=tokenizer_type, vocab_size=50)  # type: ignore[list-item]
