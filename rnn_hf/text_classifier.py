@@ -286,7 +286,7 @@ class TextClassifier:
             float32 of shape `(num_texts, size)`; `(size,)` for a single string. The size is that of the pooled states,
             `model.classifier.in_features`.
         """
-        vectors = self._normalized_vectors if normalize_embeddings else self._vectors
+        vectors = self._unit_vectors if normalize_embeddings else self._vectors
         return self._inference.rows(vectors, self.model.classifier.in_features, texts, batch_size, show_progress)
 
     def iter_proba(self, texts: Iterable[str], batch_size: int = 256) -> Iterator[np.ndarray]:
@@ -383,8 +383,7 @@ class TextClassifier:
         write_with_short_card(self.model, self.tokenizer, folder, name or folder.resolve().name, self.label_names)
 
     def _logits(self, input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
-        first, *others = self.model.classify(input_ids, attention_mask)[0]
-        return (first + others[0] if others else first).float()
+        return sum(self.model.classify(input_ids, attention_mask)[0]).float()  # type: ignore[return-value]  # no number
 
     def _probabilities(self, input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
         return self._activate(self._logits(input_ids, attention_mask))
@@ -392,10 +391,10 @@ class TextClassifier:
     def _vectors(self, input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
         return self.model.classify(input_ids, attention_mask)[1]
 
-    def _normalized_vectors(self, input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
+    def _unit_vectors(self, input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
         return F.normalize(self._vectors(input_ids, attention_mask).float(), dim=-1)
 
 
 def _load_again(kind: type[TextClassifier], place: dict[str, Any], fingerprint: str) -> TextClassifier:
-    """Return a classifier from where one was loaded; its hash is there for caches of what was pickled."""
+    # the hash of what was loaded is there for caches of what was pickled
     return kind.from_pretrained(**place)
