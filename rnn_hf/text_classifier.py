@@ -383,7 +383,7 @@ class TextClassifier:
         write_with_short_card(self.model, self.tokenizer, folder, name or folder.resolve().name, self.label_names)
 
     def _logits(self, input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
-        return sum(self.model.classify(input_ids, attention_mask)[0]).float()  # type: ignore[return-value]  # no number
+        return sum(self.model.classify(input_ids, attention_mask)[0]).float()  # type: ignore[union-attr]  # no number
 
     def _probabilities(self, input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
         return self._activate(self._logits(input_ids, attention_mask))
