@@ -280,7 +280,11 @@ class PredictBenchmark(Benchmark):
         sections = {name: len(texts) / rate.median for name, rate in rates.items()}
         total = sections.pop("all")
         sections["the rest"] = total - sum(sections.values())
-        with profiler.profile(activities=[profiler.ProfilerActivity.CPU]) as recorded:
+        # the batches are computed in other threads
+        every_thread = torch._C._profiler._ExperimentalConfig(profile_all_threads=True)
+        with profiler.profile(
+            activities=[profiler.ProfilerActivity.CPU], experimental_config=every_thread
+        ) as recorded:
             classifier.predict(texts)
         return profile_table(f"Prediction of {len(texts):,} texts", total, sections, recorded)
 
