@@ -41,9 +41,9 @@ from .signals import InterruptedRunError, StopSignals
 # Up to this batch size, sharing a step among threads costs more time than it saves on a CPU
 ONE_THREAD_BATCH = 32
 
-# The same of the batch size times the hidden size. With batches of 128 texts and a hidden size of 32, a step takes 42 ms
-# on one thread as on two of a quiet machine; where other programs use the cores, two threads wait for each other, and
-# a step takes up to 10 seconds
+# The same of the batch size times the hidden size. With batches of 128 texts and a hidden size of 32, a step takes 42
+# ms on one thread as on two of a quiet machine; where other programs use the cores, two threads wait for each other,
+# and a step takes up to 10 seconds
 ONE_THREAD_UNITS = 4096
 
 # Batches between two reads of the counts on the device
@@ -232,8 +232,9 @@ class Run:
     @property
     def is_faster_on_one_thread(self) -> bool:
         """Whether sharing a step among threads costs more time than it saves."""
-        batch_size, config = self.args.per_device_train_batch_size, self.bare_model.config
-        return batch_size <= ONE_THREAD_BATCH or batch_size * config.hidden_size <= ONE_THREAD_UNITS  # type: ignore[operator, union-attr]  # a configuration
+        config: Any = self.bare_model.config
+        batch_size = self.args.per_device_train_batch_size
+        return batch_size <= ONE_THREAD_BATCH or bool(batch_size * config.hidden_size <= ONE_THREAD_UNITS)
 
     def loss_of(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         """Return the loss of a training batch, and note what `read_counts` will count."""
