@@ -305,7 +305,7 @@ def test_the_thresholds_of_several_labels_are_named() -> None:
 def test_the_n_gram_branch_is_described_with_its_sources(changes: dict[str, Any], ngrams: str) -> None:
     text = card_text(recipe=recipe(ngram_buckets=65_536, **changes))
     assert f"a linear model of hashed {ngrams} (65,536 buckets; Weinberger et al., 2009)" in text
-    assert "(Cheng et al., 2016). Accuracy 91.23 %" in text
+    assert "(wide and deep: Cheng et al., 2016). Accuracy 91.23 %" in text
     assert "| `ngram_buckets` | `65536` |" in text
     assert "hashed" not in card_text() and "ngram" not in card_text()
 
