@@ -38,13 +38,9 @@ from .output_folder import run_facts
 from .recipes import as_recipe
 from .signals import InterruptedRunError, StopSignals
 
-# Up to this batch size, sharing a step among threads costs more time than it saves on a CPU
-ONE_THREAD_BATCH = 32
-
-# The same of the batch size times the hidden size. With batches of 128 texts and a hidden size of 32, a step takes 42
-# ms on one thread as on two of a quiet machine; where other programs use the cores, two threads wait for each other,
-# and a step takes up to 10 seconds
-ONE_THREAD_UNITS = 4096
+# Up to this batch size, or this product with the hidden size, sharing a step among threads saves no time on a CPU;
+# where other programs use the cores, threads wait for each other, and a step takes seconds
+ONE_THREAD_BATCH, ONE_THREAD_UNITS = 32, 4096
 
 # Batches between two reads of the counts on the device
 READ_EVERY = 50

@@ -51,7 +51,8 @@ PUBLISHED = {"lesson-rnn": 80.6, "lesson-lstm": 77.3, "lesson-lstm-packed": 81.4
 PANEL_NOTE = (
     "Accuracy on {split} rows in %, or the metric beside the name of the dataset, also in %; mean and standard\n"
     "deviation over the seeds. The difference to the better peer is given with its standard error over the measured\n"
-    "rows. Macro F1, training time and size are those of `rnn_hf`."
+    "rows. Macro F1, training time and size are those of `rnn_hf`; other programs used the same two cores, so that a\n"
+    "quiet machine needs less time."
 )
 
 
