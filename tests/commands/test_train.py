@@ -443,12 +443,15 @@ def test_half_the_bytes_are_saved_and_tested_and_loaded_as_float32(train: Train,
     assert (metrics["confusion_matrix"], metrics["loss"]) == (results["test_confusion_matrix"], results["test_loss"])
 
 
-def test_small_batches_are_trained_on_one_thread_and_the_setting_is_put_back(train: Train) -> None:
+def test_small_batches_and_networks_are_trained_on_one_thread_and_the_setting_is_put_back(train: Train) -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(2)
-    small, _ = train("small", "--per_device_train_batch_size", "16", "--max_steps", "1")
-    large, _ = train("large", "--max_steps", "1")
-    assert (small["num_threads"], large["num_threads"], torch.get_num_threads()) == (1, 2, 2)
+    sizes = {"small": (16, 300), "narrow": (64, 64), "large": (64, 65)}
+    threads = {}
+    for name, (batch_size, hidden_size) in sizes.items():
+        argv = ["--per_device_train_batch_size", str(batch_size), "--hidden_size", str(hidden_size)]
+        threads[name] = train(name, *argv, "--max_steps", "1")[0]["num_threads"]
+    assert (threads, torch.get_num_threads()) == ({"small": 1, "narrow": 1, "large": 2}, 2)
     torch.set_num_threads(before)
 
 
