@@ -50,11 +50,7 @@ def main(args: ClassifierRunArguments) -> dict[str, Any]:
         run = task.prepare(StopSignals(accelerator.num_processes))
         run.start()
 
-    run.train()
-    run.finish_weights()
-    if args.train_on_all_rows:
-        task = task.with_all_rows()
-        run = task.train_again(run)
+    task, run = task.train(run)
     results = run.results() | {"data": data} | ({} if tuning is None else {"tuning": tuning})
     finish_run(run, task.tokenizer, results, started)
     return results

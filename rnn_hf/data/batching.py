@@ -42,6 +42,7 @@ class EncodedRows(Dataset[TokenBatch]):
 
     Attributes:
         lengths: Number of tokens of each row. Shape `(num_rows,)`, int32.
+        labels: Labels of all rows, as in `TokenBatch`.
     """
 
     def __init__(self, dataset: datasets.Dataset) -> None:
@@ -53,7 +54,7 @@ class EncodedRows(Dataset[TokenBatch]):
         labels = table["labels"]
         is_table = pa.types.is_fixed_size_list(labels.type)
         flat = (pc.list_flatten(labels) if is_table else labels).to_numpy()
-        self._labels: np.ndarray = flat.reshape(len(labels), -1) if is_table else flat
+        self.labels: np.ndarray = flat.reshape(len(labels), -1) if is_table else flat
         self._row = table["row"].to_numpy()
         texts = [chunk for chunk in table["input_ids"].chunks if len(chunk)]
         self._tokens = [chunk.values.to_numpy() for chunk in texts]
@@ -77,7 +78,7 @@ class EncodedRows(Dataset[TokenBatch]):
         chunks = np.searchsorted(self._chunk_ends, rows, side="right")
         places = zip(chunks.tolist(), starts.tolist(), (starts + lengths).tolist(), strict=True)
         tokens = np.concatenate([self._tokens[chunk][start:end] for chunk, start, end in places])
-        return TokenBatch(tokens, lengths, self._labels[rows], self._row[rows])
+        return TokenBatch(tokens, lengths, self.labels[rows], self._row[rows])
 
 
 class PaddingCollator:

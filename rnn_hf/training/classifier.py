@@ -223,17 +223,21 @@ class ClassifierRun(Run):
         """Let the answers of a regression have the mean of the targets: those of a network without dropout may not."""
         if self.scale is None:
             return
-        self.model.eval()
-        num_rows, error = 0, torch.zeros(self.scale.mean.shape, device=self.accelerator.device)
-        for batch in self.loaders["train"]:
-            logits = self.model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
-            truth = self.scale.standardized(batch["labels"]).view_as(logits)
-            error += (logits.float() - truth).sum(dim=0)
-            num_rows += len(logits)
-            if num_rows >= ROWS_TO_CENTRE:
-                break
+        rows: Any = self.loaders["train"].dataset
+        if isinstance(rows, StreamedRows):
+            return  # the rows that were read are gone
+        self.bare_model.eval()  # type: ignore[no-untyped-call]  # transformers' own
+        chosen = [*range(0, len(rows), -(-len(rows) // ROWS_TO_CENTRE))]
+        errors, size = [], self.args.per_device_eval_batch_size
+        for start in range(0, len(chosen), size):
+            batch = PaddingCollator(self.bare_model.config.pad_token_id or 0)(
+                rows.__getitems__(chosen[start : start + size])
+            )
+            ids, mask = (batch[name].to(self.accelerator.device) for name in ("input_ids", "attention_mask"))
+            logits = self.bare_model(input_ids=ids, attention_mask=mask).logits.cpu().float()
+            errors.append(logits - self.scale.standardized(batch["labels"]).view_as(logits))
         bias = self.bare_model.classifier.bias
-        bias.sub_(self.accelerator.reduce(error / num_rows, reduction="mean").to(bias))
+        bias.sub_(torch.cat(errors).mean(dim=0).to(bias))
 
     def finish_weights(self) -> None:
         """Choose what is chosen on the validation rows, and write the answers into the model.

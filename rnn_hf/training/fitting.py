@@ -4,10 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
-import numpy as np
 from accelerate import Accelerator
 from accelerate.utils import set_seed
-from datasets import Dataset, DatasetDict, concatenate_datasets
+from datasets import DatasetDict, concatenate_datasets
 from transformers import PreTrainedTokenizerBase
 
 from rnn_hf.configuration_rnn import RNNConfig
@@ -16,6 +15,7 @@ from rnn_hf.progress import say
 from .arguments import ClassifierRunArguments
 from .classifier import ClassifierRun, create_label_loss, create_loaders
 from .initial_models import create_classifier, load_tokenizer
+from .linear_fit import known_rows
 from .signals import StopSignals
 from .splits import TextSplits
 from .targets import TargetScale
@@ -55,12 +55,11 @@ class ClassifierTask:
             run_type: Class of the run.
         """
         splits, rows, args, accelerator = self.splits, self.rows, self.args, self.accelerator
-        model = create_classifier(splits, self.tokenizer, args, self.config, rows["train"])
+        is_regression = splits.problem_type == "regression"
+        scale = TargetScale.of(known_rows(rows["train"]).labels) if is_regression else None
+        model = create_classifier(splits, self.tokenizer, args, self.config, rows["train"], scale)
         loaders, sampler = create_loaders(rows, self.tokenizer, args, accelerator)
-        label_loss, scale = create_label_loss(rows["train"], splits, args, accelerator.device), None
-        # a checkpoint answers in the unit of its own targets
-        if splits.problem_type == "regression" and isinstance(rows["train"], Dataset) and self.config is None:
-            scale = TargetScale.of(np.asarray(rows["train"].with_format("numpy")["labels"][:]))
+        label_loss = create_label_loss(rows["train"], splits, args, accelerator.device)
         return run_type.prepare(
             model,
             args,
@@ -77,11 +76,24 @@ class ClassifierTask:
             judged_by=judged_by,
         )
 
+    def train(self, run: ClassifierRun) -> tuple[Self, ClassifierRun]:
+        """Train a prepared model and, if the arguments say so, another one on all rows; return the last task and run.
+
+        Args:
+            run: What `prepare` returned, started.
+        """
+        run.train()
+        run.finish_weights()
+        if not self.args.train_on_all_rows:
+            return self, run
+        task = self.with_all_rows()
+        return task, task.train_again(run)
+
     def with_all_rows(self) -> Self:
         """Return the task with the validation rows as training rows, and with their words in the tokenizer."""
         others = DatasetDict({name: rows for name, rows in self.splits.others.items() if name != "validation"})
-        splits = TextSplits(concatenate_datasets([self.splits.train, self.splits.others["validation"]]), others)
-        splits.text_column_names = self.splits.text_column_names
+        train = concatenate_datasets([self.splits.train, self.splits.others["validation"]])
+        splits = replace(self.splits, train=train, others=others, validation_is_cut=False)
         with self.accelerator.main_process_first():
             tokenizer = load_tokenizer(splits.iterate_texts, self.args, self.config)
             return replace(self, splits=splits, tokenizer=tokenizer, rows=splits.encode(tokenizer, self.args))

@@ -139,11 +139,7 @@ def _train(
     tuning = tune(task, started)
     run = task.prepare()
     run.start()
-    run.train()
-    run.finish_weights()
-    if args.train_on_all_rows:
-        task = task.with_all_rows()
-        run = task.train_again(run)
+    task, run = task.train(run)
     results = run.results() | {"data": data} | ({} if tuning is None else {"tuning": tuning})
     run.end()
     model = run.bare_model

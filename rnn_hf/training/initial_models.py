@@ -28,6 +28,7 @@ from .arguments import (
 )
 from .linear_fit import fit_ngrams
 from .splits import TextSplits
+from .targets import TargetScale
 
 # Settings that a checkpoint does not fix; all other fields of its configuration stay
 CHANGEABLE = {"embedding_dropout", "hidden_dropout_prob", "classifier_dropout", "word_dropout"}
@@ -106,6 +107,7 @@ def create_classifier(
     args: ClassifierRunArguments,
     config: RNNConfig | None,
     rows: Dataset | StreamedRows,
+    scale: TargetScale | None = None,
 ) -> RNNForSequenceClassification:
     """Return a new classifier, or the checkpoint's, for the labels of a dataset.
 
@@ -115,6 +117,7 @@ def create_classifier(
         args: The arguments of the run.
         config: Configuration of the checkpoint, if the run starts from one.
         rows: The encoded training rows.
+        scale: Mean and deviation of the targets, if the model is to learn standardized ones.
 
     Raises:
         ValueError: If the checkpoint is of another family or head, or an argument contradicts it.
@@ -130,8 +133,10 @@ def create_classifier(
         model = RNNForSequenceClassification(RNNConfig(**settings, **labels))
     else:
         model = _classifier_of_checkpoint(config, labels, len(tokenizer), args)
+        if scale is not None and config.problem_type == "regression" and config.num_labels == model.num_labels:
+            scale.unfold(model)
     place_word_vectors(model, tokenizer, args)
-    fit_ngrams(model, rows, splits, args.class_weights, args.word_vectors is not None)
+    fit_ngrams(model, rows, splits, args.class_weights, args.word_vectors is not None, scale)
     return model
 
 

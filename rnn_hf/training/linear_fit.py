@@ -27,12 +27,12 @@ from rnn_hf.progress import progress_bar, say
 
 from .losses import class_weights_of, create_loss
 from .splits import TextSplits
-from .targets import best_thresholds
+from .targets import TargetScale, best_thresholds
 
 # N-grams of all texts that the branch is fitted to: more rows than these come to are sampled. About 0.5 GB
 MOST_NGRAMS = 20_000_000
 
-# Rows of a stream, of which only the first ones are read
+# Rows of a stream that are read before training
 MOST_STREAMED_ROWS = 100_000
 
 # Texts whose n-grams are counted at a time
@@ -68,6 +68,7 @@ def fit_ngrams(
     splits: TextSplits,
     class_weights: Sequence[str] | None = None,
     has_vectors: bool = False,
+    scale: TargetScale | None = None,
 ) -> None:
     """Compute the n-gram branch of a classifier from training rows; without a branch, do nothing.
 
@@ -75,26 +76,21 @@ def fit_ngrams(
 
     Args:
         model: The classifier.
-        rows: The encoded training rows. Of a stream, the first ones are read.
+        rows: The encoded training rows.
         splits: What their labels ask for, and the names of the classes.
         class_weights: As in `class_weights_of`. Only with one class per text: several labels are always balanced.
         has_vectors: Whether the network starts from pretrained word vectors.
+        scale: Mean and deviation of the targets, if the network learns standardized ones.
     """
     branch = model.ngrams
     if branch is None:
         return
     started = time.perf_counter()
-    if isinstance(rows, StreamedRows):
-        encoded, _ = next(rows.buffers(MOST_STREAMED_ROWS, 0, None))
-    else:
-        encoded = EncodedRows(rows)
-    texts, labels = count_ngrams(branch, encoded, model.config)
+    texts, labels = count_ngrams(branch, known_rows(rows), model.config)
     if splits.problem_type == "regression":
-        targets = labels.reshape(len(labels), -1)
-        deviation = targets.std(axis=0)
-        ridge = Ridge(RIDGE_ALPHA, solver="sparse_cg")
-        ridge.fit(texts, (targets - targets.mean(axis=0)) / np.where(deviation > 0, deviation, 1.0))
-        weights, bias = ridge.coef_.reshape(targets.shape[1], -1), ridge.intercept_
+        targets = labels if scale is None else scale.standardized(torch.from_numpy(labels)).numpy()
+        ridge = Ridge(RIDGE_ALPHA, solver="sparse_cg").fit(texts, targets.reshape(len(labels), -1))
+        weights, bias = ridge.coef_.reshape(len(splits.label_names), -1), ridge.intercept_
         weight, branch.factor_alone = BRANCH_SHARE_OF_REGRESSION, 1 / (1 - BRANCH_SHARE_OF_REGRESSION)
     else:
         row_weights = None
@@ -110,6 +106,13 @@ def fit_ngrams(
         f"The n-gram branch knows {int((branch.owners >= 0).sum()):,} n-grams of {len(labels):,} texts, computed in "
         f"{time.perf_counter() - started:.1f} s"
     )
+
+
+def known_rows(rows: Dataset | StreamedRows) -> EncodedRows:
+    """Return the training rows; of a stream, the first ones."""
+    if isinstance(rows, StreamedRows):
+        return next(rows.buffers(MOST_STREAMED_ROWS, 0, None))[0]
+    return EncodedRows(rows)
 
 
 def count_ngrams(branch: NGramBranch, rows: EncodedRows, config: RNNConfig) -> tuple[csr_array, np.ndarray]:

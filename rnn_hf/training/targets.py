@@ -61,6 +61,13 @@ class TargetScale:
         bias: Any = model.classifier.bias  # type: ignore[union-attr]  # a layer's
         bias.add_(self.mean.to(bias))
 
+    @torch.no_grad()
+    def unfold(self, model: nn.Module) -> None:
+        """Let a model that answers in the unit of the targets go on with standardized ones: the opposite of `fold`."""
+        bias: Any = model.classifier.bias  # type: ignore[union-attr]  # a layer's
+        bias.sub_(self.mean.to(bias))
+        scale_logits(model, 1 / self.deviation)
+
 
 def best_thresholds(logits: np.ndarray, labels: np.ndarray) -> list[float]:
     """Return the probability for each class from which on predicting it gives the highest F1.
