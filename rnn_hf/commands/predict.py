@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from rnn_hf.argument_fields import CheckedArguments, flag, path_flag
-from rnn_hf.data.text_files import decoded, undecodable
+from rnn_hf.data.text_files import COMPRESSIONS, FORMATS, SHEETS, decoded, ending_of, undecodable
 from rnn_hf.errors import ExitStatusError, missing_extra
 from rnn_hf.files import atomic_file
 from rnn_hf.progress import progress_bar
@@ -37,10 +37,6 @@ from .json_lines import AnswerFormat, json_lines
 from .parser import check_folder_of
 
 InputFormat = Literal["lines", "table"]
-
-ENDINGS = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
-COMPRESSED = (".gz", ".bz2", ".zst")
-SHEETS = (".xlsx", ".xls", ".xlsm", ".xlsb", ".ods")
 
 
 @dataclass
@@ -93,8 +89,7 @@ class PredictArguments(CheckedArguments):
         """Whether `input_file` is a table, or a sheet of cells."""
         if self.input_file is None or self.input_format is not None:
             return self.input_format == "table"
-        path = Path(self.input_file.lower())
-        return (path.with_suffix("") if path.suffix in COMPRESSED else path).suffix in (*ENDINGS, *SHEETS)
+        return ending_of(self.input_file) in (*FORMATS, *SHEETS)
 
     @property
     def form(self) -> AnswerFormat:
@@ -120,13 +115,13 @@ class PredictArguments(CheckedArguments):
                 raise ValueError(
                     f"`{name}` needs a table as `input_file`, or `input_dir`. Pass it, or drop the other."
                 )
-        if self.output_file is not None and self.output_file.lower().endswith((*COMPRESSED, *SHEETS)):
-            raise ValueError(f"`output_file` must end in {', '.join(ENDINGS)}, got {self.output_file!r}. Pass a .csv.")
+        if self.output_file is not None and self.output_file.lower().endswith((*COMPRESSIONS, *SHEETS)):
+            raise ValueError(f"`output_file` must end in {', '.join(FORMATS)}, got {self.output_file!r}. Pass a .csv.")
 
     def output_ending(self, of_input: str) -> str:
         """Return the format of the output; `of_input` or, where that is not for streams, JSON Lines by default."""
         ending = "" if self.output_file is None else Path(self.output_file).suffix.lower()
-        return ending if ending in ENDINGS else of_input if of_input in (".csv", ".tsv") else ".jsonl"
+        return ending if ending in FORMATS else of_input if of_input in (".csv", ".tsv") else ".jsonl"
 
 
 def lines_of(args: PredictArguments, stack: ExitStack) -> Iterator[str]:
@@ -135,7 +130,7 @@ def lines_of(args: PredictArguments, stack: ExitStack) -> Iterator[str]:
         text = decoded(sys.stdin.buffer, args.encoding)
         stack.callback(text.detach)  # standard input stays open
         return _lines(text, "Standard input", "other bytes", args.encoding)
-    if args.input_file.lower().endswith(COMPRESSED):
+    if args.input_file.lower().endswith((*COMPRESSIONS,)):
         from rnn_hf.data.table_files import open_text  # needs packages that lines do without
 
         text = open_text(args.input_file, args.encoding)
@@ -238,10 +233,8 @@ def classify_table(args: PredictArguments) -> int:
             table = TableFile(file, delimiter=args.delimiter, encoding=args.encoding, name="`input_file`")
             classifier = TextClassifier.from_pretrained(args.model_name_or_path)
             args.form.check(classifier.problem_type)
-            answered, ending = (
-                AnsweredTable(table, classifier, args.text_column_names, args.form),
-                args.output_ending(table.format),
-            )
+            answered = AnsweredTable(table, classifier, args.text_column_names, args.form)
+            ending = args.output_ending(table.format)
             write = stack.enter_context(answered.writer(open_output(args, stack), ending, classifier, args.delimiter))
         count, bar = 0, stack.enter_context(bar_of(args))
         for rows, texts in answered.chunks(ending):

@@ -6,7 +6,7 @@ Columns of CSV and TSV files are strings: `01`, `1` and `1.0` are three codes, a
 import io
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from functools import cached_property, reduce
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,8 @@ import pyarrow.parquet as pq
 
 from rnn_hf.errors import plain
 
-from .text_files import decoded, undecodable
+from .text_files import COMPRESSIONS, FORMATS, SHEETS, decoded, ending_of, format_of, undecodable
 from .tokenizing import encodable
-
-# Endings of the formats; those that are not Parquet may be compressed
-FORMATS = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
-COMPRESSIONS: Mapping[str, str] = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
 
 # Number of rows in a record batch
 BATCH_ROWS = 10_000
@@ -35,21 +31,6 @@ _JSON_SEPARATORS = re.compile(r"[\s,]*")
 
 class TableFileError(ValueError):
     """A file of rows that cannot be read, with the remedy."""
-
-
-def format_of(path: str | Path) -> str | None:
-    """Return the ending that names the format of a file of rows; `None` for another file.
-
-    Example:
-        >>> format_of("rows.CSV"), format_of("rows.jsonl.gz"), format_of("rows.parquet.gz"), format_of("rows.txt")
-        ('.csv', '.jsonl', None, None)
-    """
-    path = Path(path)
-    ending = path.suffix.lower()
-    if ending in COMPRESSIONS:
-        ending = path.with_suffix("").suffix.lower()
-        return ending if ending in FORMATS and ending != ".parquet" else None
-    return ending if ending in FORMATS else None
 
 
 def open_text(path: str | Path, encoding: str | None = None) -> io.TextIOWrapper:
@@ -95,7 +76,7 @@ class TableFile:
     ) -> None:
         ending = format_of(path)
         if ending is None:
-            is_sheet = Path(path).suffix.lower() in (".xlsx", ".xls", ".ods")
+            is_sheet = ending_of(path) in SHEETS
             raise TableFileError(
                 f"{name} must end in {', '.join(FORMATS)}, got {path}. "
                 + ("Save the sheet as CSV." if is_sheet else "Convert the file or rename it; ")

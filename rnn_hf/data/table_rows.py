@@ -19,7 +19,8 @@ from datasets.builder import Key
 from datasets.data_files import DataFilesDict, DataFilesList
 from datasets.exceptions import DatasetGenerationError
 
-from .table_files import TableFile, TableFileError, common_schema, format_of
+from .table_files import TableFile, TableFileError, common_schema
+from .text_files import format_of
 
 # What `DatasetInfo.builder_name` says of rows whose columns are strings because their file has no types
 UNTYPED = "csv"

@@ -1,8 +1,17 @@
-"""The text of files and streams of bytes: byte order marks, and encodings other than UTF-8."""
+"""The endings of files of rows, and the text of files and streams: byte order marks, encodings other than UTF-8."""
 
 import codecs
 import io
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
+
+# Endings of the formats of rows; those that are not Parquet may be compressed
+FORMATS = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
+COMPRESSIONS: Mapping[str, str] = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
+
+# Sheets of cells, which are not read
+SHEETS = (".xlsx", ".xls", ".xlsm", ".xlsb", ".ods")
 
 _MARKS = (  # that of UTF-16 begins that of UTF-32
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -11,6 +20,24 @@ _MARKS = (  # that of UTF-16 begins that of UTF-32
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+
+
+def ending_of(path: str | Path) -> str:
+    """Return the ending of a file in small letters, that before the one of its compression."""
+    file = Path(str(path).lower())
+    return (file.with_suffix("") if file.suffix in COMPRESSIONS else file).suffix
+
+
+def format_of(path: str | Path) -> str | None:
+    """Return the ending that names the format of a file of rows; `None` for another file.
+
+    Example:
+        >>> format_of("rows.CSV"), format_of("rows.jsonl.gz"), format_of("rows.parquet.gz"), format_of("rows.txt")
+        ('.csv', '.jsonl', None, None)
+    """
+    ending = ending_of(path)
+    is_readable = ending != ".parquet" or str(path).lower().endswith(ending)
+    return ending if ending in FORMATS and is_readable else None
 
 
 def decoded(stream: Any, encoding: str | None = None) -> io.TextIOWrapper:

@@ -271,6 +271,11 @@ class ClassifierRun(Run):
         of_network, of_branch = weigh_branches(network, logits - network, truth, self.problem_type)
         self.branch_factors = of_network, of_branch
         weighed: np.ndarray = of_network * network + of_branch * (logits - network)
+        if self.state.best_metric is not None:  # that of the weights before
+            answers = weighed if self.scale is None else self.scale.restored(weighed)
+            metrics = compute_metrics(answers, labels, self.label_names, self.problem_type)
+            self.state.best_metric = metrics[self.main_metric]
+            say(f"network and n-gram branch weighed | validation {self.main_metric} {self.state.best_metric:.4f}")
         return weighed
 
     def fold_answers(self) -> None:

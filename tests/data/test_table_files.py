@@ -15,7 +15,8 @@ from datasets import ClassLabel, List
 from rnn_hf.data import table_files
 from rnn_hf.data.sources import load_text_dataset
 from rnn_hf.data.streaming import load_text_stream
-from rnn_hf.data.table_files import COMPRESSIONS, TableFile
+from rnn_hf.data.table_files import TableFile
+from rnn_hf.data.text_files import COMPRESSIONS
 
 ROWS = [
     {"text": "Zoë, «enfin»", "label": "01"},
