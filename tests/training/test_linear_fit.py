@@ -22,6 +22,7 @@ from rnn_hf.training import linear_fit
 from rnn_hf.training.arguments import ClassifierRunArguments
 from rnn_hf.training.linear_fit import fit_ngrams, weigh_branches
 from rnn_hf.training.splits import TextSplits
+from rnn_hf.training.targets import TargetScale
 
 NAMES = ["a", "b", "c"]
 WORDS = np.array([f"w{number}" for number in range(60)])
@@ -105,16 +106,41 @@ def test_several_labels_are_balanced() -> None:
         )
 
 
-def test_a_regression_is_a_ridge_regression_of_standardized_targets() -> None:
+@pytest.mark.parametrize("is_standardized", [True, False])
+def test_a_regression_is_a_ridge_regression_of_what_the_network_learns(is_standardized: bool) -> None:
     texts, targets = make_rows(lambda row: 1000.0 + 50.0 * row.min())
-    model, tokenizer = fitted(texts, targets, Value("float32"), "regression")
-    words, truth = vectorizer(texts), np.array(targets)
-    peer = Ridge(linear_fit.RIDGE_ALPHA).fit(words.transform(texts), (truth - truth.mean()) / truth.std())
+    truth = np.array(targets)
+    scale = TargetScale.of(truth) if is_standardized else None
+    model, tokenizer = fitted(texts, targets, Value("float32"), "regression", scale=scale)
+    if is_standardized:
+        truth = (truth - truth.mean()) / truth.std()
+    words = vectorizer(texts)
+    peer = Ridge(linear_fit.RIDGE_ALPHA).fit(words.transform(texts), truth)
     expected = linear_fit.BRANCH_SHARE_OF_REGRESSION * peer.predict(words.transform(texts))
-    np.testing.assert_allclose(answers(model, tokenizer, texts)[:, 0], expected, atol=2e-3)
+    np.testing.assert_allclose(answers(model, tokenizer, texts)[:, 0], expected, atol=2e-3 * truth.std())
     assert model.ngrams is not None
     # the network alone learns the whole target, of which its logits are the rest
     assert model.ngrams.factor_alone == pytest.approx(1 / (1 - linear_fit.BRANCH_SHARE_OF_REGRESSION))
+
+
+def test_a_regression_that_goes_on_from_a_checkpoint_stays_in_the_unit_of_its_targets(tmp_path: Path) -> None:
+    texts, targets = make_rows(lambda row: 1000.5 + 50.0 * row.min(), 900)
+    settings: dict[str, Any] = {"train_on_all_rows": False, "validation_size": 0.3, "show_progress": False}
+    first = TextClassifier.train(texts, targets, max_steps=150, hidden_size=8, **settings)
+    first.save_pretrained(tmp_path)
+    second = TextClassifier.train(texts, targets, max_steps=5, model_name_or_path=str(tmp_path), **settings)
+    scores = [classifier.results["validation_r2"] for classifier in (first, second)]
+    assert scores[0] > 0.3 and scores[1] > scores[0] - 0.05
+
+
+def test_the_validation_metric_is_that_of_the_weighed_model() -> None:
+    texts, labels = make_rows(lambda row: NAMES[int(row[0] % 3)], 1_500)
+    settings: dict[str, Any] = {"max_steps": 60, "hidden_size": 8, "show_progress": False}
+    held_out = texts[1000:], labels[1000:]
+    classifier = TextClassifier.train(texts[:1000], labels[:1000], validation=held_out, **settings)
+    assert classifier.results["branch_factors"] != [1.0, 1.0]
+    measured = classifier.evaluate(*held_out, show_progress=False)["accuracy"]
+    assert classifier.results["validation_accuracy"] == pytest.approx(measured, abs=0.005)
 
 
 def test_classes_that_no_row_or_every_row_has_are_never_and_always_answered() -> None:

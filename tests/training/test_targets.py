@@ -37,6 +37,8 @@ def test_a_folded_scale_lets_the_model_answer_in_the_unit_of_the_targets(ngram_b
     scale, before = TargetScale.of(TARGETS), model(batch).logits
     scale.fold(model)
     torch.testing.assert_close(model(batch).logits, torch.from_numpy(scale.restored(before.numpy())))
+    scale.unfold(model)
+    torch.testing.assert_close(model(batch).logits, before)
 
 
 def test_no_other_thresholds_have_a_higher_macro_f1() -> None:
@@ -50,7 +52,7 @@ def test_no_other_thresholds_have_a_higher_macro_f1() -> None:
             f1_score(labels[:, column], probabilities[:, column] >= candidate)
             for candidate in (threshold, *np.linspace(0.001, 0.999, 300))
         ]
-        # rounded to four digits, which may move one row
+        # rounded, which may move one row
         assert scores[0] >= max(scores) - 0.02
     assert found[2] < 0.5
 
