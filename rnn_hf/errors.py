@@ -65,6 +65,16 @@ def cannot_write(error: BaseException) -> bool:
     return isinstance(error, OSError) and error.errno in _UNWRITABLE
 
 
+def causes_of(error: BaseException) -> list[BaseException]:
+    """Return an error and what led to it, each once: an error that is raised again may be among its own causes."""
+    causes: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and cause not in causes:
+        causes.append(cause)
+        cause = cause.__cause__ or cause.__context__
+    return causes
+
+
 def cache_error(error: BaseException) -> OSError | None:
     """Return an error that names the cache of Hugging Face, if an error comes from there and it cannot be written.
 
@@ -73,8 +83,7 @@ def cache_error(error: BaseException) -> OSError | None:
     """
     roots = [Path(constants.HF_HOME), Path(constants.HF_HUB_CACHE)]
     roots += map(Path, filter(None, [os.environ.get("HF_DATASETS_CACHE")]))
-    cause: BaseException | None = error
-    while cause is not None:
+    for cause in causes_of(error):
         if isinstance(cause, OSError) and isinstance(cause.filename, str):
             path = Path(cause.filename)
             for root in roots:
@@ -84,7 +93,6 @@ def cache_error(error: BaseException) -> OSError | None:
                         f"The cache folder {str(root)!r} cannot be written ({cause.strerror}: {str(path)!r}). Set the "
                         "environment variable HF_HOME to a folder that can."
                     )
-        cause = cause.__cause__ or cause.__context__
     return None
 
 

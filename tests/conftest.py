@@ -1,5 +1,10 @@
-import logging
 import os
+
+# The workers of the tests share the cores, as do the processes that they start
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# ruff: isort: split
+import logging
 import socket
 import subprocess
 import sys
@@ -32,6 +37,13 @@ TINY_RUN = [
     "--dataset_name", "demo", "--max_train_samples", "400", "--embedding_size", "16", "--hidden_size", "8",
     "--num_train_epochs", "1", "--per_device_train_batch_size", "64", "--settings_from_data", "false", "--use_cpu",
 ]  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let what is known to be slow take its time."""
+    for item in items:
+        if item.get_closest_marker("slow") or item.get_closest_marker("soak"):
+            item.add_marker(pytest.mark.timeout(0))
 
 
 @pytest.fixture(autouse=True)

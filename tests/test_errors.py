@@ -6,7 +6,7 @@ import pytest
 from huggingface_hub import constants
 
 from rnn_hf.commands.entry import exit_statuses, user_errors
-from rnn_hf.errors import cache_error, scrubbed, scrubbed_logs
+from rnn_hf.errors import cache_error, causes_of, scrubbed, scrubbed_logs
 
 TOKEN = "hf_NobodyMaySeeThis"
 
@@ -86,6 +86,20 @@ def test_a_file_elsewhere_is_not_taken_for_the_cache(tmp_path: Path, monkeypatch
     monkeypatch.setattr(constants, "HF_HOME", str(tmp_path / "home"))
     assert cache_error(PermissionError(13, "Permission denied", str(tmp_path / "homework"))) is None
     assert cache_error(ValueError("no file")) is None
+
+
+def test_an_error_that_is_raised_again_has_each_of_its_causes_once() -> None:
+    inner = FileNotFoundError(2, "No such file", "rows.csv")
+    try:
+        try:
+            raise RuntimeError("wrapped") from inner
+        except RuntimeError as error:
+            outer = error
+            raise inner from None  # whose context is the error that it caused
+    except FileNotFoundError:
+        assert inner.__context__ is outer and outer.__cause__ is inner
+    assert causes_of(inner) == [inner, outer]
+    assert cache_error(inner) is None
 
 
 def test_a_message_that_does_not_fit_its_arguments_is_left_to_its_handler() -> None:

@@ -207,7 +207,7 @@ def weigh_branches(
         problem_type: What they ask for.
 
     Example:
-        >>> weigh_branches(np.zeros((60, 1)), np.ones((60, 1)), np.full(60, 0.5), "regression")[1]
+        >>> weigh_branches(np.zeros((300, 1)), np.ones((300, 1)), np.full(300, 0.5), "regression")[1]
         0.5
     """
     parts, truth = torch.from_numpy(np.stack([network, branch])).double(), torch.from_numpy(labels)

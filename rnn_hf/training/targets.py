@@ -81,7 +81,7 @@ def best_thresholds(logits: np.ndarray, labels: np.ndarray) -> list[float]:
 
     Example:
         >>> best_thresholds(np.array([[-2.0], [-1.0], [0.0]]), np.array([[0], [1], [1]]))
-        [0.19407]
+        [0.194072]
     """
     probabilities, thresholds = torch.from_numpy(logits).double().sigmoid().numpy(), []
     for scores, truth in zip(probabilities.T, labels.T, strict=True):

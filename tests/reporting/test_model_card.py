@@ -355,7 +355,7 @@ LANGUAGE_RESULTS: dict[str, Any] = {
 
 def language_model_facts(name: str = "news-writer") -> RunFacts:
     given = as_recipe(LanguageModelRunArguments(output_dir="run")) | {"dataset_name": "fancyzhx/ag_news"}
-    return RunFacts(name=name, recipe=given, results=LANGUAGE_RESULTS)
+    return RunFacts(name=name, recipe=given, results=dict(LANGUAGE_RESULTS))
 
 
 def test_the_card_of_a_language_model_tells_its_task_its_perplexity_and_what_it_writes() -> None:
