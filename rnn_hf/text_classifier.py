@@ -352,7 +352,7 @@ class TextClassifier:
     def push_to_hub(
         self, repo_id: str, *, private: bool = False, revision: str | None = None, commit_message: str | None = None
     ) -> str:
-        """Push the classifier to the Hub in one commit, and return the address of the commit.
+        """Push the classifier and a new card to the Hub in one commit, and return the address of the commit.
 
         Args:
             repo_id: `owner/name`; the repository is created if it does not exist.

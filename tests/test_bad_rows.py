@@ -44,6 +44,8 @@ ROWS = [
     ("a.csv", b"text,label\na,x\n" * 30 + b"\xff\xfe\x00\n", "must be UTF-8 text.*encoding=cp1252"),
     ("a.csv", b"text;label\na;x\nb;y\n", "Pass `delimiter=';'`"),
     ("a.csv", b"text,label\na,b,x\nc,d,y\n", "must have 2 fields in each row"),
+    ("a.csv", b"text,text,label\na,b,x\nc,d,y\n", "'text' stands in the first line .* more than once. Rename one"),
+    ("a.tsv", b"text\tlabel\tlabel\na\tx\ty\nc\ty\tx\n", "'label' stands in the first line"),
     ("a.csv", b"\x00" * 100, "a.csv|label"),
     ("a.jsonl", b"", "must hold rows|must have rows"),
     ("a.jsonl", b"{", "must hold rows in the format .jsonl"),

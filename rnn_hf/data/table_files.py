@@ -157,6 +157,9 @@ class TableFile:
     def _csv_names(self) -> list[str]:
         """Return the names of the columns of a CSV file."""
         with open_text(self.path, self.encoding) as text:
+            # as a row, because pandas renames the second of two equal names in a header
+            [header] = self._csv(text, header=None, nrows=1).values.tolist()
+        with open_text(self.path, self.encoding) as text:
             names = [str(name) for name in self._csv(text, nrows=0).columns]
         if any("\0" in name for name in names):
             raise TableFileError(f"{self.name} must be text, but {self.path} holds bytes of another kind. Convert it.")
@@ -166,6 +169,12 @@ class TableFile:
             raise TableFileError(
                 f"{self.name} must have columns separated by {expected}, but the first line of {self.path} is "
                 f"{plain(names[0])!r}. Pass `delimiter={given}`."
+            )
+        twice = [name for name in names if header.count(name) > 1]
+        if twice:
+            raise TableFileError(
+                f"{self.name} must have a name of its own for each column, but {plain(twice[0])!r} stands in the "
+                f"first line of {self.path} more than once. Rename one."
             )
         return names
 

@@ -215,3 +215,10 @@ def test_what_polars_writes_loads(tmp_path: Path) -> None:
         assert load_text_dataset(test_file=tmp_path / name)["test"]["label"][:] == [[0], [], [0, 1]]
         kinds = load_text_dataset(test_file=tmp_path / name, label_column_name="kind", text_column_names=["text"])
         assert kinds["test"].features["label"] == ClassLabel(names=sorted(NAMES))
+
+
+def test_columns_without_names_may_be_several(tmp_path: Path) -> None:
+    """As spreadsheets write them."""
+    path = tmp_path / "rows.csv"
+    path.write_text("id,,text,,label\n1,,a,,x\n")
+    assert TableFile(path).schema.names == ["id", "Unnamed: 1", "text", "Unnamed: 3", "label"]
