@@ -19,6 +19,7 @@ HOMES = {
             "baselines",
             "learning_curve",
             "panel",
+            "settings_study",
             "results_table",
             "render_model_cards",
             "run_recipe",

@@ -23,6 +23,7 @@ from rnn_hf.reporting.seeds import percent
 from scripts.research import ablation
 from scripts.research.panel_results import panel_table
 from scripts.research.render_model_cards import CARDS
+from scripts.research.settings_study import read_rules, study_table
 
 README = CARDS.parent / "README.md"
 
@@ -108,6 +109,14 @@ def default_settings_table(path: Path | None = None) -> str:
     return f"{PANEL_NOTE.format(split=split)}\n\n{panel_table(content, split)}"
 
 
+def rules_table() -> str:
+    """Return what each rule of the default settings is worth, or nothing if it was not measured."""
+    path = CARDS / "settings.json"
+    if not path.exists():
+        return ""
+    return study_table(read_json(path)["points"], list(read_rules(CARDS / "settings.yaml")))
+
+
 def copies_table() -> str:
     """Return how many rows of AG News have a duplicate among the training rows."""
     splits = read_json(CARDS / "ag-news" / "near_duplicates.json")["splits"]
@@ -178,6 +187,7 @@ def check_recipes() -> None:
 TABLES: dict[str, Callable[[], str]] = {
     "results": results_table,
     "panel": default_settings_table,
+    "settings": rules_table,
     "ablation": ablation_table,
     "near-duplicates": copies_table,
     "lesson": lesson_table,
