@@ -94,9 +94,9 @@ class NGramBranch(nn.Module):
         weights = self.idf[buckets] * ((owners == ngrams) | (owners < 0))
         if counts is not None:
             weights = weights * counts
-        norms = weights.float().square().sum(dim=1, keepdim=True).sqrt().clamp(min=1e-6).to(weights.dtype)
+        norms = weights.float().square().sum(dim=1, keepdim=True).sqrt().clamp(min=1e-6)
         logits: Tensor = self.table(buckets, per_sample_weights=weights)
-        return logits * (NORM / norms) + self.bias
+        return (logits * (NORM / norms)).to(logits.dtype) + self.bias  # the quotient may be too large for 16 bits
 
     def ngrams_of(
         self, input_ids: Tensor, mask: Tensor | None, is_dropped: Tensor | None = None

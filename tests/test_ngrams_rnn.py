@@ -211,3 +211,13 @@ def test_a_branch_for_other_labels_starts_anew(tmp_path: Path) -> None:
     loaded = RNNForSequenceClassification.from_pretrained(tmp_path, num_labels=7, ignore_mismatched_sizes=True)
     assert loaded.ngrams is not None and loaded.ngrams.table.weight.shape == (11, 7)
     assert not loaded.ngrams.table.weight.any() and len(loaded.ngrams.idf.unique()) > 1
+
+
+@torch.no_grad()
+def test_a_text_without_ngrams_gets_the_bias_in_half_precision() -> None:
+    config = RNNConfig(vocab_size=9, num_labels=2, ngram_buckets=16)
+    branch = RNNForSequenceClassification(config).half().eval().ngrams
+    assert branch is not None
+    branch.idf.zero_()
+    branch.bias.copy_(torch.tensor([1.0, 2.0]))
+    torch.testing.assert_close(branch(torch.tensor([[3, 4]]), None), branch.bias.unsqueeze(0))

@@ -10,6 +10,7 @@ from typing import Any, TextIO
 
 import numpy as np
 
+from rnn_hf.data.tokenizing import encodable
 from rnn_hf.text_classifier import TextClassifier
 
 from .json_lines import AnswerFormat, json_line, json_lines
@@ -84,7 +85,7 @@ def _delimited_writer(
 
     def field(value: Any) -> str:
         text = json_line(value) if isinstance(value, list | dict) else "" if value is None else str(value)
-        return text if is_quoted else unquotable.sub(" ", text)
+        return encodable(text) if is_quoted else unquotable.sub(" ", encodable(text))
 
     writer.writerow(map(field, [*columns, *answers]))
 

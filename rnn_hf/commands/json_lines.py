@@ -85,5 +85,9 @@ def json_lines(
 
 def json_line(row: Any) -> str:
     """Return a row or a value as JSON on one line, with escapes for what a terminal cannot show."""
-    line = json.dumps(row, ensure_ascii=False, default=str)
+    try:
+        line = json.dumps(row, ensure_ascii=False, default=str, allow_nan=False)
+    except ValueError:  # JSON has no NaN, and no infinity
+        row = json.loads(json.dumps(row, default=str), parse_constant=lambda name: None)
+        line = json.dumps(row, ensure_ascii=False)
     return line if line.isprintable() else json.dumps(row, default=str)

@@ -3,7 +3,7 @@
     rnn-hf predict --model_name_or_path runs/ag-news --text "Stocks fall as oil prices surge"
     rnn-hf predict --model_name_or_path runs/ag-news --input_file tickets.csv --output_file labelled.csv
     rnn-hf predict --model_name_or_path runs/ag-news --input_file headlines.txt --output_file labels.jsonl
-    tail -f headlines.txt | rnn-hf predict --model_name_or_path runs/ag-news
+    cat headlines.txt | rnn-hf predict --model_name_or_path runs/ag-news
 
 A table (.csv, .tsv, .jsonl, .json, .parquet) keeps its columns and gets `label` and `probability` after them, or
 `predicted_label` and `predicted_probability` if it has one of these. Lines get answers in JSON Lines.

@@ -14,6 +14,7 @@ MOST_NUMBERED_CLASSES = 20
 NUMBER = r"^\s*[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?\s*$"
 # A whole number, of which a table program or a data frame may make `2.0`
 WHOLE_NUMBER = r"^(-?(?:0|[1-9][0-9]*))(?:\.0+)?$"
+DECIMAL_COMMA = r"^[-+]?[0-9]+(,[0-9]+)?$"
 
 # What is not of the numbers that a measurement has
 _OF_CODES = (
@@ -84,7 +85,10 @@ def choice_of_problem(problem_type: ProblemType, label_names: Sequence[str]) -> 
             "The labels are the numbers of a regression, because all are decimal numbers. For classes pass "
             "`problem_type=single_label_classification`."
         )
-    reason = why_classes(pa.array(label_names, pa.string())) or "their type says so"
+    names = pa.array(label_names, pa.string())
+    if len(names) > MOST_NUMBERED_CLASSES and pc.all(pc.match_substring_regex(names, DECIMAL_COMMA)).as_py():
+        return f"The labels are classes, because {label_names[0]!r} has a decimal comma. For numbers write a point."
+    reason = why_classes(names) or "their type says so"
     if problem_type != "single_label_classification" or reason.endswith("is not a number"):
         return None
     return f"The labels are classes, because {reason}. For numbers pass `problem_type=regression`."

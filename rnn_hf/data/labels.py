@@ -260,8 +260,10 @@ def _labelled(dataset: Dataset, column: str, split: str) -> pa.ChunkedArray:
         if missing.null_count:
             position = pc.index(pc.is_null(missing), True).as_py()
             row = position if missing is labels else _first_row(labels, position)
+            others = f" and {missing.null_count - 1:,} more" if missing.null_count > 1 else ""
             raise ValueError(
-                f'Every row must have a label, got none in row {row} of the "{split}" split (the first row is 0).'
+                f'Every row must have a label, got none in row {row}{others} of the "{split}" split (the first row '
+                "is 0). Drop these rows."
             )
     return labels
 

@@ -117,6 +117,7 @@ class TableFile:
     def _read_schema(self) -> Iterator[pa.Schema]:
         if self.format == ".parquet":
             with _open_bytes(self.path) as stream, pq.ParquetFile(stream) as file:
+                self._check_names(file.schema_arrow.names)
                 yield plain_schema(file.schema_arrow)
         elif self.format in (".csv", ".tsv"):
             yield pa.schema([(name, pa.string()) for name in self._csv_names()])
@@ -135,7 +136,7 @@ class TableFile:
                     yield plain_batch(batch, schema)
         elif self.format in (".csv", ".tsv"):
             with open_text(self.path, self.encoding) as text:
-                for chunk in self._csv(text, chunksize=batch_rows):
+                for chunk in self._csv(text, chunksize=batch_rows, skip_blank_lines=not self._has_one_column):
                     self._check_csv_chunk(chunk)
                     batch = pa.RecordBatch.from_pandas(
                         chunk.reindex(columns=schema.names), schema, preserve_index=False
@@ -154,6 +155,11 @@ class TableFile:
             dialect = {"sep": self.delimiter or "\t", "quoting": 3}
         return pd.read_csv(text, dtype=str, keep_default_na=False, na_values=[""], **dialect, **options)
 
+    @cached_property
+    def _has_one_column(self) -> bool:
+        """Whether a blank line of a CSV file is a row with an empty field."""
+        return len(self.schema) == 1
+
     def _csv_names(self) -> list[str]:
         """Return the names of the columns of a CSV file."""
         with open_text(self.path, self.encoding) as text:
@@ -170,13 +176,17 @@ class TableFile:
                 f"{self.name} must have columns separated by {expected}, but the first line of {self.path} is "
                 f"{plain(names[0])!r}. Pass `delimiter={given}`."
             )
-        twice = [name for name in names if header.count(name) > 1]
-        if twice:
-            raise TableFileError(
-                f"{self.name} must have a name of its own for each column, but {plain(twice[0])!r} stands in the "
-                f"first line of {self.path} more than once. Rename one."
-            )
+        self._check_names(header)
         return names
+
+    def _check_names(self, names: list[str]) -> None:
+        """Refuse columns of one name."""
+        twice = next((name for name in names if names.count(name) > 1 and isinstance(name, str)), None)
+        if twice is not None:
+            raise TableFileError(
+                f"{self.name} must have a name of its own for each column, but {self.path} has {plain(twice)!r} more "
+                "than once. Rename one."
+            )
 
     def _check_csv_chunk(self, chunk: pd.DataFrame) -> None:
         # pandas makes an index of the fields that rows have before those of the header
@@ -298,6 +308,9 @@ def _json_array(text: io.TextIOWrapper, buffer: str) -> Iterator[dict[str, Any]]
     while True:
         position = _JSON_SEPARATORS.match(buffer, position).end()  # type: ignore[union-attr] # it matches anything
         if is_array and buffer[position : position + 1] == "]":
+            rest = (buffer[position + 1 :] + text.read(_PIECE)).strip()
+            if rest:
+                raise ValueError(f"nothing may follow the array, got {rest[:20]!r}")
             return
         try:
             row, position = decoder.raw_decode(buffer, position)

@@ -21,6 +21,16 @@ _MARKS = (  # that of UTF-16 begins that of UTF-32
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 
+# What a file without text begins with, what it is then, and the remedy
+_PACKED = {
+    b"PK\x03\x04": "a ZIP archive or an Excel sheet. Save the sheet as CSV.",
+    b"\xd0\xcf\x11\xe0": "an Excel sheet. Save it as CSV.",
+    b"\x1f\x8b": "compressed. Let its name end in .gz.",
+    b"BZh": "compressed. Let its name end in .bz2.",
+    b"\x28\xb5\x2f\xfd": "compressed. Let its name end in .zst.",
+    b"PAR1": "a Parquet file. Let its name end in .parquet.",
+}
+
 
 def ending_of(path: str | Path) -> str:
     """Return the ending of a file in small letters, that before the one of its compression."""
@@ -75,6 +85,13 @@ def undecodable(name: str, path: object, encoding: str | None, error: UnicodeErr
         encoding: As in `decoded`.
         error: What decoding raised.
     """
+    start = b""
+    if isinstance(path, str | Path) and Path(path).is_file():
+        with Path(path).open("rb") as file:
+            start = file.read(4)
+    packed = next((kind for magic, kind in _PACKED.items() if start.startswith(magic)), None)
+    if packed is not None:
+        return ValueError(f"{name} must be text, but {path} is {packed}")
     return ValueError(
         f"{name} must be {encoding or 'UTF-8'} text, got {path} ({error}). Save it as UTF-8, or pass its encoding, "
         "such as `encoding=cp1252`."

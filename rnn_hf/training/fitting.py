@@ -57,6 +57,8 @@ class ClassifierTask:
         splits, rows, args, accelerator = self.splits, self.rows, self.args, self.accelerator
         is_regression = splits.problem_type == "regression"
         scale = TargetScale.of(known_rows(rows["train"]).labels) if is_regression else None
+        if scale is not None:
+            scale.check(args.save_dtype)
         model = create_classifier(splits, self.tokenizer, args, self.config, rows["train"], scale)
         loaders, sampler = create_loaders(rows, self.tokenizer, args, accelerator)
         label_loss = create_label_loss(rows["train"], splits, args, accelerator.device)

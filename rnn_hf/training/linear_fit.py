@@ -44,10 +44,17 @@ COST, COST_OF_SEVERAL = 1.0, 0.3
 # Strength of the regularization of a regression on texts of length 1 and targets of deviation 1
 RIDGE_ALPHA = 0.3
 
-# Weight of the branch's logits beside the network's until rows that were held out tell it. The margins of support
-# vectors are 1; the logits of a network that is sure of a class are several times as far apart. With pretrained word
-# vectors, the network is right more often
-BRANCH_WEIGHT, BRANCH_WEIGHT_WITH_VECTORS = 5.0, 2.5
+# Powers of the inverse document frequency, and what the branch's logits are multiplied by beside the network's until
+# rows that were held out tell it. Few rows of long texts are told apart by rare words, questions of ten words also by
+# frequent ones. The margins of support vectors are 1, and smaller where rare words count for more; the logits of a
+# network that is sure of a class are several times as far apart
+POWERS = {0.75: 5.0, 1.5: 10.0}
+
+# The latter beside a network that starts from pretrained word vectors, which is right more often
+BRANCH_WEIGHT_WITH_VECTORS = 2.5
+
+# Rows by which the power is chosen, and the parts of a cross-validation
+MOST_ROWS_TO_CHOOSE_BY, NUM_PARTS = 5_000, 3
 
 # The same of a regression, in which the two weights add up to 1
 BRANCH_SHARE_OF_REGRESSION = 0.75
@@ -86,11 +93,15 @@ def fit_ngrams(
     if branch is None:
         return
     started = time.perf_counter()
-    texts, labels = count_ngrams(branch, known_rows(rows), model.config)
+    counts, labels = count_ngrams(branch, known_rows(rows), model.config)
     if splits.problem_type == "regression":
-        targets = labels if scale is None else scale.standardized(torch.from_numpy(labels)).numpy()
-        ridge = Ridge(RIDGE_ALPHA, solver="sparse_cg").fit(texts, targets.reshape(len(labels), -1))
-        weights, bias = ridge.coef_.reshape(len(splits.label_names), -1), ridge.intercept_
+        labels = labels if scale is None else scale.standardized(torch.from_numpy(labels)).numpy()
+        labels = labels.reshape(len(labels), -1)
+    power = choose_power(counts, labels, len(splits.label_names), splits.problem_type)
+    branch.idf.copy_(torch.from_numpy(frequency_weights(counts) ** power))
+    texts = vectors_of_texts(counts, power)
+    if splits.problem_type == "regression":
+        weights, bias = fit_numbers(texts, labels)
         weight, branch.factor_alone = BRANCH_SHARE_OF_REGRESSION, 1 / (1 - BRANCH_SHARE_OF_REGRESSION)
     else:
         row_weights = None
@@ -98,7 +109,7 @@ def fit_ngrams(
             of_class = class_weights_of(class_weights, labels, splits.label_names, splits.problem_type)
             row_weights = None if of_class is None else of_class.numpy()[labels]
         weights, bias = fit_classes(texts, labels, len(splits.label_names), row_weights)
-        weight, branch.factor_alone = BRANCH_WEIGHT_WITH_VECTORS if has_vectors else BRANCH_WEIGHT, 1.0
+        weight, branch.factor_alone = BRANCH_WEIGHT_WITH_VECTORS if has_vectors else POWERS[power], 1.0
     branch.requires_grad_(False)
     branch.table.weight.copy_(torch.from_numpy(weights.T * (weight / NORM)))
     branch.bias.copy_(torch.as_tensor(bias * weight))
@@ -116,7 +127,7 @@ def known_rows(rows: Dataset | StreamedRows) -> EncodedRows:
 
 
 def count_ngrams(branch: NGramBranch, rows: EncodedRows, config: RNNConfig) -> tuple[csr_array, np.ndarray]:
-    """Choose the n-grams of a branch and their inverse document frequencies; return what it reads of the texts.
+    """Choose the n-grams of a branch, and count them in each text.
 
     Of n-grams with the same bucket, the one that most texts have gets it. Those with an unknown word get none: in new
     texts it would be another word.
@@ -127,7 +138,7 @@ def count_ngrams(branch: NGramBranch, rows: EncodedRows, config: RNNConfig) -> t
         config: Ids of the padding and of the unknown word.
 
     Returns:
-        The vectors of the texts, of length 1, of shape `(num_rows, ngram_buckets)`, and the labels.
+        How often each text has the n-gram of each bucket, of shape `(num_rows, ngram_buckets)`, and the labels.
     """
     chosen = np.arange(len(rows))
     num_ngrams = float(branch.order * rows.lengths.sum(dtype=np.int64))
@@ -147,18 +158,76 @@ def count_ngrams(branch: NGramBranch, rows: EncodedRows, config: RNNConfig) -> t
     known, frequency = np.unique(ngram, return_counts=True)
     # the last one in this order stays; equally frequent ones in the order of their numbers, the smallest last
     by_frequency = np.lexsort((-known.astype(np.int64), frequency))
-    owners, count = np.full(branch.num_buckets, -1, np.int32), np.zeros(branch.num_buckets)
-    bucket = known[by_frequency] % branch.num_buckets
-    owners[bucket], count[bucket] = known[by_frequency], frequency[by_frequency]
-    idf = np.where(count > 0, np.log((1 + len(chosen)) / (1 + count)) + 1, 0.0)
+    owners = np.full(branch.num_buckets, -1, np.int32)
+    owners[known[by_frequency] % branch.num_buckets] = known[by_frequency]
     branch.owners.copy_(torch.from_numpy(owners))
-    branch.idf.copy_(torch.from_numpy(idf))
     is_owner = owners[ngram % branch.num_buckets] == ngram
     # 32 bits are what the solvers take
     row, column, times = row[is_owner].astype(np.int32), ngram[is_owner] % branch.num_buckets, times[is_owner]
-    # as the branch computes it: an n-gram that a text has twice is two entries of its weights
-    lengths = np.sqrt(np.bincount(row, times * idf[column] ** 2, len(chosen)))
-    return csr_array((times * idf[column] / lengths[row], (row, column)), (len(chosen), branch.num_buckets)), labels
+    return csr_array((times.astype(float), (row, column)), (len(chosen), branch.num_buckets)), labels
+
+
+def frequency_weights(counts: csr_array) -> np.ndarray:
+    """Return the inverse document frequency of each bucket, 0 of those in no text or in all (Spärck Jones, 1972).
+
+    Args:
+        counts: How often each text has the n-gram of each bucket. Shape `(num_rows, ngram_buckets)`.
+    """
+    num_texts = np.bincount(counts.indices, minlength=counts.shape[1])
+    return np.where(num_texts > 0, np.log((1 + counts.shape[0]) / (1 + num_texts)), 0.0)
+
+
+def vectors_of_texts(counts: csr_array, power: float) -> csr_array:
+    """Return the vectors of texts as the branch computes them, where an n-gram that a text has twice is two entries.
+
+    Args:
+        counts: How often each text has the n-gram of each bucket. Shape `(num_rows, ngram_buckets)`.
+        power: Power of the inverse document frequency.
+    """
+    weights = frequency_weights(counts) ** power
+    lengths = np.sqrt(counts @ weights**2)
+    return csr_array(counts * weights * (1 / np.maximum(lengths, 1e-6))[:, None])
+
+
+def choose_power(counts: csr_array, labels: np.ndarray, num_labels: int, problem_type: ProblemType) -> float:
+    """Return the power of the inverse document frequency with the smallest error in a cross-validation.
+
+    Args:
+        counts: How often each text has the n-gram of each bucket. Shape `(num_rows, ngram_buckets)`.
+        labels: Class ids of shape `(num_rows,)`; numbers of shape `(num_rows, num_labels)`.
+        num_labels: Number of classes or targets.
+        problem_type: What the labels ask for. Several labels take the first power, for want of a quick measure.
+    """
+    if problem_type == "multi_label_classification" or len(labels) < NUM_PARTS:
+        return min(POWERS)
+    shuffled = np.random.default_rng(0).permutation(len(labels))[:MOST_ROWS_TO_CHOOSE_BY]
+    parts = [np.sort(part) for part in np.array_split(shuffled, NUM_PARTS)]
+
+    def error(power: float) -> float:
+        texts, errors = vectors_of_texts(counts, power), []
+        for number, held_out in enumerate(parts):
+            rows = np.concatenate(parts[:number] + parts[number + 1 :])
+            if problem_type == "regression":
+                weights, bias = fit_numbers(texts[rows], labels[rows])
+            else:
+                weights, bias = fit_classes(texts[rows], labels[rows], num_labels)
+            answers = texts[held_out] @ weights.T + bias
+            is_wrong = answers.argmax(axis=1) != labels[held_out] if labels.ndim == 1 else answers - labels[held_out]
+            errors.append(np.square(is_wrong, dtype=float).sum())
+        return float(np.sum(errors))
+
+    return min(POWERS, key=error)
+
+
+def fit_numbers(texts: csr_array, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the weights of each target, shape `(num_targets, ngram_buckets)`, and its bias, shape `(num_targets,)`.
+
+    Args:
+        texts: The vectors of the texts. Shape `(num_rows, ngram_buckets)`.
+        targets: Standardized targets. Shape `(num_rows, num_targets)`.
+    """
+    ridge = Ridge(RIDGE_ALPHA, solver="sparse_cg").fit(texts, targets)
+    return ridge.coef_.reshape(targets.shape[1], -1), np.atleast_1d(ridge.intercept_)
 
 
 def fit_classes(

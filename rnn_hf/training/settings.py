@@ -106,7 +106,8 @@ def choose(facts: DataFacts) -> dict[str, Any]:
         "learning_rate": 1e-3 if facts.problem_type == "regression" else 4e-3,
         "temperature_scaling": is_classification,
         "tune_thresholds": has_several,
-        "save_dtype": "float16",
+        # A number may be too large for 16 bits, or differ from others by less than they can tell
+        "save_dtype": "float32" if facts.problem_type == "regression" else "float16",
         "train_on_all_rows": is_small,
     }
     if facts.num_rows is not None:

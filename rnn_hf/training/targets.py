@@ -40,6 +40,19 @@ class TargetScale:
         deviation = targets.std(dim=0, correction=0)
         return cls(targets.mean(dim=0).float(), torch.where(deviation > 0, deviation, 1.0).float())
 
+    def check(self, save_dtype: str) -> None:
+        """Refuse targets that the type of the saved weights cannot hold.
+
+        Raises:
+            ValueError: If it cannot.
+        """
+        largest = float((self.mean.abs() + self.deviation).max())
+        if largest > torch.finfo(getattr(torch, save_dtype)).max / 2:
+            raise ValueError(
+                f"`save_dtype` must hold numbers of the size of the targets, {largest:.3g}, got {save_dtype!r}. Pass "
+                "`save_dtype=float32`."
+            )
+
     def standardized(self, labels: Tensor) -> Tensor:
         """Return labels with mean 0 and deviation 1, in their shape."""
         mean, deviation = self.mean.to(labels.device), self.deviation.to(labels.device)

@@ -15,7 +15,7 @@ from datasets import ClassLabel, List
 from rnn_hf.data import table_files
 from rnn_hf.data.sources import load_text_dataset
 from rnn_hf.data.streaming import load_text_stream
-from rnn_hf.data.table_files import TableFile
+from rnn_hf.data.table_files import TableFile, TableFileError
 from rnn_hf.data.text_files import COMPRESSIONS
 
 ROWS = [
@@ -222,3 +222,18 @@ def test_columns_without_names_may_be_several(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     path.write_text("id,,text,,label\n1,,a,,x\n")
     assert TableFile(path).schema.names == ["id", "Unnamed: 1", "text", "Unnamed: 3", "label"]
+
+
+def test_a_blank_line_of_a_file_of_one_column_is_an_empty_field(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("text\na\n\n  \nb\n")
+    assert [row["text"] for row in rows_in(path)] == ["a", None, "  ", "b"]
+    path.write_text("text,label\na,x\n\nb,y\n")
+    assert [row["text"] for row in rows_in(path)] == ["a", "b"]
+
+
+def test_columns_of_one_name_are_refused_in_parquet_too(tmp_path: Path) -> None:
+    path = tmp_path / "rows.parquet"
+    pq.write_table(pa.table([["a"], [1], [2]], names=["text", "x", "x"]), path)
+    with pytest.raises(TableFileError, match="has 'x' more than once"):
+        rows_in(path)

@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
+from scipy.sparse import csr_array
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import Ridge
 from sklearn.metrics import f1_score
@@ -59,24 +60,33 @@ def answers(model: RNNForSequenceClassification, tokenizer: PreTrainedTokenizerB
     return np.asarray(model.ngrams(batch.input_ids, batch.attention_mask.bool()))
 
 
-def vectorizer(texts: list[str]) -> TfidfVectorizer:
-    return TfidfVectorizer(ngram_range=(1, 2), token_pattern=r"\S+").fit(texts)
+@pytest.fixture(params=[0.75, 1.5])
+def power(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> float:
+    """The only power of the inverse document frequency that is tried."""
+    monkeypatch.setattr(linear_fit, "POWERS", {request.param: 7.0})
+    return float(request.param)
+
+
+def vectorizer(texts: list[str], power: float) -> TfidfVectorizer:
+    words = TfidfVectorizer(ngram_range=(1, 2), token_pattern=r"\S+").fit(texts)
+    words.idf_ = (words.idf_ - 1) ** power  # scikit-learn adds 1
+    return words
 
 
 @pytest.mark.parametrize("class_weights", [None, ["balanced"], ["1", "2", "5"]])
-def test_classes_are_told_apart_as_by_support_vectors_of_tfidf(class_weights: list[str] | None) -> None:
+def test_classes_are_told_apart_as_by_support_vectors_of_tfidf(class_weights: list[str] | None, power: float) -> None:
     texts, labels = make_rows(lambda row: int(row.min() % 3))
     model, tokenizer = fitted(
         texts, labels, ClassLabel(names=NAMES), "single_label_classification", class_weights=class_weights
     )
-    words, weights = vectorizer(texts), None
+    words, weights = vectorizer(texts, power), None
     if class_weights is not None:
         numbers = 300 / (3 * np.bincount(labels)) if class_weights == ["balanced"] else np.array([1.0, 2.0, 5.0])
         weights = numbers[labels]
     peer = LinearSVC(random_state=0).fit(words.transform(texts), labels, weights)
     unseen, _ = make_rows(lambda row: 0, 700)
     unseen = unseen[300:]
-    expected = linear_fit.BRANCH_WEIGHT * peer.decision_function(words.transform(unseen))
+    expected = 7 * peer.decision_function(words.transform(unseen))
     # solvers of the dual problem stop near the optimum
     np.testing.assert_allclose(answers(model, tokenizer, unseen), expected, atol=0.02)
     assert model.ngrams is not None and model.ngrams.factor_alone == 1.0
@@ -92,29 +102,29 @@ def test_two_classes_are_mirror_images() -> None:
     assert ((logits[:, 1] > 0) == np.array(labels)).all()
 
 
-def test_several_labels_are_balanced() -> None:
+def test_several_labels_are_balanced(power: float) -> None:
     texts, labels = make_rows(lambda row: [index for index, number in enumerate((3, 4, 5)) if number in row])
     model, tokenizer = fitted(texts, labels, List(ClassLabel(names=NAMES)), "multi_label_classification")
-    words, truth = vectorizer(texts), np.array([[label in row for label in range(3)] for row in labels])
+    words, truth = vectorizer(texts, power), np.array([[label in row for label in range(3)] for row in labels])
     for label in range(3):
         machine = LinearSVC(C=linear_fit.COST_OF_SEVERAL, class_weight="balanced", random_state=0)
         peer = machine.fit(words.transform(texts), truth[:, label])
         np.testing.assert_allclose(
             answers(model, tokenizer, texts)[:, label],
-            linear_fit.BRANCH_WEIGHT * peer.decision_function(words.transform(texts)),
+            7 * peer.decision_function(words.transform(texts)),
             atol=0.02,
         )
 
 
 @pytest.mark.parametrize("is_standardized", [True, False])
-def test_a_regression_is_a_ridge_regression_of_what_the_network_learns(is_standardized: bool) -> None:
+def test_a_regression_is_a_ridge_regression_of_what_the_network_learns(is_standardized: bool, power: float) -> None:
     texts, targets = make_rows(lambda row: 1000.0 + 50.0 * row.min())
     truth = np.array(targets)
     scale = TargetScale.of(truth) if is_standardized else None
     model, tokenizer = fitted(texts, targets, Value("float32"), "regression", scale=scale)
     if is_standardized:
         truth = (truth - truth.mean()) / truth.std()
-    words = vectorizer(texts)
+    words = vectorizer(texts, power)
     peer = Ridge(linear_fit.RIDGE_ALPHA).fit(words.transform(texts), truth)
     expected = linear_fit.BRANCH_SHARE_OF_REGRESSION * peer.predict(words.transform(texts))
     np.testing.assert_allclose(answers(model, tokenizer, texts)[:, 0], expected, atol=2e-3 * truth.std())
@@ -162,9 +172,25 @@ def test_frequent_ngrams_win_buckets_and_unknown_words_get_none() -> None:
     assert sorted(branch.owners[branch.owners >= 0].tolist()) == sorted([*ids, pair])
     idf = {ids[0]: 5, ids[1]: 3, ids[2]: 1, pair % 2**16: 3}
     for bucket, count in idf.items():
-        assert float(branch.idf[bucket]) == pytest.approx(1 + np.log(7 / (1 + count)))
+        assert float(branch.idf[bucket]) == pytest.approx(np.log(7 / (1 + count)) ** min(linear_fit.POWERS))
     assert int((branch.idf > 0).sum()) == 4
     assert answers(model, tokenizer, ["w9 w77"]).tolist() == [branch.bias.tolist()]
+
+
+@pytest.mark.parametrize("problem_type", ["single_label_classification", "regression"])
+def test_the_weight_of_rare_words_is_that_of_the_smallest_error(problem_type: Any) -> None:
+    """Each text has half of 100 frequent words, and one of 100 rare ones; either of the two tells the label."""
+    generator = np.random.default_rng(0)
+    frequent, rare = generator.random((600, 100)) < 0.5, np.eye(100, dtype=bool)[generator.integers(0, 100, 600)]
+    counts = csr_array(np.hstack([frequent, rare]).astype(float))
+    for told_by, expected in ((rare.argmax(axis=1), 1.5), (frequent[:, :5].sum(axis=1), 0.75)):
+        labels = told_by % 2 if told_by.max() > 5 else (told_by > 2).astype(int)
+        if problem_type == "regression":
+            labels = 2.0 * labels[:, None] - 1
+        assert (
+            linear_fit.choose_power(counts, labels, labels.max() + 1 if labels.ndim == 1 else 1, problem_type)
+            == expected
+        )
 
 
 def test_of_too_many_texts_a_sample_is_read(

@@ -19,6 +19,14 @@ def test_standardized_targets_have_mean_zero_and_deviation_one_and_come_back() -
     np.testing.assert_allclose(scale.restored(standardized), TARGETS, rtol=1e-6)
 
 
+def test_targets_too_large_for_the_saved_weights_are_refused() -> None:
+    scale = TargetScale.of(np.array([1.7e5, 1.8e5]))
+    for save_dtype in ("float32", "bfloat16"):
+        scale.check(save_dtype)
+    with pytest.raises(ValueError, match="the size of the targets"):
+        scale.check("float16")
+
+
 def test_labels_of_one_target_keep_their_shape() -> None:
     scale = TargetScale.of(np.array([1.0, 2.0, 6.0]))
     assert scale.standardized(torch.tensor([1.0, 2.0])).shape == (2,)
