@@ -53,8 +53,11 @@ POWERS = {0.75: 5.0, 1.5: 10.0}
 # The latter beside a network that starts from pretrained word vectors, which is right more often
 BRANCH_WEIGHT_WITH_VECTORS = 2.5
 
+# Tokens of a text from which on the larger power is the usual one for classes
+LONG_TEXT = 20
+
 # Rows by which the power is chosen, and the parts of a cross-validation
-MOST_ROWS_TO_CHOOSE_BY, NUM_PARTS = 5_000, 3
+MOST_ROWS_TO_CHOOSE_BY, NUM_PARTS = 5_000, 5
 
 # The same of a regression, in which the two weights add up to 1
 BRANCH_SHARE_OF_REGRESSION = 0.75
@@ -93,11 +96,15 @@ def fit_ngrams(
     if branch is None:
         return
     started = time.perf_counter()
-    counts, labels = count_ngrams(branch, known_rows(rows), model.config)
+    known = known_rows(rows)
+    counts, labels = count_ngrams(branch, known, model.config)
     if splits.problem_type == "regression":
         labels = labels if scale is None else scale.standardized(torch.from_numpy(labels)).numpy()
         labels = labels.reshape(len(labels), -1)
-    power = choose_power(counts, labels, len(splits.label_names), splits.problem_type)
+    is_long = splits.problem_type != "regression" and np.median(known.lengths) > LONG_TEXT
+    power = max(POWERS) if is_long else min(POWERS)
+    if splits.problem_type != "multi_label_classification":  # where comparing would take longer than training
+        power = choose_power(counts, labels, len(splits.label_names), power)
     branch.idf.copy_(torch.from_numpy(frequency_weights(counts) ** power))
     texts = vectors_of_texts(counts, power)
     if splits.problem_type == "regression":
@@ -189,34 +196,38 @@ def vectors_of_texts(counts: csr_array, power: float) -> csr_array:
     return csr_array(counts * weights * (1 / np.maximum(lengths, 1e-6))[:, None])
 
 
-def choose_power(counts: csr_array, labels: np.ndarray, num_labels: int, problem_type: ProblemType) -> float:
-    """Return the power of the inverse document frequency with the smallest error in a cross-validation.
+def choose_power(counts: csr_array, labels: np.ndarray, num_labels: int, usual: float) -> float:
+    """Return the usual power of the inverse document frequency, unless another is better by more than chance.
+
+    That is: unless its error in a cross-validation is smaller by more than the standard error of the difference.
 
     Args:
         counts: How often each text has the n-gram of each bucket. Shape `(num_rows, ngram_buckets)`.
-        labels: Class ids of shape `(num_rows,)`; numbers of shape `(num_rows, num_labels)`.
+        labels: Class ids of shape `(num_rows,)`, or targets of shape `(num_rows, num_labels)`.
         num_labels: Number of classes or targets.
-        problem_type: What the labels ask for. Several labels take the first power, for want of a quick measure.
+        usual: The power that is taken where the rows do not tell. One of `POWERS`.
     """
-    if problem_type == "multi_label_classification" or len(labels) < NUM_PARTS:
-        return min(POWERS)
     shuffled = np.random.default_rng(0).permutation(len(labels))[:MOST_ROWS_TO_CHOOSE_BY]
     parts = [np.sort(part) for part in np.array_split(shuffled, NUM_PARTS)]
+    if not all(map(len, parts)):
+        return usual
 
-    def error(power: float) -> float:
-        texts, errors = vectors_of_texts(counts, power), []
+    def errors(power: float) -> np.ndarray:
+        texts, found = vectors_of_texts(counts, power), []
         for number, held_out in enumerate(parts):
             rows = np.concatenate(parts[:number] + parts[number + 1 :])
-            if problem_type == "regression":
-                weights, bias = fit_numbers(texts[rows], labels[rows])
-            else:
-                weights, bias = fit_classes(texts[rows], labels[rows], num_labels)
-            answers = texts[held_out] @ weights.T + bias
-            is_wrong = answers.argmax(axis=1) != labels[held_out] if labels.ndim == 1 else answers - labels[held_out]
-            errors.append(np.square(is_wrong, dtype=float).sum())
-        return float(np.sum(errors))
+            fit = fit_numbers(texts[rows], labels[rows]) if labels.ndim == 2 else None
+            weights, bias = fit or fit_classes(texts[rows], labels[rows], num_labels)
+            answers, truth = texts[held_out] @ weights.T + bias, labels[held_out]
+            found.append(answers.argmax(axis=1) != truth if fit is None else np.square(answers - truth).sum(axis=1))
+        return np.concatenate(found).astype(float)
 
-    return min(POWERS, key=error)
+    of_usual, chosen, least = errors(usual), usual, 0.0
+    for power in POWERS.keys() - {usual}:
+        gains = of_usual - errors(power)
+        if gains.mean() - gains.std() / np.sqrt(len(gains)) > least:
+            chosen, least = power, gains.mean()
+    return chosen
 
 
 def fit_numbers(texts: csr_array, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
