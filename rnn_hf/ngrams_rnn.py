@@ -47,7 +47,7 @@ class NGramBranch(nn.Module):
     Attributes:
         table: The logits of every bucket. Shape of its weight `(ngram_buckets, num_labels)`.
         bias: Logits that every text gets. Shape `(num_labels,)`.
-        idf: Inverse document frequency of every bucket, 1 until it is set. Shape `(ngram_buckets,)`.
+        idf: Weight of every bucket by its inverse document frequency, 1 until it is set. Shape `(ngram_buckets,)`.
         owners: The n-gram that each bucket belongs to; -1: to all. int32 of shape `(ngram_buckets,)`.
         factor_alone: In training mode, the logits of the model are those of the network alone, times this. `None`:
             they are the sum, as in evaluation mode, and both parts are trained together.

@@ -84,7 +84,12 @@ def json_lines(
 
 
 def json_line(row: Any) -> str:
-    """Return a row or a value as JSON on one line, with escapes for what a terminal cannot show."""
+    """Return a row or a value as JSON on one line, with escapes for what a terminal cannot show.
+
+    Example:
+        >>> json_line({"id": 7, "score": float("nan")})
+        '{"id": 7, "score": null}'
+    """
     try:
         line = json.dumps(row, ensure_ascii=False, default=str, allow_nan=False)
     except ValueError:  # JSON has no NaN, and no infinity

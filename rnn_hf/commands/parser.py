@@ -186,9 +186,11 @@ def check_folder_of(name: str, file: str | None) -> None:
 
     Raises:
         FileNotFoundError: If its folder does not exist.
-        ValueError: If it is a folder itself.
+        ValueError: If it is a folder itself, or a device or pipe, in whose place the file would be put.
     """
     if file is not None and Path(file).is_dir():
         raise ValueError(f"`{name}` must be a file, got the folder {file!r}. Pass a file in it.")
+    if file is not None and Path(file).exists() and not Path(file).is_file():
+        raise ValueError(f"`{name}` must be a file on a disk, got {file!r}. Leave it out and redirect the output.")
     if file is not None and not Path(file).parent.is_dir():
         raise FileNotFoundError(f"The folder of `{name}` does not exist: '{Path(file).parent}'. Create it.")

@@ -77,6 +77,8 @@ def choice_of_problem(problem_type: ProblemType, label_names: Sequence[str]) -> 
     Example:
         >>> choice_of_problem("single_label_classification", ["1", "2"])
         "The labels are classes, because '1' has no decimal point. For numbers pass `problem_type=regression`."
+        >>> choice_of_problem("single_label_classification", [f"{number},5" for number in range(30)])
+        "The labels are classes, because '0,5' has a decimal comma. For numbers write a point."
     """
     if problem_type == "regression":
         if len(label_names) > 1:

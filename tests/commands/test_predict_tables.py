@@ -253,3 +253,14 @@ def test_what_needs_the_packages_of_an_extra_says_which(
         run(model, *argv)
     *_, line = capsys.readouterr().err.splitlines()
     assert f"`--{flag}` needs the package pyarrow. Run `pip install" in line
+
+
+@pytest.mark.parametrize("ending", [".csv", ".tsv", ".jsonl", ".parquet"])
+def test_half_a_surrogate_pair_in_json_is_written_as_a_question_mark(model: str, ending: str, tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"text": "a \\ud83d"}\n')
+    output = tmp_path / f"out{ending}"
+    files = ["--input_file", str(tmp_path / "rows.jsonl"), "--output_file", str(output)]
+    predict.main(["--model_name_or_path", model, *files])
+    (row,) = rows_of(output)
+    assert row["text"] in ("a ?", "a \ud83d")  # in JSON, it is escaped as it was
+    assert row["label"]
