@@ -14,7 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Dataset
 
-from .data.columns import joined_texts, text_columns_of
+from .data.column_guesses import likely_text_columns
+from .data.columns import columns_error, joined_texts, text_columns_of
 from .files import atomic_folder
 from .inference import CHUNK_SIZE
 from .text_classifier import TextClassifier
@@ -140,7 +141,12 @@ def text_columns_in(head: pa.Table, wanted: Sequence[str] | None, classifier: Te
     Raises:
         ValueError: If a column is missing or does not hold strings, or there is no default.
     """
-    return text_columns_of(Dataset(head), wanted or classifier.model.config.text_column_names)
+    try:
+        return text_columns_of(Dataset(head), wanted or classifier.model.config.text_column_names)
+    except ValueError as error:
+        if wanted:
+            raise
+        raise columns_error(str(error), {"text_column_names": likely_text_columns(head, None)}) from error
 
 
 def predict_folder(answer: TableClassifier, files: Sequence[Path], folder: Path) -> None:

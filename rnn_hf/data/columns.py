@@ -149,10 +149,20 @@ def check_columns(rows: Dataset, text_column_names: Sequence[str] | None, label_
     label = likely_label_column(head, texts) if "label_column_name" in missing else label_column_name
     likely = {"text_column_names": likely_text_columns(head, label)} if "text_column_names" in missing else {}
     likely |= {"label_column_name": [label]} if "label_column_name" in missing and label is not None else {}
-    likely = {name: columns for name, columns in likely.items() if columns}
-    if likely:
-        message += f" Likely: {' '.join(f'`{name}={shlex.join(columns)}`' for name, columns in likely.items())}."
-    raise ColumnsError(message, likely)
+    raise columns_error(message, likely)
+
+
+def columns_error(message: str, likely: Mapping[str, Sequence[str]]) -> ColumnsError:
+    """Return the error of columns that are not there.
+
+    Args:
+        message: What is missing.
+        likely: Columns that probably hold it, by the argument that names them.
+    """
+    found = {name: list(columns) for name, columns in likely.items() if columns}
+    if found:
+        message += f" Likely: {' '.join(f'`{name}={shlex.join(columns)}`' for name, columns in found.items())}."
+    return ColumnsError(message, found)
 
 
 def first_rows(rows: Dataset, columns: Sequence[str]) -> pa.Table:

@@ -4,6 +4,7 @@ import codecs
 import csv
 import gzip
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -264,3 +265,16 @@ def test_half_a_surrogate_pair_in_json_is_written_as_a_question_mark(model: str,
     (row,) = rows_of(output)
     assert row["text"] in ("a ?", "a \ud83d")  # in JSON, it is escaped as it was
     assert row["label"]
+
+
+def test_the_error_of_a_table_without_the_columns_of_the_text_is_the_command_that_works(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "rows.csv").write_text("id,Subject,Body\n1,hi,all well\n2,hi,not well\n")
+    argv = ["--model_name_or_path", model, "--input_file", str(tmp_path / "rows.csv")]
+    with pytest.raises(SystemExit, match="2"):
+        predict.main(argv)
+    words = shlex.split(capsys.readouterr().err.splitlines()[-1].partition(" Try: ")[2])
+    assert words == ["rnn-hf", "predict", *argv, "--text_column_names", "Subject", "Body"]
+    predict.main(words[2:])
+    assert len(capsys.readouterr().out.splitlines()) == 3
