@@ -40,9 +40,13 @@ class AnswerFormat:
             raise ValueError("`top_k` needs a model that gives classes. Leave it out.")
 
 
-def by_name(names: Sequence[str], row: Sequence[float]) -> str:
-    """Return a JSON object of numbers."""
-    return f"{{{', '.join(f'{name}: {number:.6f}' for name, number in zip(names, row, strict=True))}}}"
+# Six decimals of a probability; of a target, which may be of any size, all digits of a float32
+PROBABILITY, TARGET = ".6f", ".9g"
+
+
+def by_name(names: Sequence[str], row: Sequence[float], form: str) -> str:
+    """Return a JSON object of numbers in some form."""
+    return f"{{{', '.join(f'{name}: {number:{form}}' for name, number in zip(names, row, strict=True))}}}"
 
 
 def json_lines(
@@ -64,7 +68,8 @@ def json_lines(
     for label, row in zip(best, probabilities.tolist(), strict=True):
         if problem_type == "regression":
             is_single = len(row) == 1
-            yield f'{{"{of}value": {row[0]:.6f}}}\n' if is_single else f'{{"{of}values": {by_name(names, row)}}}\n'
+            answer = f'value": {row[0]:{TARGET}}' if is_single else f'values": {by_name(names, row, TARGET)}'
+            yield f'{{"{of}{answer}}}\n'
             continue
         if problem_type == "multi_label_classification":
             labels = ", ".join(
@@ -79,7 +84,7 @@ def json_lines(
             items = ", ".join(f'{{"label": {names[index]}, "probability": {row[index]:.6f}}}' for index in ranked)
             line += f', "{of}top_k": [{items}]'
         if form.all_probabilities:
-            line += f', "{of}probabilities": {by_name(names, row)}'
+            line += f', "{of}probabilities": {by_name(names, row, PROBABILITY)}'
         yield line + "}\n"
 
 

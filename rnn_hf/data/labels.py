@@ -190,11 +190,12 @@ def check_numbers(dataset: Dataset, column: str, split: str, problem_type: Probl
             )
     elif _is_list(labels.type):
         raise ValueError(f'Column "{column}" must hold one number per row as in training, got lists in "{split}".')
-    finite = pc.is_finite(_numbers(labels))
+    finite = pc.is_finite(pc.cast(_numbers(labels), pa.float32()))
     if not pc.all(finite, min_count=0).as_py():
         row = _first_row(labels, pc.index(finite, False).as_py())
         raise ValueError(
-            f'Every label must be a finite number, got NaN or infinity in row {row} of the "{split}" split.'
+            f'Every label must be a finite number, got NaN or infinity in row {row} of the "{split}" split, or what is '
+            "infinite in 32 bits."
         )
 
 

@@ -217,7 +217,7 @@ class TableFile:
             raise TableFileError(f"{self.name} must have rows, got none in {self.path}. Pass another file.") from error
         except UnicodeDecodeError as error:
             raise TableFileError(undecodable(self.name, self.path, self.encoding, error)) from error
-        except (ValueError, OSError, EOFError, pa.ArrowException) as error:
+        except (ValueError, OSError, EOFError, OverflowError, RecursionError, pa.ArrowException) as error:
             raise TableFileError(
                 f"{self.name} must hold rows in the format {self.format}, got {self.path} ({plain(error)}). "
                 "Fix the file."

@@ -36,7 +36,7 @@ class TargetScale:
             >>> TargetScale.of(np.array([1.0, 3.0])).standardized(torch.tensor([3.0]))
             tensor([1.])
         """
-        targets = torch.from_numpy(labels.reshape(len(labels), -1)).double()
+        targets = torch.tensor(labels.reshape(len(labels), -1), dtype=torch.float64)
         deviation = targets.std(dim=0, correction=0)
         return cls(targets.mean(dim=0).float(), torch.where(deviation > 0, deviation, 1.0).float())
 
