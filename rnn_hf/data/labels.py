@@ -194,8 +194,7 @@ def check_numbers(dataset: Dataset, column: str, split: str, problem_type: Probl
     if not pc.all(finite, min_count=0).as_py():
         row = _first_row(labels, pc.index(finite, False).as_py())
         raise ValueError(
-            f'Every label must be a finite number, got NaN or infinity in row {row} of the "{split}" split, or what is '
-            "infinite in 32 bits."
+            f'Every label must be a finite number of 32 bits, got NaN or infinity in row {row} of the "{split}" split.'
         )
 
 
