@@ -141,8 +141,9 @@ def text_columns_in(head: pa.Table, wanted: Sequence[str] | None, classifier: Te
     Raises:
         ValueError: If a column is missing or does not hold strings, or there is no default.
     """
+    rows = Dataset(head)
     try:
-        return text_columns_of(Dataset(head), wanted or classifier.model.config.text_column_names)
+        return text_columns_of(rows, wanted or classifier.model.config.text_column_names)
     except ValueError as error:
         if wanted:
             raise

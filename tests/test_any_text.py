@@ -117,6 +117,16 @@ def test_any_line_of_a_file_and_of_standard_input_is_answered(
     assert all(are_probabilities(list(answer["probabilities"].values())) for answer in answers)
 
 
+def test_lines_of_standard_input_that_are_no_utf_8_are_one_line(
+    trained: tuple[dict[str, Any], Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for line in (b"\x80" * 1000, b"\xed\xa0\x80 a surrogate", bytes(range(128, 256)), b"half \xc3"):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"a\n" + line)))
+        with pytest.raises(SystemExit, match="2"):
+            predict.main(["--model_name_or_path", str(trained[1])])
+        assert "such as `--encoding cp1252`" in capsys.readouterr().err.splitlines()[-1]
+
+
 def test_an_argument_of_bytes_that_are_no_text_is_answered(
     trained: tuple[dict[str, Any], Path], capsys: pytest.CaptureFixture[str]
 ) -> None:

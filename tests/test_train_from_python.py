@@ -5,6 +5,7 @@ import pickle
 import random
 import signal
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -195,6 +196,15 @@ def test_trainings_follow_one_another_with_other_settings_and_in_threads() -> No
     assert [each.results["log"] for each in found] == [first.results["log"]] * 2
 
 
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """A shell lets the programs that it starts in the background ignore Ctrl-C, and so the tests."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_is_a_keyboard_interrupt_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     take_step = Run.train_on
 

@@ -84,8 +84,8 @@ def _delimited_writer(
     unquotable = re.compile(rf"[\r\n{re.escape(delimiter)}]")
 
     def field(value: Any) -> str:
-        text = json_line(value) if isinstance(value, list | dict) else "" if value is None else str(value)
-        return encodable(text) if is_quoted else unquotable.sub(" ", encodable(text))
+        text = json_line(value) if isinstance(value, list | dict) else "" if value is None else encodable(str(value))
+        return text if is_quoted else unquotable.sub(" ", text)
 
     writer.writerow(map(field, [*columns, *answers]))
 

@@ -14,7 +14,8 @@ MOST_NUMBERED_CLASSES = 20
 NUMBER = r"^\s*[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?\s*$"
 # A whole number, of which a table program or a data frame may make `2.0`
 WHOLE_NUMBER = r"^(-?(?:0|[1-9][0-9]*))(?:\.0+)?$"
-DECIMAL_COMMA = r"^[-+]?[0-9]+(,[0-9]+)?$"
+# One as many languages write it
+COMMA = r"^[-+]?[0-9]+(,[0-9]+)?$"
 
 # What is not of the numbers that a measurement has
 _OF_CODES = (
@@ -78,7 +79,9 @@ def choice_of_problem(problem_type: ProblemType, label_names: Sequence[str]) -> 
         >>> choice_of_problem("single_label_classification", ["1", "2"])
         "The labels are classes, because '1' has no decimal point. For numbers pass `problem_type=regression`."
         >>> choice_of_problem("single_label_classification", [f"{number},5" for number in range(30)])
-        "The labels are classes, because '0,5' has a decimal comma. For numbers write a point."
+        "The labels are classes, because '0,5' is not a number. Numbers must have a decimal point, not a comma."
+        >>> choice_of_problem("single_label_classification", [f"{number}" for number in range(30)])
+        "The labels are classes, because '0' has no decimal point. For numbers pass `problem_type=regression`."
     """
     if problem_type == "regression":
         if len(label_names) > 1:
@@ -88,11 +91,13 @@ def choice_of_problem(problem_type: ProblemType, label_names: Sequence[str]) -> 
             "`problem_type=single_label_classification`."
         )
     names = pa.array(label_names, pa.string())
-    if len(names) > MOST_NUMBERED_CLASSES and pc.all(pc.match_substring_regex(names, DECIMAL_COMMA)).as_py():
-        return f"The labels are classes, because {label_names[0]!r} has a decimal comma. For numbers write a point."
     reason = why_classes(names) or "their type says so"
-    if problem_type != "single_label_classification" or reason.endswith("is not a number"):
+    if problem_type != "single_label_classification":
         return None
+    if reason.endswith("is not a number"):
+        has_commas = len(names) > MOST_NUMBERED_CLASSES and pc.all(pc.match_substring_regex(names, COMMA)).as_py()
+        remedy = "Numbers must have a decimal point, not a comma."
+        return f"The labels are classes, because {reason}. {remedy}" if has_commas else None
     return f"The labels are classes, because {reason}. For numbers pass `problem_type=regression`."
 
 

@@ -136,7 +136,8 @@ class TableFile:
                     yield plain_batch(batch, schema)
         elif self.format in (".csv", ".tsv"):
             with open_text(self.path, self.encoding) as text:
-                for chunk in self._csv(text, chunksize=batch_rows, skip_blank_lines=not self._has_one_column):
+                # a blank line is a row where there is one column
+                for chunk in self._csv(text, chunksize=batch_rows, skip_blank_lines=len(self.schema) > 1):
                     self._check_csv_chunk(chunk)
                     batch = pa.RecordBatch.from_pandas(
                         chunk.reindex(columns=schema.names), schema, preserve_index=False
@@ -155,18 +156,12 @@ class TableFile:
             dialect = {"sep": self.delimiter or "\t", "quoting": 3}
         return pd.read_csv(text, dtype=str, keep_default_na=False, na_values=[""], **dialect, **options)
 
-    @cached_property
-    def _has_one_column(self) -> bool:
-        """Whether a blank line of a CSV file is a row with an empty field."""
-        return len(self.schema) == 1
-
     def _csv_names(self) -> list[str]:
         """Return the names of the columns of a CSV file."""
         with open_text(self.path, self.encoding) as text:
             # as a row, because pandas renames the second of two equal names in a header
             [header] = self._csv(text, header=None, nrows=1).values.tolist()
-        with open_text(self.path, self.encoding) as text:
-            names = [str(name) for name in self._csv(text, nrows=0).columns]
+        names = [name if isinstance(name, str) else f"Unnamed: {index}" for index, name in enumerate(header)]
         if any("\0" in name for name in names):
             raise TableFileError(f"{self.name} must be text, but {self.path} holds bytes of another kind. Convert it.")
         others = [mark for mark in (";", "\t", "|", ",") if len(names) == 1 and mark in names[0]]
@@ -176,12 +171,12 @@ class TableFile:
                 f"{self.name} must have columns separated by {expected}, but the first line of {self.path} is "
                 f"{plain(names[0])!r}. Pass `delimiter={given}`."
             )
-        self._check_names(header)
+        self._check_names(names)
         return names
 
     def _check_names(self, names: list[str]) -> None:
         """Refuse columns of one name."""
-        twice = next((name for name in names if names.count(name) > 1 and isinstance(name, str)), None)
+        twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
             raise TableFileError(
                 f"{self.name} must have a name of its own for each column, but {self.path} has {plain(twice)!r} more "

@@ -85,13 +85,12 @@ def undecodable(name: str, path: object, encoding: str | None, error: UnicodeErr
         encoding: As in `decoded`.
         error: What decoding raised.
     """
-    start = b""
-    if isinstance(path, str | Path) and Path(path).is_file():
+    if isinstance(path, str | Path) and Path(path).is_file() and Path(path).suffix.lower() not in COMPRESSIONS:
         with Path(path).open("rb") as file:
             start = file.read(4)
-    packed = next((kind for magic, kind in _PACKED.items() if start.startswith(magic)), None)
-    if packed is not None:
-        return ValueError(f"{name} must be text, but {path} is {packed}")
+        for magic, kind in _PACKED.items():
+            if start.startswith(magic):
+                return ValueError(f"{name} must be text, but {path} is {kind}")
     return ValueError(
         f"{name} must be {encoding or 'UTF-8'} text, got {path} ({error}). Save it as UTF-8, or pass its encoding, "
         "such as `encoding=cp1252`."

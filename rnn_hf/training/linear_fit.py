@@ -7,6 +7,7 @@ al., 2008); numbers come from ridge regression. Both have a single optimum, whic
 import time
 import warnings
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -101,12 +102,13 @@ def fit_ngrams(
     if splits.problem_type == "regression":
         labels = labels if scale is None else scale.standardized(torch.from_numpy(labels)).numpy()
         labels = labels.reshape(len(labels), -1)
+    idf = inverse_document_frequencies(counts)
     is_long = splits.problem_type != "regression" and np.median(known.lengths) > LONG_TEXT
     power = max(POWERS) if is_long else min(POWERS)
     if splits.problem_type != "multi_label_classification":  # where comparing would take longer than training
-        power = choose_power(counts, labels, len(splits.label_names), power)
-    branch.idf.copy_(torch.from_numpy(frequency_weights(counts) ** power))
-    texts = vectors_of_texts(counts, power)
+        power = choose_power(counts, idf, labels, len(splits.label_names), power)
+    branch.idf.copy_(torch.from_numpy(idf**power))
+    texts = vectors_of_texts(counts, idf**power)
     if splits.problem_type == "regression":
         weights, bias = fit_numbers(texts, labels)
         weight, branch.factor_alone = BRANCH_SHARE_OF_REGRESSION, 1 / (1 - BRANCH_SHARE_OF_REGRESSION)
@@ -174,7 +176,7 @@ def count_ngrams(branch: NGramBranch, rows: EncodedRows, config: RNNConfig) -> t
     return csr_array((times.astype(float), (row, column)), (len(chosen), branch.num_buckets)), labels
 
 
-def frequency_weights(counts: csr_array) -> np.ndarray:
+def inverse_document_frequencies(counts: csr_array) -> np.ndarray:
     """Return the inverse document frequency of each bucket, 0 of those in no text or in all (Spärck Jones, 1972).
 
     Args:
@@ -184,42 +186,43 @@ def frequency_weights(counts: csr_array) -> np.ndarray:
     return np.where(num_texts > 0, np.log((1 + counts.shape[0]) / (1 + num_texts)), 0.0)
 
 
-def vectors_of_texts(counts: csr_array, power: float) -> csr_array:
+def vectors_of_texts(counts: csr_array, weights: np.ndarray) -> csr_array:
     """Return the vectors of texts as the branch computes them, where an n-gram that a text has twice is two entries.
 
     Args:
         counts: How often each text has the n-gram of each bucket. Shape `(num_rows, ngram_buckets)`.
-        power: Power of the inverse document frequency.
+        weights: Weight of each bucket. Shape `(ngram_buckets,)`.
     """
-    weights = frequency_weights(counts) ** power
     lengths = np.sqrt(counts @ weights**2)
     return csr_array(counts * weights * (1 / np.maximum(lengths, 1e-6))[:, None])
 
 
-def choose_power(counts: csr_array, labels: np.ndarray, num_labels: int, usual: float) -> float:
+def choose_power(counts: csr_array, idf: np.ndarray, labels: np.ndarray, num_labels: int, usual: float) -> float:
     """Return the usual power of the inverse document frequency, unless another is better by more than chance.
 
     That is: unless its error in a cross-validation is smaller by more than the standard error of the difference.
 
     Args:
         counts: How often each text has the n-gram of each bucket. Shape `(num_rows, ngram_buckets)`.
+        idf: Inverse document frequency of each bucket. Shape `(ngram_buckets,)`.
         labels: Class ids of shape `(num_rows,)`, or targets of shape `(num_rows, num_labels)`.
         num_labels: Number of classes or targets.
         usual: The power that is taken where the rows do not tell. One of `POWERS`.
     """
-    shuffled = np.random.default_rng(0).permutation(len(labels))[:MOST_ROWS_TO_CHOOSE_BY]
-    parts = [np.sort(part) for part in np.array_split(shuffled, NUM_PARTS)]
-    if not all(map(len, parts)):
+    if len(labels) < NUM_PARTS:
         return usual
+    sampled = np.random.default_rng(0).permutation(len(labels))[:MOST_ROWS_TO_CHOOSE_BY]
+    parts = [np.sort(part) for part in np.array_split(sampled, NUM_PARTS)]
+    is_regression = labels.ndim == 2
+    fit = fit_numbers if is_regression else partial(fit_classes, num_labels=num_labels)
 
     def errors(power: float) -> np.ndarray:
-        texts, found = vectors_of_texts(counts, power), []
+        found = []
         for number, held_out in enumerate(parts):
             rows = np.concatenate(parts[:number] + parts[number + 1 :])
-            fit = fit_numbers(texts[rows], labels[rows]) if labels.ndim == 2 else None
-            weights, bias = fit or fit_classes(texts[rows], labels[rows], num_labels)
-            answers, truth = texts[held_out] @ weights.T + bias, labels[held_out]
-            found.append(answers.argmax(axis=1) != truth if fit is None else np.square(answers - truth).sum(axis=1))
+            weights, bias = fit(vectors_of_texts(counts[rows], idf**power), labels[rows])
+            answers, truth = vectors_of_texts(counts[held_out], idf**power) @ weights.T + bias, labels[held_out]
+            found.append(np.square(answers - truth).sum(axis=1) if is_regression else answers.argmax(axis=1) != truth)
         return np.concatenate(found).astype(float)
 
     of_usual, chosen, least = errors(usual), usual, 0.0

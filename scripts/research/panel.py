@@ -31,7 +31,7 @@ from rnn_hf.progress import silenced
 from rnn_hf.text_classifier import TextClassifier
 from rnn_hf.training.arguments import ClassifierRunArguments
 from scripts.research import baselines
-from scripts.research.panel_datasets import DATASETS, PanelRows, rows_of_run
+from scripts.research.panel_datasets import DATASETS, PanelRows, check_datasets, rows_of_run
 from scripts.research.panel_peers import TITLES, check_model2vec, peers_of, settings_of, train_peer
 from scripts.research.panel_results import OURS, Run, comparison, measure, panel_table
 from scripts.research.render_model_cards import CARDS
@@ -67,11 +67,7 @@ class PanelArguments(SeedArguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        unknown = sorted(set(self.datasets) - DATASETS.keys())
-        if unknown or not self.datasets:
-            raise ValueError(
-                f"`datasets` must be of {', '.join(DATASETS)}, got {', '.join(unknown) if unknown else 'none'}."
-            )
+        check_datasets(self.datasets)
         baselines.check_models(self.models, MODELS)
         if "model2vec" in self.models:
             check_model2vec()

@@ -76,6 +76,17 @@ DATASETS = {
 }  # fmt: skip
 
 
+def check_datasets(names: Sequence[str]) -> None:
+    """Refuse names that are not in `DATASETS`, and none at all.
+
+    Raises:
+        ValueError: If there are such names, or none.
+    """
+    unknown = sorted(set(names) - DATASETS.keys())
+    if unknown or not names:
+        raise ValueError(f"`datasets` must be of {', '.join(DATASETS)}, got {', '.join(unknown) or 'none'}.")
+
+
 class Rows(NamedTuple):
     """Texts and their labels.
 

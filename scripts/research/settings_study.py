@@ -24,7 +24,7 @@ from rnn_hf.files import atomic_file
 from rnn_hf.reporting.markdown import table
 from rnn_hf.training.arguments import ClassifierRunArguments
 from scripts.research.panel import classes_of, train_ours
-from scripts.research.panel_datasets import DATASETS, rows_of_run
+from scripts.research.panel_datasets import DATASETS, check_datasets, rows_of_run
 from scripts.research.panel_results import METRICS, measure
 from scripts.research.point_file import Point, PointFile
 from scripts.research.render_model_cards import CARDS
@@ -47,9 +47,7 @@ class StudyArguments(SeedArguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        unknown = sorted(set(self.datasets) - DATASETS.keys())
-        if unknown or not self.datasets:
-            raise ValueError(f"`datasets` must be of {', '.join(DATASETS)}, got {', '.join(unknown) or 'none'}.")
+        check_datasets(self.datasets)
 
 
 def read_rules(path: Path) -> dict[str, dict[str, Any]]:

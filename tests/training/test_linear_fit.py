@@ -183,14 +183,17 @@ def test_the_weight_of_rare_words_is_the_usual_one_unless_another_is_better(prob
     generator = np.random.default_rng(0)
     frequent, rare = generator.random((400, 300)) < 0.5, np.eye(50, dtype=bool)[generator.integers(0, 50, 400)]
     counts = csr_array(np.hstack([frequent, rare]).astype(float))
+    idf = linear_fit.inverse_document_frequencies(counts)
     for told_by, expected in ((rare.argmax(axis=1), 1.5), (frequent[:, :5].sum(axis=1), 0.75)):
         labels = told_by % 2 if told_by.max() > 5 else (told_by > 2).astype(int)
         if problem_type == "regression":
             labels = 2.0 * labels[:, None] - 1
         num_labels = 2 if labels.ndim == 1 else 1
-        assert linear_fit.choose_power(counts, labels, num_labels, usual=2.25 - expected) == expected
+        assert linear_fit.choose_power(counts, idf, labels, num_labels, usual=2.25 - expected) == expected
         # of a few rows, it may be chance
-        assert linear_fit.choose_power(counts[:20], labels[:20], num_labels, usual=2.25 - expected) == 2.25 - expected
+        few, usual = counts[:20], 2.25 - expected
+        idf_of_few = linear_fit.inverse_document_frequencies(few)
+        assert linear_fit.choose_power(few, idf_of_few, labels[:20], num_labels, usual) == usual
 
 
 def test_of_too_many_texts_a_sample_is_read(
