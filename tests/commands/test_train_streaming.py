@@ -13,9 +13,9 @@ from rnn_hf.commands.train import main
 from rnn_hf.data.demo_news import load_demo_news
 from rnn_hf.data.tokenizer_training import train_tokenizer
 from rnn_hf.training.checkpoints import open_checkpoint
-from tests.commands.test_interrupted_runs import SAME, stopped_after
-from tests.commands.test_several_processes import NO_DROPOUT, losses_of, run_on
 from tests.conftest import last_line, run_script, weights
+from tests.contracts.test_interrupted_runs import SAME, stopped_after
+from tests.contracts.test_several_processes import NO_DROPOUT, losses_of, run_on
 
 Train = Callable[..., tuple[dict[str, Any], Path]]
 

@@ -29,8 +29,8 @@ from rnn_hf.training.metrics import MAIN_METRICS, compute_metrics
 from rnn_hf.training.search_space import LOSS_WEIGHT, cut_folds, row_scores
 from rnn_hf.training.splits import TextSplits
 from tests.conftest import ROOT, TINY_RUN, last_line, weights
-from tests.test_train_from_python import LABELS, TEXTS
-from tests.test_train_from_python import TINY as WITHOUT_CHOICE
+from tests.training.test_from_lists import LABELS, TEXTS
+from tests.training.test_from_lists import TINY as WITHOUT_CHOICE
 
 Train = Callable[..., tuple[dict[str, Any], Path]]
 TINY = {**WITHOUT_CHOICE, "settings_from_data": True}

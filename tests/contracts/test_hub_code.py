@@ -28,7 +28,7 @@ from tests.test_hub import CARD, NAME, TEXTS, run_without_package
 from tests.test_modeling_rnn import HUB_FILES, PACKAGE
 
 # Folders of version 0.1.0, whose auto_map names one modeling file for all heads; their code was deleted
-ONE_MODELING_FILE = Path(__file__).parent / "fixtures" / "one_modeling_file"
+ONE_MODELING_FILE = Path(__file__).parents[1] / "fixtures" / "one_modeling_file"
 
 # Of each kind: the model, its settings, its own Auto class and its pipeline
 KINDS: dict[str, tuple[type[RNNPreTrainedModel], dict[str, Any], str, str]] = {

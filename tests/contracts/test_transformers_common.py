@@ -1,6 +1,6 @@
 """Runs the tests that every model inside transformers must pass on every head, and prints how many ran.
 
-    pytest -m slow -s tests/test_transformers_common.py
+    pytest -m slow -s tests.contracts.test_transformers_common.py
 
 They are in the source distribution of transformers, not in what pip installs. It is fetched once, in the version that
 is installed, and kept in pytest's cache (`pytest --cache-clear` removes it).

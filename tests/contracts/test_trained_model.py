@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rnn_hf import TextClassifier
 
-FOLDER = Path(__file__).parents[1] / "model_cards" / "ag-news"
+FOLDER = Path(__file__).parents[2] / "model_cards" / "ag-news"
 
 
 def test_the_weights_are_those_of_the_results() -> None:

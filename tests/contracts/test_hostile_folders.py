@@ -22,7 +22,7 @@ from rnn_hf.safe_loading import check_model
 from tests.conftest import TINY_RUN, in_new_process
 from tests.refusals import assert_refused
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SOURCES = sorted([*(ROOT / "rnn_hf").rglob("*.py"), *(ROOT / "scripts").glob("*.py")])
 
 Train = Callable[..., tuple[dict[str, Any], Path]]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 HUB_FILES = {
     "configuration_rnn", "recurrences_rnn", "pooling_rnn", "layers_rnn", "ngrams_rnn", "outputs_rnn",
     "modeling_rnn", "causal_lm_rnn",
