@@ -199,6 +199,12 @@ class TrainArguments(CheckedArguments):
     train_on_all_rows: bool = flag(
         False, "Whether a second training, on all rows, follows the one that the validation rows judge."
     )
+    ensemble_size: int = flag(
+        1,
+        "Networks that are trained from different seeds and joined into one, which is more accurate and larger.",
+        at_least=1,
+        at_most=16,
+    )
     tune_thresholds: bool = flag(
         False, "Whether each of several labels gets the threshold of the highest F1 on the validation split."
     )
@@ -285,6 +291,7 @@ class LanguageModelTrainArguments(TrainArguments):
             ("temperature_scaling", False),
             ("tune_thresholds", False),
             ("train_on_all_rows", False),
+            ("ensemble_size", 1),
             ("tune_minutes", None),
             ("train_sampling_strategy", "group_by_length"),
             ("dataloader_num_workers", 0),
@@ -331,9 +338,11 @@ class ClassifierRunArguments(TrainArguments, DataArguments, ModelArguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("tune_minutes", "train_on_all_rows"):
-            if getattr(self, name) and self.job != "train":
+        for name, default in (("tune_minutes", None), ("train_on_all_rows", False), ("ensemble_size", 1)):
+            if getattr(self, name) != default and self.job != "train":
                 raise ValueError(f"`{name}` is not for `rnn-hf {self.job}`. Leave it out.")
+        if self.ensemble_size > 1 and self.streaming:
+            raise ValueError("`ensemble_size` reads the rows many times, a stream only once. Leave out `streaming`.")
         if self.tune_minutes is not None and self.streaming:
             raise ValueError("`tune_minutes` reads the rows many times, a stream only once. Leave out `streaming`.")
         if self.tune_minutes is not None and self.resume_from_checkpoint not in (None, "latest"):

@@ -1,6 +1,6 @@
 """A classifier in training: its batches, its loss, its evaluation and its results."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -27,6 +27,7 @@ from rnn_hf.progress import say
 
 from .arguments import TrainArguments
 from .calibration import effect_of_temperature, fit_temperature, fold_temperature, scale_logits
+from .ensembles import join_networks
 from .linear_fit import weigh_branches
 from .loop import Run
 from .losses import Loss, class_weights_of, create_loss
@@ -138,6 +139,7 @@ class ClassifierRun(Run):
         problem_type: What the labels ask for.
         loss: From logits and the batch they answer to the mean loss.
         judged_by: The run whose model the validation rows judged, if this one was trained on all rows.
+        joins: The run whose network this one will be joined with, if it is not the first of an ensemble.
         scale: Mean and deviation of the targets, if the loss is that of standardized ones.
     """
 
@@ -146,11 +148,13 @@ class ClassifierRun(Run):
     loss: BatchLoss
     scale: TargetScale | None = None
     judged_by: Self | None = None
+    joins: Self | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.bare_model: RNNForSequenceClassification
         self.main_metric = MAIN_METRICS[self.problem_type]
+        self.title += (" another network" if self.joins else "") + (" on all rows" if self.judged_by else "")
         self.branch_factors = 1.0, 1.0
         self.temperature: float | None = None
         self.thresholds: list[float] | None = None
@@ -160,8 +164,8 @@ class ClassifierRun(Run):
 
     @property
     def saves(self) -> bool:
-        """Whether it writes checkpoints; a resumed run would take those of the second training for the first's."""
-        return self.judged_by is None
+        """Whether it writes checkpoints; a resumed run would take those of a further training for the first's."""
+        return self.judged_by is None and self.joins is None
 
     def loss_of(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         """Return the mean loss of a training batch, and keep its logits for `read_counts`."""
@@ -217,6 +221,24 @@ class ClassifierRun(Run):
         self.record({f"validation_{self.main_metric}": metric, "validation_loss": metrics["loss"]})
         say(f"step {state.step} | validation {self.main_metric} {metric:.4f}")
         self.keep_if_best(metric, metrics["loss"])
+
+    def join(self, others: Sequence[Self]) -> None:
+        """Replace the network by the mean of its own and other runs' answers, and measure the validation split.
+
+        Args:
+            others: The finished runs of the other networks.
+        """
+        joined = join_networks([self.bare_model, *(run.bare_model for run in others)])
+        self.model = self.bare_model = joined.to(self.accelerator.device)
+        self.state.train_runtime += sum(run.state.train_runtime for run in others)
+        if self.state.best_metric is None:
+            return
+        logits, labels = predict_split(self.model, self.loaders["validation"], self.accelerator, "Joining")
+        if self.scale is not None:
+            logits = self.scale.restored(logits)
+        metrics = compute_metrics(logits, labels, self.label_names, self.problem_type)
+        self.state.best_metric = metrics[self.main_metric]
+        say(f"{len(others) + 1} networks joined | validation {self.main_metric} {self.state.best_metric:.4f}")
 
     @torch.no_grad()
     def centre_answers(self) -> None:
@@ -308,6 +330,7 @@ class ClassifierRun(Run):
             "num_train_examples": num_train_examples,
             "num_validation_examples": num_validation_examples,
             "trained_on_all_rows": judge is not self,
+            "ensemble_size": self.args.ensemble_size,
             **({} if self.bare_model.ngrams is None else {"branch_factors": list(self.branch_factors)}),
             **self.facts(),
         }

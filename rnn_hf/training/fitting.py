@@ -1,5 +1,6 @@
-"""From encoded rows to a trained classifier: one training, or two where few rows make it worth while."""
+"""From encoded rows to a trained classifier: one training, a second one on all rows, or those of an ensemble."""
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Self
@@ -14,6 +15,7 @@ from rnn_hf.progress import say
 
 from .arguments import ClassifierRunArguments
 from .classifier import ClassifierRun, create_label_loss, create_loaders
+from .ensembles import SEED_STEP, check_pooling
 from .initial_models import create_classifier, load_tokenizer
 from .linear_fit import known_rows
 from .signals import StopSignals
@@ -45,6 +47,7 @@ class ClassifierTask:
         self,
         signals: StopSignals | None = None,
         judged_by: ClassifierRun | None = None,
+        joins: ClassifierRun | None = None,
         run_type: type[ClassifierRun] = ClassifierRun,
     ) -> ClassifierRun:
         """Return the run at its start: create the model, its batches and its loss.
@@ -52,14 +55,20 @@ class ClassifierTask:
         Args:
             signals: As in `Run`.
             judged_by: As in `ClassifierRun`.
+            joins: Likewise.
             run_type: Class of the run.
+
+        Raises:
+            ValueError: If networks are to be joined that cannot be.
         """
         splits, rows, args, accelerator = self.splits, self.rows, self.args, self.accelerator
+        check_pooling((self.config or args).classifier_pooling, args.ensemble_size)
         is_regression = splits.problem_type == "regression"
         scale = TargetScale.of(known_rows(rows["train"]).labels) if is_regression else None
         if scale is not None:
             scale.check(args.save_dtype)
-        model = create_classifier(splits, self.tokenizer, args, self.config, rows["train"], scale)
+        branch = None if joins is None else joins.bare_model.ngrams
+        model = create_classifier(splits, self.tokenizer, args, self.config, rows["train"], scale, branch)
         loaders, sampler = create_loaders(rows, self.tokenizer, args, accelerator)
         label_loss = create_label_loss(rows["train"], splits, args, accelerator.device)
         return run_type.prepare(
@@ -76,6 +85,7 @@ class ClassifierTask:
             ),
             scale=scale,
             judged_by=judged_by,
+            joins=joins,
         )
 
     def train(self, run: ClassifierRun) -> tuple[Self, ClassifierRun]:
@@ -85,11 +95,30 @@ class ClassifierTask:
             run: What `prepare` returned, started.
         """
         run.train()
+        self.join_others(run)
         run.finish_weights()
         if not self.args.train_on_all_rows:
             return self, run
         task = self.with_all_rows()
         return task, task.train_again(run)
+
+    def join_others(self, first: ClassifierRun) -> None:
+        """Train the other networks of the ensemble, if there are any, and join them with the first one.
+
+        Args:
+            first: The run of the first network, with its best weights.
+        """
+        others, size = [], self.args.ensemble_size
+        for number in range(1, size):
+            say(f"Training network {number + 1} of {size}")
+            args = copy.copy(self.args)
+            args.seed = (self.args.seed + number * SEED_STEP) % 2**32
+            set_seed(args.seed)
+            run = replace(self, args=args).prepare(first.signals, first.judged_by, joins=first)
+            run.train()
+            others.append(run)
+        if others:
+            first.join(others)
 
     def with_all_rows(self) -> Self:
         """Return the task with the validation rows as training rows, and with their words in the tokenizer."""
@@ -113,6 +142,7 @@ class ClassifierTask:
         set_seed(self.args.seed)
         run = self.prepare(first.signals, judged_by=first)
         run.train()
+        self.join_others(run)
         run.centre_answers()
         run.branch_factors, run.temperature, run.thresholds = first.branch_factors, first.temperature, first.thresholds
         run.fold_answers()

@@ -1,5 +1,6 @@
 """What a run starts from: a tokenizer, and a new model or a checkpoint's."""
 
+import copy
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -15,6 +16,7 @@ from rnn_hf.data.tokenizer_training import train_tokenizer
 from rnn_hf.data.tokenizing import set_training_length
 from rnn_hf.data.word_vectors import initialize_embeddings
 from rnn_hf.modeling_rnn import RNNForSequenceClassification, RNNForTokenClassification, RNNModel, RNNPreTrainedModel
+from rnn_hf.ngrams_rnn import NGramBranch
 from rnn_hf.progress import say
 from rnn_hf.safe_loading import check_model, check_token_ids, read_tokenizer
 
@@ -108,6 +110,7 @@ def create_classifier(
     config: RNNConfig | None,
     rows: Dataset | StreamedRows,
     scale: TargetScale | None = None,
+    branch: NGramBranch | None = None,
 ) -> RNNForSequenceClassification:
     """Return a new classifier, or the checkpoint's, for the labels of a dataset.
 
@@ -118,6 +121,7 @@ def create_classifier(
         config: Configuration of the checkpoint, if the run starts from one.
         rows: The encoded training rows.
         scale: Mean and deviation of the targets, if the model is to learn standardized ones.
+        branch: The n-gram branch of these rows, if it was computed before.
 
     Raises:
         ValueError: If the checkpoint is of another family or head, or an argument contradicts it.
@@ -136,7 +140,10 @@ def create_classifier(
         if scale is not None and config.problem_type == "regression" and config.num_labels == model.num_labels:
             scale.unfold(model)
     place_word_vectors(model, tokenizer, args)
-    fit_ngrams(model, rows, splits, args.class_weights, args.word_vectors is not None, scale)
+    if branch is None:
+        fit_ngrams(model, rows, splits, args.class_weights, args.word_vectors is not None, scale)
+    else:
+        model.ngrams = copy.deepcopy(branch)
     return model
 
 

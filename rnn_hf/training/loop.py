@@ -122,7 +122,7 @@ class Run:
         self.folder = None if self.args.output_dir is None else Path(self.args.output_dir)
         self.evaluates = "validation" in self.loaders and self.args.eval_strategy != "no"
         self.loss_log = LossLog(self.args, self.accelerator)
-        self.progress: Any = None
+        self.title, self.progress = "Training", progress_bar(disable=True)
         self.saved_at: tuple[int, int] | None = None
 
     def train(self) -> None:
@@ -135,8 +135,7 @@ class Run:
         """
         is_alone = self.accelerator.device.type == "cpu" and self.is_faster_on_one_thread
         self.num_threads = 1 if is_alone else torch.get_num_threads()
-        title = "Training" if self.saves else "Training on all rows"
-        self.progress = progress_bar(total=self.num_steps, initial=self.state.step, unit="step", desc=title)
+        self.progress = progress_bar(total=self.num_steps, initial=self.state.step, unit="step", desc=self.title)
         try:
             with num_threads_here(self.num_threads), self.signals or nullcontext():
                 self.take_steps()
@@ -222,7 +221,7 @@ class Run:
 
     @property
     def saves(self) -> bool:
-        """Whether it writes checkpoints; the second training, on all rows, does not."""
+        """Whether it writes checkpoints; further trainings of a classifier do not."""
         return True
 
     @property
@@ -316,8 +315,8 @@ class Run:
         state = self.state
         if not self.saves:
             raise InterruptedRunError(
-                f"Stopped by {number.name} in the training on all rows, after step {state.step} of {self.num_steps}, "
-                "which has no checkpoints. Run the same command again.",
+                f"Stopped by {number.name} after step {state.step} of {self.num_steps} of a further training, which "
+                "has no checkpoints. Run the same command again.",
                 number,
             )
         if (state.epoch, state.batch) != self.saved_at:

@@ -58,7 +58,9 @@ def search_space(
     if problem_type == "single_label_classification":
         choices["label_smoothing_factor"] = [0.0, 0.1, 0.2]
     if config is None or RNNForCausalLM.__name__ in (config.architectures or ()):
-        choices |= {"classifier_pooling": [*get_args(ClassifierPooling)], "concat_embedding_mean": [False, True]}
+        # networks that pool with attention cannot be joined
+        poolings = [pooling for pooling in get_args(ClassifierPooling) if pooling != "attention"]
+        choices |= {"classifier_pooling": poolings, "concat_embedding_mean": [False, True]}
     if config is None:
         choices |= {
             "hidden_size": [16, 32, 64, 128],

@@ -35,6 +35,7 @@ class Study:
         trials: One record for each trial, as it stands in `all_results.json`.
         chosen_scores: The score of each row with the chosen settings.
         seconds: Seconds of earlier runs.
+        ensemble_size: Networks of the last training, once the search is over.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class Study:
         self.trials: list[dict[str, Any]] = []
         self.chosen_scores: Sequence[float] = []
         self.seconds = 0.0
+        self.ensemble_size: int | None = None
         self.start(0)
 
     def start(self, num_saved: int) -> None:
@@ -138,7 +140,7 @@ class Study:
             remove(self.file.parent)
         self.file.parent.mkdir(parents=True, exist_ok=True)
         facts = {"arguments": self.recipe, "seconds": self.seconds + seconds, "chosen_scores": self.chosen_scores}
-        write_json(self.file, facts | {"trials": self.trials})
+        write_json(self.file, facts | {"ensemble_size": self.ensemble_size, "trials": self.trials})
 
     def load(self) -> None:
         """Go on from the trials in the file.
@@ -160,6 +162,7 @@ class Study:
             else:
                 name = ""
                 self.seconds, self.chosen_scores = float(content["seconds"]), [*map(float, content["chosen_scores"])]
+                self.ensemble_size = None if content["ensemble_size"] is None else int(content["ensemble_size"])
                 # without the scores of the chosen settings, there is nothing to compare with
                 self._restore(saved if saved and saved[0]["state"] == "complete" else [])
         except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:

@@ -2,7 +2,8 @@
 
 The minutes are those of the whole run. How long the last training takes is estimated from the trials, and no trial
 runs into that time. Settings are judged by cross-validation where rows are few, otherwise on the validation split, and
-the chosen ones stay unless others are better by more than one standard error of the paired difference of the rows.
+the chosen ones stay unless others are better by more than one standard error of the paired difference of the rows. As
+many networks as the time allows are then trained with them, and joined into one.
 """
 
 import copy
@@ -41,6 +42,12 @@ MOST_TRIALS = 200
 
 # Trials in a row that would take too long, after which there is no point in further ones
 MOST_MISSES = 5
+
+# Networks that the last training joins if there is time: each one more adds less accuracy, and as much size
+MOST_NETWORKS = 4
+
+# Share of the minutes that is kept for it
+SHARE_OF_LAST = 0.5
 
 # Steps from which on a trial's duration is known well enough
 MEASURED_STEPS = 50
@@ -187,7 +194,20 @@ class Tuner:
     def reserve(self) -> float:
         """Seconds that the last training takes, with the chosen or the best settings."""
         first, best = self.study.complete[:1], self.study.best
-        return max((float(record["final_seconds"]) for record in [*first, best] if record), default=0.0)
+        seconds = max((float(record["final_seconds"]) for record in [*first, best] if record), default=0.0)
+        return seconds * self.num_networks(seconds, SHARE_OF_LAST * 60 * self.minutes)
+
+    def num_networks(self, seconds: float, available: float) -> int:
+        """Return how many networks the last training joins.
+
+        Args:
+            seconds: How long one of them takes.
+            available: Seconds for all.
+        """
+        pooling = (self.task.config or self.args).classifier_pooling
+        if "ensemble_size" in self.args.given or pooling == "attention":
+            return self.args.ensemble_size
+        return max(1, min(MOST_NETWORKS, int(available / max(seconds, 1e-9))))
 
     def has_time(self) -> bool:
         """Return whether another trial can be finished before the last training has to start."""
@@ -281,7 +301,7 @@ class Tuner:
             record["step_seconds"] = (now() - begun) / (step if step <= WARM_UP_STEPS else step - WARM_UP_STEPS)
             needed = self.reserve
             if step >= MEASURED_STEPS:
-                needed = max(needed, self.final_seconds(run.args, record["step_seconds"]))
+                needed = max(needed, self.final_seconds(run.args, record["step_seconds"]) * self.args.ensemble_size)
                 needed += record["step_seconds"] * (num_steps * (len(self.folds) - index) - step)
             if self.signals.received or self.end - now() < needed:
                 raise OutOfTimeError
@@ -305,7 +325,7 @@ class Tuner:
         return logits if run.scale is None else run.scale.restored(logits), labels
 
     def final_seconds(self, args: TrainArguments, step_seconds: float) -> float:
-        """Return how long the last training will take, with its evaluations and files.
+        """Return how long the last training of one network will take, with its evaluations and files.
 
         Args:
             args: Its arguments.
@@ -327,9 +347,14 @@ class Tuner:
     def finish(self) -> dict[str, Any]:
         """Set the arguments to the winner's, say why, and return the content of `all_results.json` on the tuning."""
         study, seconds = self.study, now() - self.started
+        winner, last = study.winner, study.winner or next(iter(study.complete), None)
+        if self.is_over and study.ensemble_size is not None:
+            self.args.ensemble_size = study.ensemble_size
+        elif last is not None:
+            self.args.ensemble_size = self.num_networks(last["final_seconds"], self.end - now())
+        study.ensemble_size = self.args.ensemble_size
         study.save(seconds)
         tried = f"Tuned for {(study.seconds + seconds) / 60:.1f} minutes, {len(study.trials)} trials: "
-        winner = study.winner
         if winner is not None:
             apply(self.args, winner["values"])
             margin = f"{winner['difference']:+.4f} (standard error {winner['standard_error']:.4f})"
@@ -338,6 +363,8 @@ class Tuner:
             say(f"{tried}`tune_minutes` is too short to compare settings. The chosen ones stay")
         else:
             say(f"{tried}none is better than the chosen settings by more than a standard error. They stay")
+        if self.args.ensemble_size > 1:
+            say(f"There is time for {self.args.ensemble_size} networks, which are joined into one")
         self.args.tune_minutes = None
         return {
             "minutes": self.minutes,

@@ -31,6 +31,7 @@ OURS = {
     "overwrite_output_dir", "save_dtype",
     "layer_learning_rate_decay", "gradual_unfreezing", "freeze_embeddings_epochs", "temperature_scaling",
     "skip_nonfinite_steps", "tune_minutes", "settings_from_data", "train_on_all_rows", "tune_thresholds",
+    "ensemble_size",
 }  # fmt: skip
 
 

@@ -246,7 +246,7 @@ def test_a_second_training_that_is_interrupted_says_that_it_has_no_checkpoint(
     with pytest.raises(SystemExit) as ended:
         train("run", "--train_on_all_rows", "--max_steps", "5")
     assert ended.value.code == 128 + signal.SIGTERM and seeds == [42]
-    message = "Stopped by SIGTERM in the training on all rows, after step 1 of 5, which has no checkpoints."
+    message = "Stopped by SIGTERM after step 1 of 5 of a further training, which has no checkpoints."
     assert message in last_line(capsys.readouterr().err)
 
 

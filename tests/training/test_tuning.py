@@ -38,7 +38,9 @@ GIVEN = {"hidden_size", "embedding_size", "embedding_dropout", "classifier_dropo
 
 
 def tuned(texts: Any = TEXTS, labels: Any = LABELS, **settings: Any) -> TextClassifier:
-    settings = {"num_train_epochs": 3, "tune_minutes": 5, "show_progress": False} | settings
+    """Train one network, or with `ensemble_size=None` as many as there is time for."""
+    settings = {"num_train_epochs": 3, "tune_minutes": 5, "show_progress": False, "ensemble_size": 1} | settings
+    settings = {name: value for name, value in settings.items() if value is not None}
     return TextClassifier.train(texts, labels, **{**TINY, **settings})
 
 
@@ -171,6 +173,20 @@ def test_a_study_is_resumed_with_the_time_that_is_left(
         with pytest.raises(SystemExit) as ended:
             train("run", *resume, *argv)
         assert ended.value.code == 2 and message in last_line(capsys.readouterr().err)
+
+
+def test_a_resumed_last_training_has_as_many_networks(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.setattr(tuning, "MOST_TRIALS", 1)
+    argv = ["--tune_minutes", "5", "--save_strategy", "epoch"]
+    first, folder = train("run", *argv)
+    file = folder / "checkpoints" / "tuning.json"
+    saved = json.loads(file.read_text())
+    assert saved["ensemble_size"] == first["ensemble_size"] == tuning.MOST_NETWORKS
+    file.write_text(json.dumps(saved | {"seconds": 299.9}))  # no time is left
+    before = weights(folder)
+    again, _ = train("run", *argv, "--resume_from_checkpoint", "latest")
+    assert again["ensemble_size"] == tuning.MOST_NETWORKS and weights(folder) == before
 
 
 def test_ctrl_c_keeps_the_best_and_trains_it(tmp_path: Path) -> None:
