@@ -14,7 +14,7 @@
 """One recurrent layer over padded texts, and dropout."""
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -27,10 +27,28 @@ from .configuration_rnn import RecurrentInitializer, RNNConfig
 from .pooling_rnn import pool_last
 from .recurrences_rnn import ElmanRecurrence, GRURecurrence
 
-RECURRENT_LAYERS: dict[str, Callable[..., nn.RNNBase]] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
 
-# What these layers call, with the weights of one direction
-TORCH_RECURRENCES: dict[str, Callable[..., Any]] = {"rnn": torch.rnn_tanh, "lstm": torch.lstm, "gru": torch.gru}
+class Cell(NamedTuple):
+    """How a recurrent cell is computed.
+
+    Args:
+        layer: torch's layer, which holds the weights.
+        function: What this layer calls, with the weights of one direction or both.
+        loop: Another form of the same, if there is one, that is faster in training on a CPU.
+        has_cell_state: Whether there is a cell state beside the hidden one.
+    """
+
+    layer: Callable[..., nn.RNNBase]
+    function: Callable[..., Any]
+    loop: type[torch.autograd.Function] | None = None
+    has_cell_state: bool = False
+
+
+CELLS = {
+    "rnn": Cell(nn.RNN, torch.rnn_tanh, loop=ElmanRecurrence),
+    "lstm": Cell(nn.LSTM, torch.lstm, has_cell_state=True),
+    "gru": Cell(nn.GRU, torch.gru, loop=GRURecurrence),
+}
 
 
 class RNNDropout(nn.Dropout):
@@ -93,9 +111,9 @@ class RNNLayer(GradientCheckpointingLayer):
 
     def __init__(self, config: RNNConfig, input_size: int) -> None:
         super().__init__()
-        self.cell_type = config.cell_type
+        self.cell = CELLS[config.cell_type]
         self.bidirectional = config.bidirectional
-        self.recurrent = RECURRENT_LAYERS[config.cell_type](
+        self.recurrent = self.cell.layer(
             input_size, config.hidden_size, batch_first=True, bidirectional=config.bidirectional
         )
 
@@ -140,12 +158,12 @@ class RNNLayer(GradientCheckpointingLayer):
                 initial = tuple(state.float() for state in initial)
                 return self.forward(hidden_states.float(), mask, needs_final_states, initial)
         torchs_final: Any = None
-        needs_cell_state = needs_final_states and self.cell_type == "lstm"
+        needs_cell_state = needs_final_states and self.cell.has_cell_state
         if mask is not None and needs_cell_state:
             states, torchs_final = self._read_packed(hidden_states, mask, initial)
         elif on_cpu and (
             self._is_faster_as_loop(hidden_states)
-            or (self.cell_type == "lstm" and self.bidirectional and mask is not None)
+            or (self.cell.loop is None and self.bidirectional and mask is not None)
         ):
             states = self._read_directions(hidden_states, mask, initial)
         elif self.bidirectional and mask is not None:
@@ -173,7 +191,7 @@ class RNNLayer(GradientCheckpointingLayer):
         if not initial:
             return None
         turned = tuple(state.transpose(0, 1).contiguous() for state in initial)
-        return turned if self.cell_type == "lstm" else turned[0]
+        return turned if self.cell.has_cell_state else turned[0]
 
     def _read_packed(self, inputs: Tensor, mask: Tensor, initial: tuple[Tensor, ...]) -> tuple[Tensor, Any]:
         lengths = mask.sum(dim=1).clamp(min=1).cpu()
@@ -198,11 +216,10 @@ class RNNLayer(GradientCheckpointingLayer):
 
     def _read_one_way(self, inputs: Tensor, weights: list[Tensor], initial: tuple[Tensor, ...] = ()) -> Tensor:
         """Return the states of the direction that has these weights. Shape `(batch, time, hidden_size)`."""
-        if not self._is_faster_as_loop(inputs):
+        if self.cell.loop is None or not self._is_faster_as_loop(inputs):
             return self._run(inputs, weights, initial)
-        recurrence = {"rnn": ElmanRecurrence, "gru": GRURecurrence}[self.cell_type]
         first = initial[0].squeeze(1) if initial else None
-        states: Tensor = recurrence.apply(inputs.transpose(0, 1), first, *weights).transpose(0, 1)
+        states: Tensor = self.cell.loop.apply(inputs.transpose(0, 1), first, *weights).transpose(0, 1)
         return states
 
     def _run(self, inputs: Tensor, weights: list[Tensor], initial: tuple[Tensor, ...] = ()) -> Tensor:
@@ -211,14 +228,15 @@ class RNNLayer(GradientCheckpointingLayer):
         state = self._as_torch_takes_it(initial)
         if state is None:
             zeros = inputs.new_zeros(num_directions, len(inputs), self.recurrent.hidden_size)
-            state = (zeros, zeros) if self.cell_type == "lstm" else zeros
-        run = TORCH_RECURRENCES[self.cell_type]
-        states: Tensor = run(inputs, state, weights, True, 1, 0.0, self.training, num_directions == 2, True)[0]
+            state = (zeros, zeros) if self.cell.has_cell_state else zeros
+        states: Tensor = self.cell.function(
+            inputs, state, weights, True, 1, 0.0, self.training, num_directions == 2, True
+        )[0]
         return states
 
     def _is_faster_as_loop(self, inputs: Tensor) -> bool:
         return (
-            self.cell_type != "lstm"
+            self.cell.loop is not None
             and torch.is_grad_enabled()
             and inputs.device.type == "cpu"
             and inputs.dtype in (torch.float32, torch.float64)
@@ -297,7 +315,7 @@ def check_initial_states(config: RNNConfig, hidden_state: Tensor | None, cell_st
         raise ValueError(
             "`initial_hidden_state` needs `bidirectional=False`: a backward direction starts at the end of a text."
         )
-    has_cell_states = config.cell_type == "lstm"
+    has_cell_states = CELLS[config.cell_type].has_cell_state
     if hidden_state is None or (cell_state is None) == has_cell_states:
         needed = "`initial_hidden_state`" + (" and `initial_cell_state`" if has_cell_states else " alone")
         raise ValueError(f"A model of this `cell_type` starts from {needed}.")

@@ -10,7 +10,7 @@ from transformers import AutoConfig
 
 from rnn_hf import RNNConfig, RNNForSequenceClassification
 from rnn_hf.configuration_rnn import CellType, ClassifierPooling
-from rnn_hf.layers_rnn import RECURRENT_LAYERS
+from rnn_hf.layers_rnn import CELLS
 from rnn_hf.pooling_rnn import POOLING_PARTS
 
 # every field away from its default
@@ -74,7 +74,7 @@ def test_defaults_are_those_that_saved_configurations_rely_on() -> None:
 
 
 def test_every_literal_value_has_an_implementation() -> None:
-    assert set(RECURRENT_LAYERS) == set(get_args(CellType))
+    assert set(CELLS) == set(get_args(CellType))
     assert set(POOLING_PARTS) == set(get_args(ClassifierPooling))
 
 
