@@ -17,6 +17,7 @@ from typing import Any
 import datasets
 import hypothesis
 import pytest
+import torch
 from accelerate.state import AcceleratorState, GradientState
 from huggingface_hub import constants, hf_api
 from transformers.utils import hub as transformers_hub
@@ -126,6 +127,14 @@ def own_surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
         patch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
         patch.setenv("HF_HUB_DISABLE_TELEMETRY", "1")
         yield
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture
