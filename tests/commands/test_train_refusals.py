@@ -46,43 +46,6 @@ def test_a_hub_out_of_reach_is_one_line_with_the_ways_out(tmp_path: Path, env: d
 
 
 @pytest.mark.parametrize(
-    ("argv", "message"),
-    [
-        (["--dataset_name", "./nowhere"], "./nowhere"),
-        (["--text_column_names", "title"], "(columns: text, label)"),
-        (["--label_column_name", "topic"], "(columns: text, label)"),
-        (["--hiden_size", "3"], "Did you mean `--hidden_size`?"),
-        (["--learning_rate", "fast"], "invalid float value: 'fast'"),
-        (["--learning_rate", "0"], "`--learning_rate` must be above 0, got 0.0."),
-        (["--hidden_size", "0"], "`--hidden_size` must be at least 1, got 0."),
-        (["--word_dropout", "1"], "`--word_dropout` must be at least 0 and below 1, got 1.0."),
-        (["--cell_type", "transformer"], "invalid choice: 'transformer'"),
-        (["--word_vectors", "nowhere.txt"], "nowhere.txt"),
-        (["--resume_from_checkpoint", "latest"], "No whole checkpoint is in"),
-        (["--model_name_or_path", "./nowhere"], "./nowhere"),
-        (["--report_to", "tracker-of-nobody"], "tracker-of-nobody"),
-        (["--validation_size", "0", "--early_stopping_patience", "1"], "needs a validation split"),
-        (["--save_strategy", "sometimes"], "invalid choice: 'sometimes'"),
-        (["--tokenizer_type", "unigram", "--vocab_size", "5"], "`--vocab_size` must be larger"),
-        (["--tokenizer_type", "bpe", "--tokenizer_name_or_path", "there"], "cannot stand beside"),
-        (["--validation_size", "0", "--temperature_scaling"], "`--temperature_scaling` needs a validation split"),
-        (
-            ["--problem_type", "regression", "--temperature_scaling"],
-            "`--temperature_scaling` needs one class per text",
-        ),
-    ],
-)
-def test_a_mistake_of_the_user_is_one_line(
-    train: Train, capsys: pytest.CaptureFixture[str], argv: list[str], message: str
-) -> None:
-    with pytest.raises(SystemExit, match="2"):
-        train("run", *argv)
-    line = last_line(capsys.readouterr().err)
-    assert line.startswith("rnn-hf train: error: ")
-    assert message in line
-
-
-@pytest.mark.parametrize(
     ("rows", "message"),
     [
         ("text,label\na,x\nb,y\n", "z"),
