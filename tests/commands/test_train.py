@@ -37,6 +37,7 @@ def own_home(folder: Path) -> dict[str, str]:
     return {"HF_HOME": str(folder / "home"), "HF_DATASETS_CACHE": str(folder / "datasets")}
 
 
+@pytest.mark.draws
 def test_a_run_writes_what_is_promised(train: Train) -> None:
     results, folder = train("run")
     assert {path.name for path in folder.iterdir()} == PROMISED_FILES
