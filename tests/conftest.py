@@ -4,6 +4,7 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # ruff: isort: split
+import gc
 import logging
 import socket
 import subprocess
@@ -11,17 +12,21 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import datasets
 import hypothesis
 import pytest
+import torch
 from accelerate.state import AcceleratorState, GradientState
 from huggingface_hub import constants, hf_api
 from transformers.utils import hub as transformers_hub
 from transformers.utils.logging import warning_once
 
+from rnn_hf.data import sources
+from rnn_hf.reporting import figures
 from tests import local_hub
 
 ROOT = Path(__file__).parents[1]
@@ -44,6 +49,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("slow") or item.get_closest_marker("soak"):
             item.add_marker(pytest.mark.timeout(0))
+
+
+def pytest_collection_finish() -> None:
+    """Let no garbage collection look at what was imported, for which every run would take twice as long."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def empty_figures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing takes longer than the runs of most tests, whose figures are empty files."""
+    if request.node.get_closest_marker("draws") is None:
+        for name in ("plot_learning_curves", "plot_confusion_matrix", "plot_reliability"):
+            monkeypatch.setattr(figures, name, lambda *results: None)
+        monkeypatch.setattr(figures, "save_small", lambda figure, path: path.touch())
 
 
 @pytest.fixture(autouse=True)
@@ -119,13 +139,24 @@ def no_warnings() -> Iterator[None]:
 @pytest.fixture(autouse=True, scope="session")
 def own_surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Nothing is cached in the user's folders, and what asks for the Hub asks a closed port."""
-    cache = tmp_path_factory.mktemp("datasets")
+    folder = tmp_path_factory.mktemp("datasets")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(datasets.config, "HF_DATASETS_CACHE", cache)
-        patch.setenv("HF_DATASETS_CACHE", str(cache))
+        patch.setattr(datasets.config, "HF_DATASETS_CACHE", folder)
+        patch.setenv("HF_DATASETS_CACHE", str(folder))
         patch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
         patch.setenv("HF_HUB_DISABLE_TELEMETRY", "1")
+        # the demo is made once
+        demo = cache(sources.load_demo_news)
+        patch.setattr(sources, "load_demo_news", lambda: datasets.DatasetDict(demo()))
         yield
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture

@@ -83,10 +83,11 @@ def test_output_size_counts_both_directions(bidirectional: bool, output_size: in
     assert RNNConfig(hidden_size=6, bidirectional=bidirectional).output_size == output_size
 
 
+@pytest.mark.parametrize("value", [0, -1])
 @pytest.mark.parametrize("name", ["vocab_size", "embedding_size", "hidden_size", "num_hidden_layers"])
-def test_size_below_one_is_refused(name: str) -> None:
-    with pytest.raises(StrictDataclassError, match=f"`{name}` must be at least 1, got 0"):
-        RNNConfig(**{"pad_token_id": None, "unk_token_id": None, "word_dropout": 0, name: 0})
+def test_size_below_one_is_refused(name: str, value: int) -> None:
+    with pytest.raises(StrictDataclassError, match=f"`{name}` must be at least 1, got {value}"):
+        RNNConfig(**{"pad_token_id": None, "unk_token_id": None, "word_dropout": 0, name: value})
 
 
 @pytest.mark.parametrize("value", [-0.1, 1, float("nan")])

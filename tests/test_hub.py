@@ -30,8 +30,9 @@ from rnn_hf.commands import push_to_hub
 from rnn_hf.data.tokenizer_training import save_tokenizer, train_tokenizer
 from rnn_hf.data.tokenizing import training_length
 from tests.conftest import in_new_process
-from tests.local_hub import READ_TOKEN, card_errors
-from tests.test_text_classifier import unpickled
+from tests.hub_cards import card_errors
+from tests.local_hub import READ_TOKEN
+from tests.tiny_classifiers import unpickled
 
 NAME = "owner/tiny"
 TEXTS = ["the club won the cup", "shares fell as oil rose", "unheard words", ""]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from rnn_hf import RNNConfig, RNNForSequenceClassification, modeling_rnn
 from rnn_hf.ngrams_rnn import NGramBranch
-from tests.test_modeling_rnn import LAYOUTS, logits_alone, make_batch, make_model
+from tests.tiny_models import LAYOUTS, logits_alone, make_batch, make_model
 
 # Few buckets, so that n-grams share some
 BRANCH: dict[str, Any] = {"ngram_buckets": 11, "bidirectional": True}

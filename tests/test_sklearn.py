@@ -16,7 +16,7 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.estimator_checks import check_estimator
 
 from rnn_hf.sklearn import RNNTextClassifier
-from tests.test_text_classifier import unpickled
+from tests.tiny_classifiers import unpickled
 
 TEXTS = ["a good film", "a bad film", "a fine day", "an awful day"] * 15
 LABELS = np.array([7, 3] * 30)

@@ -9,7 +9,7 @@ import pytest
 from rnn_hf import standard_streams
 from rnn_hf.commands import predict
 from rnn_hf.commands.entry import exit_statuses
-from tests.test_text_classifier import make_classifier
+from tests.tiny_classifiers import make_classifier
 
 # A command without what takes seconds to import
 PRINTING = f"""

@@ -16,7 +16,7 @@ from rnn_hf.commands import predict
 from rnn_hf.tables import TableClassifier
 from rnn_hf.text_classifier import TextClassifier
 from tests.conftest import in_new_process
-from tests.test_text_classifier import make_classifier
+from tests.tiny_classifiers import make_classifier
 
 NUM_ROWS = {"b": 300, "a": 1, "c": 702}
 

@@ -1,9 +1,6 @@
-import contextlib
-import os
-import pickle
-import time
+"""Answers of a classifier: those of its model, whatever batches and streams the texts come in."""
+
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, get_args
 
@@ -11,54 +8,18 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from datasets import Dataset, load_from_disk
-from datasets.fingerprint import Hasher
 
 from rnn_hf import RNNConfig, RNNForSequenceClassification, RNNModel, inference
 from rnn_hf.configuration_rnn import CellType, ClassifierPooling
 from rnn_hf.data.tokenizer_training import train_tokenizer
 from rnn_hf.text_classifier import TextClassifier
-from rnn_hf.threads import in_new_thread, num_threads_here
-from tests.conftest import in_new_process
-
-TEXTS = ["The cat sat.", "", "a dog", "the cat and the dog sat on a mat, all day long!", "unknown words only"]
-
-
-def make_classifier(**arguments: object) -> TextClassifier:
-    """A classifier whose answers differ from text to text, over a tokenizer that cuts texts after nine tokens."""
-    tokenizer = train_tokenizer(["the cat sat on a mat . a dog and all day long !"], max_length=9)
-    torch.manual_seed(0)
-    settings = {"num_labels": 3, "embedding_initializer_range": 1, **arguments}
-    config = RNNConfig(vocab_size=len(tokenizer), **settings)  # type: ignore[arg-type]
-    return TextClassifier(RNNForSequenceClassification(config), tokenizer)
+from rnn_hf.threads import num_threads_here
+from tests.tiny_classifiers import TEXTS, make_classifier, text_by_text
 
 
 @pytest.fixture
 def classifier() -> TextClassifier:
     return make_classifier()
-
-
-@pytest.fixture
-def two_threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
-
-
-def unpickled(data: bytes) -> TextClassifier:
-    classifier: TextClassifier = pickle.loads(data)  # noqa: S301  # what a test has pickled
-    return classifier
-
-
-def text_by_text(classifier: TextClassifier, texts: list[str]) -> np.ndarray:
-    """The probabilities that the plain model gives each text alone."""
-    expected = []
-    for text in texts:
-        batch = classifier.tokenizer(text, truncation=True, max_length=classifier.max_length, return_tensors="pt")
-        with torch.no_grad():
-            expected.append(classifier.model(**batch).logits.softmax(dim=-1)[0].numpy())
-    return np.array(expected)
 
 
 @pytest.mark.parametrize("num_threads", [1, 2])
@@ -120,138 +81,6 @@ def test_a_single_string_has_a_single_answer(classifier: TextClassifier) -> None
 def test_no_text_has_no_answer(classifier: TextClassifier) -> None:
     assert classifier.predict([]) == []
     assert classifier.predict_proba([]).shape == (0, 3)
-
-
-@pytest.mark.usefixtures("two_threads")
-@pytest.mark.parametrize("batch_size", [3, 1000], ids=["in the pool", "in this thread"])
-def test_a_stream_is_read_in_chunks_and_keeps_its_order(
-    classifier: TextClassifier, monkeypatch: pytest.MonkeyPatch, batch_size: int
-) -> None:
-    monkeypatch.setattr(inference, "CHUNK_SIZE", 20)
-    num_read = 0
-
-    def stream() -> Iterator[str]:
-        nonlocal num_read
-        for index in range(103):
-            num_read += 1
-            yield TEXTS[index % len(TEXTS)]
-
-    chunks = classifier.iter_proba(stream(), batch_size)
-    first = next(chunks)
-    assert num_read <= 60
-    answers = np.concatenate([first, *chunks])
-    np.testing.assert_allclose(answers, np.resize(text_by_text(classifier, TEXTS), (103, 3)), atol=1e-6)
-
-
-@pytest.mark.usefixtures("two_threads")
-def test_an_error_of_the_stream_reaches_the_caller_and_the_threads_are_put_back(classifier: TextClassifier) -> None:
-    def stream() -> Iterator[str]:
-        yield from TEXTS * 2000
-        raise RuntimeError("the disk is gone")
-
-    with pytest.raises(RuntimeError, match="the disk is gone"):
-        list(classifier.iter_proba(stream(), batch_size=8))
-    assert torch.get_num_threads() == 2
-
-
-@pytest.mark.usefixtures("two_threads")
-@pytest.mark.parametrize("texts", [TEXTS[3], TEXTS, TEXTS * 60], ids=["one_text", "one_batch", "many_batches"])
-def test_threads_get_the_right_answers_and_keep_their_number_of_torchs_threads(
-    classifier: TextClassifier, texts: str | list[str]
-) -> None:
-    """While the calls run and after."""
-    expected = text_by_text(classifier, [texts] if isinstance(texts, str) else TEXTS)
-    expected = np.resize(expected, classifier.predict_proba(texts).shape)
-
-    def use(_: int) -> int:
-        for _ in range(5):
-            np.testing.assert_allclose(classifier.predict_proba(texts, batch_size=100), expected, atol=1e-6)
-            assert in_new_thread(torch.get_num_threads) == 2
-        return torch.get_num_threads()
-
-    classifier.predict_proba(texts, batch_size=100)  # the first call starts the workers
-    with ThreadPoolExecutor(8) as pool:
-        assert list(pool.map(use, range(16))) == [2] * 16
-    assert torch.get_num_threads() == in_new_thread(torch.get_num_threads) == 2
-
-
-@pytest.mark.usefixtures("two_threads")
-def test_a_thread_has_its_own_number_of_torchs_threads_for_a_while() -> None:
-    with num_threads_here(1):
-        assert (torch.get_num_threads(), in_new_thread(torch.get_num_threads)) == (1, 2)
-        with num_threads_here(3):
-            assert (torch.get_num_threads(), in_new_thread(torch.get_num_threads)) == (3, 2)
-    assert (torch.get_num_threads(), in_new_thread(torch.get_num_threads)) == (2, 2)
-
-
-@pytest.mark.usefixtures("two_threads")
-def test_a_stream_under_way_changes_no_thread(classifier: TextClassifier) -> None:
-    chunks = classifier.iter_proba(iter(TEXTS * 6000), batch_size=8)
-    next(chunks)
-    assert torch.get_num_threads() == in_new_thread(torch.get_num_threads) == 2
-    chunks.close()
-    assert torch.get_num_threads() == in_new_thread(torch.get_num_threads) == 2
-
-
-@pytest.mark.usefixtures("two_threads")
-def test_texts_that_come_one_by_one_from_many_threads_do_not_disturb_one_another(
-    classifier: TextClassifier, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """They are answered one at a time: threads that take turns after every operation are slower than one."""
-    under_way = most = 0
-    classify = classifier.model.classify
-
-    def noted(*arguments: torch.Tensor) -> object:
-        nonlocal under_way, most
-        under_way += 1
-        most = max(most, under_way)
-        time.sleep(0.001)
-        under_way -= 1
-        return classify(*arguments)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(classifier.model, "classify", noted)
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(classifier.predict, TEXTS * 4))
-    assert most == 1
-
-
-FORK = """
-import multiprocessing, sys
-import torch
-from rnn_hf import TextClassifier
-
-torch.set_num_threads(2)
-classifier = TextClassifier.from_pretrained(sys.argv[1])
-texts = ["the cat sat", "a dog", ""] * 30
-shapes = [texts[0], texts[:1], texts, texts * 10]
-
-def answers(classifier):
-    return [classifier.predict(shape) for shape in shapes]
-
-def child(queue):
-    queue.put((answers(classifier), answers(TextClassifier.from_pretrained(sys.argv[1])), torch.get_num_threads()))
-
-if __name__ == "__main__":
-    torch.rand(500, 500) @ torch.rand(500, 500)  # on both threads
-    expected = answers(classifier)
-    context = multiprocessing.get_context("fork")
-    queue = context.Queue()
-    processes = [context.Process(target=child, args=(queue,), daemon=True) for _ in range(2)]
-    for process in processes:
-        process.start()
-    assert [queue.get(timeout=50) for _ in processes] == [(expected, expected, 2)] * 2
-    for process in processes:
-        process.join(50)
-        assert process.exitcode == 0
-"""
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes cannot be forked here")
-def test_a_process_that_has_predicted_can_be_forked(classifier: TextClassifier, tmp_path: Path) -> None:
-    """Its children predict, with its classifier and with one that they load, and end."""
-    classifier.save_pretrained(tmp_path)
-    done = in_new_process(FORK, str(tmp_path))
-    assert done.returncode == 0, done.stderr
 
 
 def test_progress_is_shown_for_long_inputs_unless_it_is_not_wanted(
@@ -379,116 +208,3 @@ def test_a_model_with_adapters_is_refused_until_they_are_merged(classifier: Text
 def test_what_is_no_classifier_is_refused(classifier: TextClassifier, model: Any) -> None:
     with pytest.raises(TypeError, match=r"must be an `RNNForSequenceClassification`, got `(RNNModel|str)`"):
         TextClassifier(model, classifier.tokenizer)
-
-
-def test_a_saved_classifier_gives_the_same_answers(classifier: TextClassifier, tmp_path: Path) -> None:
-    classifier.model.save_pretrained(tmp_path)
-    classifier.tokenizer.save_pretrained(tmp_path)
-    loaded = TextClassifier.from_pretrained(tmp_path)
-    assert np.array_equal(loaded.predict_proba(TEXTS), classifier.predict_proba(TEXTS))
-    assert (loaded.labels, loaded.max_length) == (["LABEL_0", "LABEL_1", "LABEL_2"], 9)
-
-
-@pytest.mark.parametrize("dtype", ["bfloat16", torch.float64, "torch.float32"])
-def test_a_classifier_is_loaded_in_the_type_asked_for(
-    classifier: TextClassifier, tmp_path: Path, dtype: str | torch.dtype
-) -> None:
-    classifier.model.save_pretrained(tmp_path)
-    classifier.tokenizer.save_pretrained(tmp_path)
-    loaded = TextClassifier.from_pretrained(tmp_path, dtype=dtype, device="cpu")
-    assert str(loaded.model.dtype).removeprefix("torch.") == str(dtype).removeprefix("torch.")
-    np.testing.assert_allclose(loaded.predict_proba(TEXTS), classifier.predict_proba(TEXTS), atol=0.02)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"dtype": "int4"}, "must be a floating type of torch, got 'int4'"),
-        ({"dtype": torch.int32}, "got torch.int32"),
-        ({"dtype": "int8"}, '`dtype="int8"` is no longer offered: .* Pass "float32", "float16" or "bfloat16"'),
-        ({"dtype": torch.int8}, "is no longer offered"),
-    ],
-)
-def test_a_type_that_cannot_be_is_refused(
-    classifier: TextClassifier, tmp_path: Path, arguments: dict[str, str], message: str
-) -> None:
-    with pytest.raises(ValueError, match=message):
-        TextClassifier.from_pretrained(tmp_path, **arguments)  # type: ignore[arg-type]
-
-
-def test_a_loaded_classifier_is_pickled_by_its_place(classifier: TextClassifier, tmp_path: Path) -> None:
-    classifier.model.save_pretrained(tmp_path)
-    classifier.tokenizer.save_pretrained(tmp_path)
-    with contextlib.chdir(tmp_path.parent):  # the process that reads the pickle works elsewhere
-        loaded = TextClassifier.from_pretrained(
-            f"./{tmp_path.name}", dtype="bfloat16", device="cpu", token="secret", cache_dir="cache"
-        )
-    pickled = pickle.dumps(loaded)
-    assert len(pickled) < 1000 and b"secret" not in pickled
-    again = unpickled(pickled)
-    assert again.model.dtype == torch.bfloat16
-    assert np.array_equal(again.predict_proba(TEXTS), loaded.predict_proba(TEXTS))
-    assert pickle.dumps(again) == pickled
-    (tmp_path / "model.safetensors").unlink()
-    with pytest.raises(ValueError, match=r"has no model\.safetensors"):
-        unpickled(pickled)
-
-
-def hash_of(classifier: TextClassifier) -> str:
-    """What `datasets` caches the answers of the classifier under."""
-    return Hasher.hash(lambda batch: {"label": classifier.predict(batch["text"])})
-
-
-def test_a_classifier_in_a_function_has_the_same_hash_until_it_is_trained_again(
-    classifier: TextClassifier, tmp_path: Path
-) -> None:
-    classifier.save_pretrained(tmp_path)
-    loaded = TextClassifier.from_pretrained(tmp_path)
-    expected = hash_of(loaded)
-    loaded.predict(TEXTS)
-    loaded.tokenizer(TEXTS, padding=True, truncation=True, max_length=3)
-    assert hash_of(loaded) == hash_of(TextClassifier.from_pretrained(tmp_path)) == expected
-    assert hash_of(unpickled(pickle.dumps(loaded))) == expected
-    with torch.no_grad():
-        classifier.model.classifier.bias[1] += 1
-    classifier.save_pretrained(tmp_path)
-    assert hash_of(loaded) == expected  # its answers are still the old ones
-    again = hash_of(TextClassifier.from_pretrained(tmp_path))
-    classifier.model.config.id2label = {0: "a", 1: "b", 2: "c"}
-    classifier.save_pretrained(tmp_path)
-    assert len({expected, again, hash_of(TextClassifier.from_pretrained(tmp_path))}) == 3
-
-
-def test_a_classifier_of_no_place_in_a_function_has_the_same_hash_until_it_changes(classifier: TextClassifier) -> None:
-    expected = hash_of(classifier)
-    classifier.predict(TEXTS)
-    assert hash_of(classifier) == expected
-    with torch.no_grad():
-        classifier.model.classifier.bias[1] += 1
-    assert hash_of(classifier) != expected
-
-
-@pytest.mark.parametrize("num_proc", [None, 2])
-def test_a_dataset_is_mapped_once(classifier: TextClassifier, tmp_path: Path, num_proc: int | None) -> None:
-    classifier.save_pretrained(tmp_path / "model")
-    Dataset.from_dict({"text": TEXTS}).save_to_disk(tmp_path / "data")
-    files = []
-    for _ in range(2):
-        loaded = TextClassifier.from_pretrained(tmp_path / "model")
-        answers = load_from_disk(tmp_path / "data").map(
-            lambda batch, loaded=loaded: {"label": loaded.predict(batch["text"])}, batched=True, num_proc=num_proc
-        )
-        assert answers["label"] == classifier.predict(TEXTS)
-        files.append([file["filename"] for file in answers.cache_files])
-    assert files[0] == files[1]
-
-
-def test_a_classifier_of_no_place_is_pickled_whole(classifier: TextClassifier) -> None:
-    again = unpickled(pickle.dumps(classifier))
-    assert np.array_equal(again.predict_proba(TEXTS), classifier.predict_proba(TEXTS))
-    assert (again.labels, again.max_length) == (classifier.labels, 9)
-
-
-def test_a_folder_that_does_not_exist_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="does not exist"):
-        TextClassifier.from_pretrained(tmp_path / "nowhere")

@@ -27,7 +27,7 @@ from transformers.modeling_outputs import TokenClassifierOutput
 from rnn_hf import RNNConfig, RNNForTokenClassification
 from rnn_hf.data.tokenizer_training import TokenizerType, train_tokenizer
 from tests.conftest import no_warnings
-from tests.test_modeling_rnn import (
+from tests.tiny_models import (
     LAYOUTS,
     NO_DROPOUT,
     TEXTS,

@@ -44,6 +44,7 @@ def test_the_table_of_many_classes_shows_the_most_frequent_ones_and_errors() -> 
     assert lines[54:] == ["", "most frequent errors (true class, predicted class, rows)", "class_3, class_4, 4"]
 
 
+@pytest.mark.draws
 def test_a_picture_of_the_confusion_matrix_is_written(train: Train, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="the extra [plots] is not installed")
     _, folder = train("model")
@@ -59,28 +60,6 @@ def test_names_of_labels_are_matched_whatever_their_order(train: Train, tmp_path
     rows.write_text("text,label\nsome news,Sci/Tech\nsome news,Sports\nsome news,World\nsome news,World\n")
     metrics = evaluate.main(["--model_name_or_path", str(folder), "--test_file", str(rows), "--use_cpu"])
     assert [figures["support"] for figures in metrics["per_class"].values()] == [2, 1, 0, 1]
-
-
-@pytest.mark.parametrize(
-    ("argv", "message"),
-    [
-        (["--dataset_name", "demo", "--split", "dev"], "dev"),
-        (["--dataset_name", "./nowhere"], "./nowhere"),
-        (["--dataset_name", "demo", "--output_file", "nowhere/metrics.json"], "nowhere"),
-        (["--dataset_name", "demo", "--figure_file", "figure.jpg"], "must end in .png, .svg, .pdf"),
-        (["--dataset_name", "demo", "--per_device_eval_batch_size", "0"], "must be at least 1, got 0"),
-    ],
-)
-def test_a_mistake_of_the_user_is_one_line(
-    train: Train, capsys: pytest.CaptureFixture[str], argv: list[str], message: str
-) -> None:
-    _, folder = train("model")
-    capsys.readouterr()
-    with pytest.raises(SystemExit, match="2"):
-        evaluate.main(["--model_name_or_path", str(folder), *argv])
-    line = capsys.readouterr().err.strip().splitlines()[-1].split("\r")[-1]
-    assert line.startswith("rnn-hf evaluate: error: ")
-    assert message in line
 
 
 def test_a_label_that_the_model_does_not_know_is_one_line(

@@ -1,3 +1,4 @@
+import os
 import re
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
@@ -9,7 +10,7 @@ from rnn_hf import RNNConfig
 from rnn_hf.argument_fields import names_of
 from rnn_hf.commands.entry import exit_statuses, user_errors
 from rnn_hf.commands.evaluate import EvaluateArguments
-from rnn_hf.commands.parser import CommandParser
+from rnn_hf.commands.parser import CommandParser, check_folder_of
 from rnn_hf.commands.predict import PredictArguments
 from rnn_hf.errors import one_line
 from rnn_hf.files import atomic_file, write_json
@@ -125,6 +126,24 @@ def test_only_the_first_process_prints(monkeypatch: pytest.MonkeyPatch, capsys: 
     with pytest.raises(SystemExit, match="2"):
         program(ValueError("seen once"))
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("file", "says"),
+    [
+        ("no/x.json", "The folder of `output_file` does not exist: .* Create it."),
+        ("", "`output_file` must be a file, got the folder .* Pass a file in it."),
+        ("pipe", "`output_file` must be a file on a disk, got .* redirect the output"),
+    ],
+)
+def test_a_file_that_could_not_be_written_is_refused_before_anything_is_computed(
+    file: str, says: str, tmp_path: Path
+) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises((ValueError, FileNotFoundError), match=says):
+        check_folder_of("output_file", str(tmp_path / file))
+    for good in (None, str(tmp_path / "x.json")):
+        check_folder_of("output_file", good)
 
 
 def test_a_file_is_replaced_only_by_a_whole_one(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import pytest
 
 from rnn_hf import TextClassifier
 from rnn_hf.commands import predict, tables_of_answers, train
-from tests.test_text_classifier import make_classifier
+from tests.tiny_classifiers import make_classifier
 
 TEXTS = ["the cat, sat", "a dog", None, 'a "mat" ! é']
 

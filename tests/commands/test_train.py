@@ -14,16 +14,12 @@ from transformers import AutoTokenizer
 from rnn_hf import RNNForSequenceClassification
 from rnn_hf.commands import evaluate, predict
 from rnn_hf.commands import train as script
-from rnn_hf.data.demo_news import load_demo_news
-from rnn_hf.data.sources import DEFAULT_DATASET
 from rnn_hf.reporting import results
 from rnn_hf.training import classifier
 from rnn_hf.training.metrics import compute_metrics
-from tests import local_hub
-from tests.conftest import TINY_RUN, TORCHRUN, free_port, last_line, run_script, weights
+from tests.conftest import TINY_RUN, TORCHRUN, free_port, run_script, weights
 
 Train = Callable[..., tuple[dict[str, Any], Path]]
-
 PROMISED_FILES = {
     "README.md", "all_results.json", "config.json", "configuration_rnn.py", "figures", "layers_rnn.py",
     "model.safetensors", "modeling_rnn.py", "ngrams_rnn.py", "outputs_rnn.py", "pooling_rnn.py", "recipe.yaml",
@@ -41,6 +37,7 @@ def own_home(folder: Path) -> dict[str, str]:
     return {"HF_HOME": str(folder / "home"), "HF_DATASETS_CACHE": str(folder / "datasets")}
 
 
+@pytest.mark.draws
 def test_a_run_writes_what_is_promised(train: Train) -> None:
     results, folder = train("run")
     assert {path.name for path in folder.iterdir()} == PROMISED_FILES
@@ -274,99 +271,6 @@ def test_texts_of_every_length_go_through(tmp_path: Path, capsys: pytest.Capture
     assert all(0.5 <= answer["probability"] <= 1 for answer in answers)
 
 
-def test_the_default_dataset_comes_from_the_hub(tmp_path: Path) -> None:
-    demo = load_demo_news(num_train=200, num_test=40)
-    for split, rows in demo.items():
-        rows.to_parquet(tmp_path / "hub" / "datasets" / DEFAULT_DATASET / "data" / f"{split}-00000-of-00001.parquet")
-    argv = [word for word in TINY_RUN if word not in ("--dataset_name", "demo")]
-    with local_hub.serve(tmp_path / "hub") as address:
-        done = run_script(*argv, "--output_dir", str(tmp_path / "run"), HF_ENDPOINT=address, **own_home(tmp_path))
-    assert done.returncode == 0, done.stderr
-    results = json.loads((tmp_path / "run" / "all_results.json").read_text())
-    assert (results["num_train_examples"], results["num_test_examples"]) == (192, 40)
-    assert yaml.safe_load((tmp_path / "run" / "recipe.yaml").read_text())["dataset_name"] == DEFAULT_DATASET
-
-
-@pytest.mark.parametrize("env", [{"HF_ENDPOINT": "http://127.0.0.1:9"}, {"HF_HUB_OFFLINE": "1"}])
-def test_a_hub_out_of_reach_is_one_line_with_the_ways_out(tmp_path: Path, env: dict[str, str]) -> None:
-    argv = [word for word in TINY_RUN if word not in ("--dataset_name", "demo")]
-    done = run_script(*argv, "--output_dir", str(tmp_path / "run"), **env, **own_home(tmp_path))
-    assert done.returncode == 2
-    assert "Traceback" not in done.stderr
-    assert last_line(done.stderr).startswith("rnn-hf train: error: ")
-    assert "`--dataset_name demo`" in last_line(done.stderr)
-
-
-@pytest.mark.parametrize(
-    ("argv", "message"),
-    [
-        (["--dataset_name", "./nowhere"], "./nowhere"),
-        (["--text_column_names", "title"], "(columns: text, label)"),
-        (["--label_column_name", "topic"], "(columns: text, label)"),
-        (["--hiden_size", "3"], "Did you mean `--hidden_size`?"),
-        (["--learning_rate", "fast"], "invalid float value: 'fast'"),
-        (["--learning_rate", "0"], "`--learning_rate` must be above 0, got 0.0."),
-        (["--hidden_size", "0"], "`--hidden_size` must be at least 1, got 0."),
-        (["--word_dropout", "1"], "`--word_dropout` must be at least 0 and below 1, got 1.0."),
-        (["--cell_type", "transformer"], "invalid choice: 'transformer'"),
-        (["--word_vectors", "nowhere.txt"], "nowhere.txt"),
-        (["--resume_from_checkpoint", "latest"], "No whole checkpoint is in"),
-        (["--model_name_or_path", "./nowhere"], "./nowhere"),
-        (["--report_to", "tracker-of-nobody"], "tracker-of-nobody"),
-        (["--validation_size", "0", "--early_stopping_patience", "1"], "needs a validation split"),
-        (["--save_strategy", "sometimes"], "invalid choice: 'sometimes'"),
-        (["--tokenizer_type", "unigram", "--vocab_size", "5"], "`--vocab_size` must be larger"),
-        (["--tokenizer_type", "bpe", "--tokenizer_name_or_path", "there"], "cannot stand beside"),
-        (["--validation_size", "0", "--temperature_scaling"], "`--temperature_scaling` needs a validation split"),
-        (
-            ["--problem_type", "regression", "--temperature_scaling"],
-            "`--temperature_scaling` needs one class per text",
-        ),
-    ],
-)
-def test_a_mistake_of_the_user_is_one_line(
-    train: Train, capsys: pytest.CaptureFixture[str], argv: list[str], message: str
-) -> None:
-    with pytest.raises(SystemExit, match="2"):
-        train("run", *argv)
-    line = last_line(capsys.readouterr().err)
-    assert line.startswith("rnn-hf train: error: ")
-    assert message in line
-
-
-@pytest.mark.parametrize(
-    ("rows", "message"),
-    [
-        ("text,label\na,x\nb,y\n", "z"),
-        ("text,label\n", "must have rows, got none"),
-        ("words\na\n", "(columns: words)"),
-    ],
-)
-def test_a_wrong_test_file_is_one_line(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], rows: str, message: str
-) -> None:
-    """A label outside the classes, no rows, no label column."""
-    train_rows, test_rows = tmp_path / "train.csv", tmp_path / "test.csv"
-    train_rows.write_text("text,label\n" + "a,x\nb,y\n" * 30)
-    test_rows.write_text(rows.replace("b,y", "b,z"))
-    with pytest.raises(SystemExit, match="2"):
-        script.main(
-            ["--train_file", str(train_rows), "--test_file", str(test_rows), "--output_dir", str(tmp_path / "run")]
-        )
-    line = last_line(capsys.readouterr().err)
-    assert line.startswith("rnn-hf train: error: ")
-    assert message in line
-    assert not (tmp_path / "run").exists()
-
-
-def test_a_dataset_without_a_training_split_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    rows = tmp_path / "rows.csv"
-    rows.write_text("text,label\na,x\nb,y\n")
-    with pytest.raises(SystemExit, match="2"):
-        script.main(["--test_file", str(rows), "--output_dir", str(tmp_path / "run")])
-    assert "The dataset has no training split (splits: test)." in last_line(capsys.readouterr().err)
-
-
 def test_evaluation_by_steps_measures_the_last_one_once(train: Train) -> None:
     results, _ = train("run", "--eval_strategy", "steps", "--eval_steps", "3", "--logging_steps", "2")
     steps = [entry["step"] for entry in results["log"] if "validation_accuracy" in entry]
@@ -381,57 +285,6 @@ def test_a_run_in_bfloat16_learns_and_saves_float32(train: Train) -> None:
     results, folder = train("run", "--bf16", "--num_train_epochs", "10", "--max_train_samples", "2000")
     assert results["test_accuracy"] > 0.6
     assert {weight.dtype for weight in load_file(folder / "model.safetensors").values()} == {torch.float32}
-
-
-def test_a_lazy_optimizer_trains_the_model_that_the_dense_one_trains(train: Train) -> None:
-    settings = ["--num_train_epochs", "3", "--weight_decay", "0.1"]
-    folders = [train(optim, *settings, "--optim", optim)[1] for optim in ("lazy_adamw", "adamw_torch")]
-    ours, theirs = (load_file(folder / "model.safetensors") for folder in folders)
-    for name, weight in theirs.items():
-        torch.testing.assert_close(
-            ours[name], weight, rtol=1e-3, atol=1e-4, msg=lambda text, name=name: f"{name}: {text}"
-        )
-
-
-@pytest.mark.parametrize("optim", ["lazy_adamw", "adamw_torch"])
-def test_frozen_word_vectors_stay_and_thawed_ones_learn(train: Train, optim: str) -> None:
-    """One epoch of two, with all that could move a matrix without a gradient: decay, clipping, accumulation."""
-    settings = [
-        "--optim",
-        optim,
-        "--weight_decay",
-        "0.1",
-        "--gradient_accumulation_steps",
-        "2",
-        "--eval_strategy",
-        "no",
-    ]
-    name, common = "model.embed_tokens.weight", [*settings, "--num_train_epochs", "2"]
-    _, untrained = train("untrained", *settings, "--learning_rate", "1e-30", "--max_steps", "1")
-    _, frozen = train("frozen", *common, "--freeze_embeddings_epochs", "-1")
-    _, thawed = train("thawed", *common, "--freeze_embeddings_epochs", "1", "--save_strategy", "epoch")
-    before, kept = (load_file(folder / "model.safetensors") for folder in (untrained, frozen))
-    assert torch.equal(kept[name], before[name])
-    assert not torch.equal(kept["classifier.weight"], before["classifier.weight"])
-    first, last = (load_file(folder / "model.safetensors") for folder in sorted((thawed / "checkpoints").iterdir()))
-    assert torch.equal(first[name], before[name])
-    assert (last[name] != before[name]).any(dim=1).sum() > 100
-
-    checkpoint = min((thawed / "checkpoints").iterdir())
-    _, resumed = train(
-        "resumed", *common, "--freeze_embeddings_epochs", "1", "--resume_from_checkpoint", str(checkpoint)
-    )
-    assert weights(resumed) == weights(thawed)
-
-
-def test_thawed_word_vectors_of_a_lazy_optimizer_are_those_of_the_dense_one(train: Train) -> None:
-    settings = ["--num_train_epochs", "3", "--weight_decay", "0.1", "--freeze_embeddings_epochs", "1"]
-    folders = [train(optim, *settings, "--optim", optim)[1] for optim in ("lazy_adamw", "adamw_torch")]
-    ours, theirs = (load_file(folder / "model.safetensors") for folder in folders)
-    for name, weight in theirs.items():
-        torch.testing.assert_close(
-            ours[name], weight, rtol=1e-3, atol=1e-4, msg=lambda text, name=name: f"{name}: {text}"
-        )
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -453,76 +306,3 @@ def test_small_batches_and_networks_are_trained_on_one_thread_and_the_setting_is
         threads[name] = train(name, *argv, "--max_steps", "1")[0]["num_threads"]
     assert (threads, torch.get_num_threads()) == ({"small": 1, "narrow": 1, "large": 2}, 2)
     torch.set_num_threads(before)
-
-
-def test_a_folder_that_holds_a_run_is_kept_unless_told_otherwise(
-    train: Train, capsys: pytest.CaptureFixture[str]
-) -> None:
-    _, folder = train("run", "--save_strategy", "epoch")
-    before = weights(folder)
-    for argv in (["--seed", "1"], ["--seed", "1", "--overwrite_output_dir", "--dataset_name", "./nowhere"]):
-        with pytest.raises(SystemExit, match="2"):
-            train("run", *argv)
-        assert "rnn-hf train: error: " in capsys.readouterr().err
-        assert weights(folder) == before
-        assert list(folder.glob("checkpoints/step-*"))
-    train("run", "--seed", "1", "--overwrite_output_dir")
-    assert weights(folder) != before
-    assert not list(folder.glob("checkpoints/step-*"))
-
-
-def test_a_run_is_not_resumed_with_other_arguments(train: Train, capsys: pytest.CaptureFixture[str]) -> None:
-    train("run", "--save_strategy", "epoch")
-    with pytest.raises(SystemExit, match="2"):
-        train("run", "--learning_rate", "0.5", "--resume_from_checkpoint", "latest")
-    assert "The checkpoint was made with `--learning_rate 0.004`, this run has 0.5." in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("save_dtype", ["float32", "float16"])
-def test_a_temperature_changes_probabilities_and_no_prediction(train: Train, save_dtype: str) -> None:
-    argv = ["--num_train_epochs", "4", "--eval_strategy", "no", "--save_dtype", save_dtype]
-    plain, plain_folder = train("plain", *argv)
-    scaled, folder = train("scaled", *argv, "--temperature_scaling")
-    temperature = scaled["temperature"]
-    assert abs(temperature - 1) > 0.01
-    assert json.loads((folder / "config.json").read_text())["calibration_temperature"] == temperature
-    before, after = (load_file(path / "model.safetensors") for path in (plain_folder, folder))
-    for name, weight in before.items():
-        # divided first and rounded then, both to so many digits
-        digits = {"rtol": 2e-3, "atol": 1e-6} if save_dtype == "float16" else {"rtol": 1e-5, "atol": 1e-8}
-        expected = weight / temperature if name.startswith("classifier.") else weight
-        torch.testing.assert_close(after[name].float(), expected.float(), **digits)
-    assert scaled["test_accuracy"] == pytest.approx(plain["test_accuracy"], abs=0.002)
-    if save_dtype == "float32":
-        assert scaled["test_confusion_matrix"] == plain["test_confusion_matrix"]
-    error = plain["test_calibration"]["expected_calibration_error"]
-    assert scaled["test_ece_before_scaling"] == pytest.approx(error, abs=1e-3)
-    assert scaled["test_ece"] == scaled["test_calibration"]["expected_calibration_error"]
-    metrics = evaluate.main(["--model_name_or_path", str(folder), "--dataset_name", "demo", "--use_cpu"])
-    assert (metrics["confusion_matrix"], metrics["loss"]) == (scaled["test_confusion_matrix"], scaled["test_loss"])
-    assert f"temperature of {temperature:.3g}" in (folder / "README.md").read_text()
-    assert "temperature" not in (plain_folder / "README.md").read_text()
-
-
-def test_the_temperature_is_that_of_the_best_weights_on_the_validation_split(train: Train) -> None:
-    """No other temperature gives a lower loss there, nor does the split of the training rows."""
-    _, folder = train("run", "--num_train_epochs", "15", "--temperature_scaling")
-    argv = ["--model_name_or_path", str(folder), "--dataset_name", "demo", "--split", "validation", "--use_cpu"]
-    losses = []
-    for factor in (1.0, 0.98, 1.02):
-        model = RNNForSequenceClassification.from_pretrained(folder)
-        with torch.no_grad():
-            for weight in model.classifier.parameters():
-                weight.mul_(factor)
-        model.save_pretrained(folder)
-        losses.append(evaluate.main(argv)["loss"])
-    assert losses[0] < min(losses[1:])
-
-
-def test_training_that_goes_on_forgets_the_temperature(train: Train) -> None:
-    _, first = train("first", "--temperature_scaling", "--num_train_epochs", "4")
-    _, second = train("second", "--model_name_or_path", str(first), "--max_steps", "1")
-    temperatures = [
-        json.loads((path / "config.json").read_text())["calibration_temperature"] for path in (first, second)
-    ]
-    assert temperatures[0] != 1 == temperatures[1]

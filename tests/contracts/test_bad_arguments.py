@@ -1,4 +1,7 @@
-"""What cannot be an argument or a recipe is refused by every script in one line, before anything is written."""
+"""What cannot be an argument or a recipe is refused by every script in one line, before anything is written.
+
+Values that no argument may have are tested with the arguments and the parser; here each script meets one of a kind.
+"""
 
 from pathlib import Path
 
@@ -15,90 +18,20 @@ NAMES = dict(enumerate(["World", "Sports", "Business", "Sci/Tech"]))
 
 TRAINING = ("train", "train_language_model", "distill", "train_with_trainer")
 
-# Flags that every training script has, and what is wrong with them
+# One thing for each step in which a training script may refuse its arguments, and what is wrong with it
 OF_TRAINING = [
-    (["--hiden_size", "3"], "Did you mean `--hidden_size`?"),
     (["--zzzzzz"], "Unknown argument '--zzzzzz'"),
-    (["stray"], "stray"),
-    (["--hidden_size"], "expected one argument"),
-    (["--hidden_size", "x"], "invalid int value: 'x'"),
-    (["--hidden_size", "3.5"], "invalid int value: '3.5'"),
-    (["--hidden_size", "0"], "`hidden_size` must be at least 1, got 0."),
-    (["--hidden_size", "-1"], "`hidden_size` must be at least 1, got -1."),
-    (["--vocab_size", "0"], "`vocab_size` must be at least 1, got 0."),
-    (["--vocab_size", "1"], "`vocab_size - 1` (0), got 1"),
-    (["--embedding_size", "0"], "`embedding_size` must be at least 1"),
-    (["--num_hidden_layers", "0"], "`num_hidden_layers` must be at least 1"),
-    (["--cell_type", "LSTM"], "invalid choice: 'LSTM'"),
-    (["--cell_type", ""], "invalid choice: ''"),
-    (["--embedding_dropout", "1"], "`embedding_dropout` must be at least 0 and below 1"),
-    (["--embedding_dropout", "-0.1"], "`embedding_dropout` must be at least 0 and below 1"),
-    (["--classifier_dropout", "nan"], "`--classifier_dropout` must be a finite number"),
-    (["--hidden_dropout_prob", "inf"], "`--hidden_dropout_prob` must be a finite number"),
-    (["--word_dropout", "2"], "`word_dropout` must be at least 0 and below 1"),
-    (["--embedding_initializer_range", "-1"], "`embedding_initializer_range` must be at least 0"),
-    (["--embedding_initializer_range", "nan"], "`--embedding_initializer_range` must be a finite number"),
-    (["--embedding_initializer_range", "inf"], "`--embedding_initializer_range` must be a finite number"),
-    (["--embedding_initializer_mean", "nan"], "`--embedding_initializer_mean` must be a finite number"),
-    (["--recurrent_initializer", "zeros"], "invalid choice: 'zeros'"),
-    (["--bidirectional", "maybe"], "maybe"),
     (["--learning_rate", "0"], "`--learning_rate` must be above 0"),
-    (["--learning_rate", "nan"], "`--learning_rate` must be"),
-    (["--learning_rate", "inf"], "`--learning_rate` must be"),
-    (["--learning_rate", "fast"], "invalid float value: 'fast'"),
-    (["--num_train_epochs", "0"], "`--num_train_epochs` must be above 0"),
-    (["--num_train_epochs", "inf"], "`--num_train_epochs` must be"),
-    (["--max_steps", "0"], "`--max_steps` must be -1 or at least 1"),
-    (["--max_steps", "-2"], "`--max_steps` must be at least -1"),
-    (["--warmup_steps", "-1"], "`--warmup_steps` must be at least 0"),
-    (["--per_device_train_batch_size", "0"], "`--per_device_train_batch_size` must be at least 1"),
-    (["--per_device_eval_batch_size", "0"], "`--per_device_eval_batch_size` must be at least 1"),
-    (["--gradient_accumulation_steps", "0"], "`--gradient_accumulation_steps` must be at least 1"),
-    (["--weight_decay", "-1"], "`--weight_decay` must be at least 0"),
-    (["--max_grad_norm", "-1"], "`--max_grad_norm` must be at least 0"),
-    (["--adam_beta1", "1"], "`--adam_beta1` must be at least 0 and below 1"),
-    (["--optim", "sgdd"], "invalid choice: 'sgdd'"),
-    (["--lr_scheduler_type", "flat"], "invalid choice: 'flat'"),
-    (["--seed", "-1"], "`--seed` must be at least 0"),
-    (["--seed", "99999999999999999999999"], "`--seed` must be at least 0 and at most 4294967295"),
-    (["--save_strategy", "sometimes"], "invalid choice: 'sometimes'"),
-    (["--save_steps", "0"], "`--save_steps` must be at least 1"),
-    (["--save_total_limit", "0"], "`--save_total_limit` must be at least 1"),
-    (["--save_dtype", "int8"], "invalid choice: 'int8'"),
-    (["--eval_strategy", "no", "--early_stopping_patience", "1"], "`--early_stopping_patience` needs evaluations"),
-    (["--early_stopping_patience", "0"], "`--early_stopping_patience` must be at least 1"),
-    (["--validation_size", "1"], "`--validation_size` must be at least 0 and below 1"),
-    (["--validation_size", "nan"], "`--validation_size` must be at least 0 and below 1"),
-    (["--max_train_samples", "0"], "`--max_train_samples` must be at least 1"),
-    (["--shuffle_buffer_size", "0"], "`--shuffle_buffer_size` must be at least 1"),
-    (["--max_length", "0"], "`--max_length` must be at least 1"),
-    (["--min_frequency", "0"], "`--min_frequency` must be at least 1"),
-    (["--min_frequency", "99999999"], "`min_frequency`"),
-    (["--tokenizer_type", "letters"], "invalid choice: 'letters'"),
-    (["--tokenizer_type", "bpe", "--vocab_size", "3"], "`vocab_size` must be at least"),
-    (["--tokenizer_type", "bpe", "--tokenizer_name_or_path", "there"], "cannot stand beside"),
-    (["--tokenizer_name_or_path", "./nowhere"], "./nowhere"),
-    (["--tokenizer_name_or_path", ""], "`--tokenizer_name_or_path` must not be empty"),
-    (["--model_name_or_path", "./nowhere"], "./nowhere"),
-    (["--model_name_or_path", ""], "`--model_name_or_path` must not be empty"),
-    (["--word_vectors", "./nowhere.txt"], "nowhere.txt"),
-    (["--word_vectors", "."], "got the directory ."),
-    (["--max_extra_words", "-1"], "`--max_extra_words` must be at least 0"),
-    (["--train_file", "rows.csv"], "cannot stand beside"),
-    (["--dataset_name", "./nowhere"], "./nowhere"),
-    (["--dataset_name", ""], "`--dataset_name` must not be empty"),
-    (["--problem_type", "ranking"], "invalid choice: 'ranking'"),
-    (["--label_column_name", "topic"], '"topic" is not in the dataset (columns: text, label)'),
-    (["--text_column_names", "title"], '"title" is not in the dataset (columns: text, label)'),
-    (["--text_column_names", "label"], '"label" is the label'),
-    (["--text_column_names"], "text_column_names"),
-    (["--report_to", "tracker-of-nobody"], "tracker-of-nobody"),
-    (["--push_to_hub"], "`--push_to_hub` needs a repository"),
-    (["--resume_from_checkpoint", "./nowhere"], "nowhere"),
+    (["--hidden_size", "0"], "`hidden_size` must be at least 1, got 0."),
     (["--output_dir", "{out}/all_results.json"], "all_results.json' is a file"),
-    (["--output_dir", ""], "`--output_dir` must not be empty"),
-    (["--output_dir", "{out}/all_results.json/run"], "all_results.json' is a file"),
-]  # fmt: skip
+    (["--report_to", "tracker-of-nobody"], "tracker-of-nobody"),
+    (["--model_name_or_path", "./nowhere"], "./nowhere"),
+    (["--dataset_name", "./nowhere"], "./nowhere"),
+    (["--text_column_names", "title"], '"title" is not in the dataset (columns: text, label)'),
+    (["--tokenizer_name_or_path", "./nowhere"], "./nowhere"),
+    (["--word_vectors", "./nowhere.txt"], "nowhere.txt"),
+    (["--resume_from_checkpoint", "./nowhere"], "nowhere"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -131,42 +64,6 @@ def test_an_argument_of_training_that_cannot_be_is_refused(
     assert_refused(script, [*common, *argv], says, tmp_path, capsys)
 
 
-# What a recipe may not be: its bytes, and what is wrong with them
-RECIPES = [
-    (b"", "must be a mapping of flags to values, got None"),
-    (b"# nothing\n", "must be a mapping of flags to values, got None"),
-    (b"- seed\n- 1\n", "must be a mapping of flags to values, got ['seed', 1]"),
-    (b"seed", "must be a mapping of flags to values, got 'seed'"),
-    (b"3", "must be a mapping of flags to values, got 3"),
-    (b"seed: [1, 2\n", "is not YAML"),
-    (b"seed: 1\n\tlearning_rate: 2\n", "is not YAML"),
-    (b"seed: 1\n--- \nseed: 2\n", "is not YAML"),
-    (b"\xff\xfe\x00", "is not YAML"),
-    (b"seed: \x00", "is not YAML"),
-    (b"seed: !!python/object/apply:os.system ['true']\n", "is not YAML"),
-    (b"a: &a [1]\nb: *c\n", "is not YAML"),
-    (b"? {a: 1}\n: 2\n", "is not YAML"),
-    (b"{" * 1500, "is not YAML"),
-    (b"sede: 1\n", "Did you mean `--seed`?"),
-    (b"1: 2\n", "Unknown key in the recipe"),
-    (b"seed: {value: 1}\n", "`seed` in the recipe"),
-    (b"seed: [[1]]\n", "`seed` in the recipe"),
-    (b"seed: [1, 2]\n", "2"),
-    (b"seed: many\n", "invalid int value: 'many'"),
-    (b"seed: 1.5\n", "invalid int value: '1.5'"),
-    (b"seed: .nan\n", "invalid int value: 'nan'"),
-    (b"seed: 2020-01-01\n", "invalid int value: '2020-01-01'"),
-    (b"seed: ''\n", "invalid int value: ''"),
-    (b"seed: -1\n", "`--seed` must be at least 0"),
-    (b"learning_rate: .inf\n", "`--learning_rate` must be a finite number"),
-    (b"bidirectional: perhaps\n", "perhaps"),
-    (b"dataset_name: ''\n", "`--dataset_name` must not be empty"),
-    (b"cell_type: transformer\n", "invalid choice: 'transformer'"),
-    (b"help: true\n", "Unknown key in the recipe"),
-    (b"seed: 1\nseed: 2\n", "`seed` is in it more than once"),
-]
-
-
 @pytest.fixture(autouse=True)
 def fasttext_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is trained where everything is refused, so it need not be installed."""
@@ -174,18 +71,11 @@ def fasttext_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("script", [*TRAINING, "run_recipe", "ablation", "learning_curve", "baselines"])
-@pytest.mark.parametrize(("content", "says"), RECIPES, ids=[repr(content[:40]) for content, _ in RECIPES])
 def test_a_recipe_that_cannot_be_is_refused(
-    script: str,
-    content: bytes,
-    says: str,
-    good: Path,
-    out: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    script: str, good: Path, out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     recipe = tmp_path / "recipe.yaml"
-    recipe.write_bytes(content)
+    recipe.write_text("sede: 1\n")
     argv = [str(recipe)]
     if script not in ("ablation", "learning_curve", "baselines"):
         argv += ["--output_dir", str(out), "--overwrite_output_dir"]
@@ -195,7 +85,7 @@ def test_a_recipe_that_cannot_be_is_refused(
         argv += ["--output_file", str(out / "points.json")]
     if script == "ablation":
         argv += ["--techniques", str(recipe)]
-    assert_refused(script, argv, says, tmp_path, capsys)
+    assert_refused(script, argv, "Did you mean `--seed`?", tmp_path, capsys)
 
 
 MODEL = ["--model_name_or_path", "{good}"]
@@ -211,19 +101,20 @@ STREAM = [*DEMO, "--streaming", "--max_steps", "1"]
 OF_OTHERS = [
     ("distill", DISTILL, "--teacher_name_or_path"),
     ("distill", [*DISTILL, "--teacher_name_or_path", "./nowhere"], "./nowhere"),
-    ("distill", [*DISTILL, "--teacher_name_or_path", "{good}", "--temperature", "0"], "`--temperature` must be"),
-    ("distill", [*DISTILL, "--teacher_name_or_path", "{good}", "--alpha", "2"], "`--alpha` must be at least 0"),
-    ("distill", [*DISTILL, "--teacher_name_or_path", "{good}", "--num_noised_copies", "-1"], "`--num_noised_copies`"),
-    ("distill", [*DISTILL, "--teacher_name_or_path", "{good}", "--mask_probability", "2"], "`--mask_probability`"),
-    ("train_language_model", [*DEMO, "--bptt", "0"], "`--bptt` must be at least 1"),
-    ("train_language_model", [*DEMO, "--optim", "lazy_adamw"], "`--optim lazy_adamw` spares word vectors"),
-    ("train_language_model", [*DEMO, "--class_weights", "balanced"], "`--class_weights` is only for classifiers"),
     ("train_language_model", [*DEMO, "--adaptive_softmax_cutoffs", "5", "3"], "`adaptive_softmax_cutoffs` must rise"),
-    ("train_language_model", [*DEMO, "--num_generated_texts", "-1"], "`--num_generated_texts` must be at least 0"),
     ("train_language_model", [*DEMO, "--model_name_or_path", "{good}"], "not a `RNNForCausalLM`"),
-    ("train", [*DEMO, "--class_weights", "heavy"], "`--class_weights` must be `balanced` or numbers above 0"),
+    ("train", [*DEMO, "--vocab_size", "1"], "`vocab_size - 1` (0), got 1"),
+    ("train", [*DEMO, "--min_frequency", "99999999"], "`min_frequency`"),
+    ("train", [*DEMO, "--tokenizer_type", "bpe", "--vocab_size", "3"], "`vocab_size` must be at least"),
+    ("train", [*DEMO, "--tokenizer_type", "unigram", "--vocab_size", "5"], "`--vocab_size` must be larger"),
+    ("train", [*DEMO, "--word_vectors", "."], "got the directory ."),
+    ("train", [*DEMO, "--label_column_name", "topic"], '"topic" is not in the dataset (columns: text, label)'),
+    ("train", [*DEMO, "--text_column_names", "label"], '"label" is the label'),
+    ("train", [*DEMO, "--output_dir", "{out}/all_results.json/run"], "all_results.json' is a file"),
+    ("train", [*DEMO, "--resume_from_checkpoint", "latest"], "No whole checkpoint is in"),
+    ("train", [*DEMO, "--early_stopping_patience", "1", "--validation_size", "0"], "needs a validation split"),
+    ("train", [*DEMO, "--problem_type", "regression", "--temperature_scaling"], "needs one class per text"),
     ("train", [*DEMO, "--class_weights", "1", "2"], "class_weights"),
-    ("train", [*DEMO, "--class_weights", "1", "2", "3", "nan"], "`--class_weights` must be"),
     ("train", [*DEMO, "--temperature_scaling", "--validation_size", "0"], "needs a validation split"),
     ("train", [*DEMO, "--model_name_or_path", "{good}", "--hidden_size", "99"], "contradicts the checkpoint's 64"),
     ("train", [*DEMO, "--model_name_or_path", "{good}", "--tokenizer_name_or_path", "{large}"], "The tokenizer has"),
@@ -251,7 +142,6 @@ OF_OTHERS = [
     ("ablation", ["--dataset_name", "demo"], "Pass `--techniques`"),
     ("ablation", [*ABLATION, "--techniques", "{out}/nowhere.yaml"], "nowhere.yaml"),
     ("ablation", [*ABLATION, "--output_file", "{out}/no/where.json"], "The folder of `--output_file` does not exist"),
-    ("ablation", [*ABLATION, "--output_file", "{out}"], "{out}"),
     ("ablation", [*ABLATION, "--output_file", "{out}/broken.json"], "broken.json"),
     ("ablation", [*ABLATION, "--output_file", "{out}/list.json"], "list.json"),
     ("ablation", [*ABLATION, "--output_file", "{out}/all_results.json"], "all_results.json"),
@@ -273,7 +163,6 @@ OF_OTHERS = [
     ("baselines", ["--dataset_name", "demo", "--fasttext_epochs", "0"], "`--fasttext_epochs` must be at least 1"),
     ("baselines", ["--dataset_name", "demo", "--validation_size", "0"], "need a validation split"),
     ("baselines", ["--dataset_name", "demo", "--output_file", "{out}/no/x.json"], "`--output_file` does not exist"),
-    ("baselines", ["--dataset_name", "demo", "--output_file", "{out}"], "{out}"),
     ("baselines", ["--dataset_name", "./nowhere"], "./nowhere"),
     ("count_near_duplicates", ["--dataset_name", "demo", "--splits", "train"], "`--splits` must be of"),
     ("count_near_duplicates", ["--dataset_name", "demo", "--similarities", "0"], "`--similarities` must be above 0"),
@@ -286,10 +175,6 @@ OF_OTHERS = [
     ("evaluate", ["--model_name_or_path", "{out}"], "has no config.json"),
     ("evaluate", [*MODEL, "--dataset_name", "./nowhere"], "./nowhere"),
     ("evaluate", [*MODEL, "--dataset_name", "demo", "--split", "dev"], '"dev"'),
-    ("evaluate", [*MODEL, "--dataset_name", "demo", "--threshold", "2"], "`--threshold` must be at least 0"),
-    ("evaluate", [*MODEL, "--dataset_name", "demo", "--threshold", "nan"], "`--threshold` must be"),
-    ("evaluate", [*MODEL, "--dataset_name", "demo", "--per_device_eval_batch_size", "0"], "must be at least 1"),
-    ("evaluate", [*MODEL, "--dataset_name", "demo", "--output_file", "{out}"], "{out}"),
     ("evaluate", [*MODEL, "--dataset_name", "demo", "--output_file", "{out}/no/x.json"], "does not exist"),
     ("evaluate", [*MODEL, "--dataset_name", "demo", "--figure_file", "{out}/x.jpg"], "must end in .png"),
     ("evaluate", [*MODEL, "--dataset_name", "demo", "--test_file", "x.csv"], "Pass one or the other"),
@@ -298,12 +183,7 @@ OF_OTHERS = [
     ("predict", ["--model_name_or_path", "{out}", "--text", "a"], "has no config.json"),
     ("predict", [*MODEL, "--input_file", "{out}/nowhere.txt"], "nowhere.txt"),
     ("predict", [*MODEL, "--input_file", "{out}"], "{out}"),
-    ("predict", [*MODEL, "--text", "a", "--input_file", "x"], "Drop one of them"),
-    ("predict", [*MODEL, "--text", "a", "--batch_size", "0"], "`--batch_size` must be at least 1"),
-    ("predict", [*MODEL, "--text", "a", "--threshold", "-1"], "`--threshold` must be at least 0"),
     ("predict", [*MODEL, "--text", "a", "--output_file", "{out}/no/x.jsonl"], "`--output_file` does not exist"),
-    ("predict", [*MODEL, "--text", "a", "--output_file", "{out}"], "{out}"),
-    ("predict", [*MODEL, "--text"], "--text"),
     ("push_to_hub", [], "folder"),
     ("push_to_hub", ["{good}"], "name"),
     ("push_to_hub", ["{out}", "a/b"], "is not a whole model"),
@@ -326,7 +206,6 @@ OF_OTHERS = [
     ("benchmark", ["predict", *MODEL, "--rounds", "0"], "`--rounds` must be at least 1"),
     ("benchmark", ["load", "--model_name_or_path", "./nowhere"], "./nowhere"),
     ("benchmark", ["load", *MODEL, "--output_file", "{out}/no/x.json"], "does not exist"),
-    ("benchmark", ["load", *MODEL, "--output_file", "{out}"], "{out}"),
     ("benchmark", ["train", "--dataset_name", "./nowhere"], "./nowhere"),
     ("benchmark", ["memory", "--dataset_name", "./nowhere"], "./nowhere"),
     ("benchmark", ["train", "--what"], "--what"),

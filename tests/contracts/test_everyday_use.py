@@ -32,7 +32,7 @@ from rnn_hf import (
 from rnn_hf.configuration_rnn import CellType
 from rnn_hf.data.tokenizer_training import train_tokenizer
 from tests.conftest import no_warnings
-from tests.test_modeling_rnn import LAYOUTS, both_directions, every_cell, logits_alone, make_batch, make_model
+from tests.tiny_models import LAYOUTS, both_directions, every_cell, logits_alone, make_batch, make_model
 
 LONG = " ".join(["a dog sat"] * 400)
 TEXTS = ["The cat sat on a mat.", "", "a dog", "the cat and the dog sat on a mat, all day long!", "unknown words only"]

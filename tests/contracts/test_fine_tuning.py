@@ -11,7 +11,7 @@ from transformers import AddedToken, PreTrainedTokenizerFast, Trainer, TrainingA
 
 from rnn_hf import RNNForSequenceClassification, RNNForTokenClassification, TextClassifier
 from rnn_hf.data.tokenizer_training import train_tokenizer
-from tests.test_modeling_rnn import every_cell, make_batch, make_model
+from tests.tiny_models import every_cell, make_batch, make_model
 
 OLD_TEXTS = ["the cat sat", "a dog", "an unknown word"]
 ROWS = [{"input_ids": [3, 4, 5, 6 + label], "labels": label} for label in (0, 1, 2, 1)]

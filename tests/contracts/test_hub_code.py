@@ -25,7 +25,7 @@ from rnn_hf import (
 from rnn_hf.commands import push_to_hub
 from rnn_hf.data.tokenizer_training import save_tokenizer, train_tokenizer
 from tests.test_hub import CARD, NAME, TEXTS, run_without_package
-from tests.test_modeling_rnn import HUB_FILES, PACKAGE
+from tests.tiny_models import HUB_FILES, PACKAGE
 
 # Folders of version 0.1.0, whose auto_map names one modeling file for all heads; their code was deleted
 ONE_MODELING_FILE = Path(__file__).parents[1] / "fixtures" / "one_modeling_file"

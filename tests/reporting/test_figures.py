@@ -19,6 +19,8 @@ from rnn_hf.reporting.figures import (
     save_small,
 )
 
+pytestmark = pytest.mark.draws
+
 LOG = [
     {"step": 5, "loss": 0.9, "train_accuracy": 0.6, "learning_rate": 0.1},
     {"step": 7, "validation_accuracy": 0.65, "validation_loss": 0.8},

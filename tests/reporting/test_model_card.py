@@ -18,7 +18,7 @@ from rnn_hf.reporting.model_card import render_model_card
 from rnn_hf.reporting.run_facts import RunFacts, read_run_facts
 from rnn_hf.training.arguments import ClassifierRunArguments, LanguageModelRunArguments
 from rnn_hf.training.recipes import as_recipe
-from tests.local_hub import LICENSES, PIPELINE_TAGS
+from tests.hub_cards import LICENSES, PIPELINE_TAGS
 
 # https://github.com/huggingface/huggingface.js, packages/tasks/src/model-libraries.ts: those of text
 LIBRARIES = {"transformers", "sentence-transformers", "setfit", "flair", "spacy", "fasttext", "keras", "model2vec"}

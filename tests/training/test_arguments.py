@@ -1,5 +1,7 @@
+import re
+import shlex
 import tracemalloc
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from pathlib import Path
 
 import pytest
@@ -7,7 +9,9 @@ import yaml
 from transformers import TrainingArguments
 
 from rnn_hf import RNNConfig
+from rnn_hf.commands.evaluate import EvaluateArguments
 from rnn_hf.commands.parser import CommandParser
+from rnn_hf.commands.predict import PredictArguments
 from rnn_hf.training.arguments import (
     ClassifierRunArguments,
     DistillationRunArguments,
@@ -101,6 +105,110 @@ def test_a_number_that_yaml_reads_as_text_is_a_number(tmp_path: Path) -> None:
     assert parse(str(path), "--output_dir", "x")["learning_rate"] == 0.01
 
 
+# Words of a command line, and what is wrong with them
+WRONG_VALUES = [
+    ("--hiden_size 3", "Unknown argument '--hiden_size'. Did you mean `--hidden_size`?"),
+    ("--zzzzzz", "Unknown argument '--zzzzzz'. `--help` lists the flags."),
+    ("--seed 1 stray", "Unknown argument 'stray'"),
+    ("--hidden_size", "expected one argument"),
+    ("--hidden_size x", "invalid int value: 'x'"),
+    ("--hidden_size 3.5", "invalid int value: '3.5'"),
+    ("--learning_rate fast", "invalid float value: 'fast'"),
+    ("--bidirectional maybe", "maybe"),
+    ("--text_column_names", "text_column_names"),
+    ("--cell_type LSTM", "invalid choice: 'LSTM'"),
+    ("--cell_type ''", "invalid choice: ''"),
+    ("--recurrent_initializer zeros", "invalid choice: 'zeros'"),
+    ("--optim sgdd", "invalid choice: 'sgdd'"),
+    ("--lr_scheduler_type flat", "invalid choice: 'flat'"),
+    ("--save_strategy sometimes", "invalid choice: 'sometimes'"),
+    ("--save_dtype int8", "invalid choice: 'int8'"),
+    ("--tokenizer_type letters", "invalid choice: 'letters'"),
+    ("--problem_type ranking", "invalid choice: 'ranking'"),
+    ("--classifier_dropout nan", "`classifier_dropout` must be a finite number"),
+    ("--hidden_dropout_prob inf", "`hidden_dropout_prob` must be a finite number"),
+    ("--embedding_initializer_range nan", "`embedding_initializer_range` must be a finite number"),
+    ("--embedding_initializer_range inf", "`embedding_initializer_range` must be a finite number"),
+    ("--embedding_initializer_mean nan", "`embedding_initializer_mean` must be a finite number"),
+    ("--learning_rate 0", "`learning_rate` must be above 0, got 0.0"),
+    ("--learning_rate nan", "`learning_rate` must be"),
+    ("--learning_rate inf", "`learning_rate` must be"),
+    ("--num_train_epochs 0", "`num_train_epochs` must be above 0"),
+    ("--num_train_epochs inf", "`num_train_epochs` must be"),
+    ("--max_steps 0", "`max_steps` must be -1 or at least 1"),
+    ("--max_steps -2", "`max_steps` must be at least -1"),
+    ("--warmup_steps -1", "`warmup_steps` must be at least 0"),
+    ("--per_device_train_batch_size 0", "`per_device_train_batch_size` must be at least 1"),
+    ("--per_device_eval_batch_size 0", "`per_device_eval_batch_size` must be at least 1"),
+    ("--gradient_accumulation_steps 0", "`gradient_accumulation_steps` must be at least 1"),
+    ("--weight_decay -1", "`weight_decay` must be at least 0"),
+    ("--max_grad_norm -1", "`max_grad_norm` must be at least 0"),
+    ("--adam_beta1 1", "`adam_beta1` must be at least 0 and below 1"),
+    ("--seed -1", "`seed` must be at least 0"),
+    ("--seed 99999999999999999999999", "`seed` must be at least 0 and at most 4294967295"),
+    ("--save_steps 0", "`save_steps` must be at least 1"),
+    ("--save_total_limit 0", "`save_total_limit` must be at least 1"),
+    ("--early_stopping_patience 0", "`early_stopping_patience` must be at least 1"),
+    ("--eval_strategy no --early_stopping_patience 1", "`early_stopping_patience` needs evaluations"),
+    ("--validation_size 1", "`validation_size` must be at least 0 and below 1"),
+    ("--validation_size nan", "`validation_size` must be at least 0 and below 1"),
+    ("--max_train_samples 0", "`max_train_samples` must be at least 1"),
+    ("--shuffle_buffer_size 0", "`shuffle_buffer_size` must be at least 1"),
+    ("--max_length 0", "`max_length` must be at least 1"),
+    ("--min_frequency 0", "`min_frequency` must be at least 1"),
+    ("--max_extra_words -1", "`max_extra_words` must be at least 0"),
+    ("--tokenizer_type bpe --tokenizer_name_or_path there", "cannot stand beside"),
+    ("--dataset_name demo --train_file rows.csv", "cannot stand beside"),
+    ("--tokenizer_name_or_path ''", "`tokenizer_name_or_path` must not be empty"),
+    ("--model_name_or_path ''", "`model_name_or_path` must not be empty"),
+    ("--dataset_name ''", "`dataset_name` must not be empty"),
+    ("--output_dir ''", "`output_dir` must not be empty"),
+    ("--push_to_hub", "`push_to_hub` needs a repository"),
+    ("--class_weights heavy", "`class_weights` must be `balanced` or numbers above 0"),
+    ("--class_weights 1 2 3 nan", "`class_weights` must be `balanced` or numbers above 0"),
+]
+WRONG_VALUES_OF_OTHERS = [
+    (DistillationRunArguments, "--temperature 0", "`temperature` must be above 0"),
+    (DistillationRunArguments, "--alpha 2", "`alpha` must be at least 0 and at most 1"),
+    (DistillationRunArguments, "--num_noised_copies -1", "`num_noised_copies` must be at least 0"),
+    (DistillationRunArguments, "--mask_probability 2", "`mask_probability` must be at least 0 and at most 1"),
+    (LanguageModelRunArguments, "--bptt 0", "`bptt` must be at least 1"),
+    (LanguageModelRunArguments, "--optim lazy_adamw", "`optim=lazy_adamw` spares word vectors"),
+    (LanguageModelRunArguments, "--class_weights balanced", "`class_weights` is only for classifiers"),
+    (LanguageModelRunArguments, "--num_generated_texts -1", "`num_generated_texts` must be at least 0"),
+    (EvaluateArguments, "--threshold 2", "`threshold` must be at least 0 and at most 1"),
+    (EvaluateArguments, "--threshold nan", "`threshold` must be at least 0 and at most 1"),
+    (EvaluateArguments, "--per_device_eval_batch_size 0", "`per_device_eval_batch_size` must be at least 1"),
+    (PredictArguments, "--threshold -1", "`threshold` must be at least 0 and at most 1"),
+    (PredictArguments, "--batch_size 0", "`batch_size` must be at least 1"),
+    (PredictArguments, "--text a --input_file x", "Drop one of them"),
+    (PredictArguments, "--text", "expected at least one argument"),
+]
+
+
+@pytest.mark.parametrize(("words", "says"), WRONG_VALUES)
+def test_a_value_that_cannot_be_is_refused(words: str, says: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(says)):
+        parse(*shlex.split(words))
+
+
+@pytest.mark.parametrize(("arguments", "words", "says"), WRONG_VALUES_OF_OTHERS)
+def test_a_value_that_another_job_cannot_use_is_refused(arguments: type, words: str, says: str) -> None:
+    required = [entry.name for entry in fields(arguments) if entry.default is entry.default_factory is MISSING]
+    given = [word for name in required for word in (f"--{name}", "there")]
+    with pytest.raises(ValueError, match=re.escape(says)):
+        CommandParser([arguments]).parse([*given, *shlex.split(words)])
+
+
+@pytest.mark.parametrize("arguments", [LanguageModelRunArguments, DistillationRunArguments])
+def test_a_job_of_other_defaults_has_the_same_domains(arguments: type) -> None:
+    """So that what one job refuses, the others refuse, too."""
+    own, others = ({entry.name: entry for entry in fields(kind)} for kind in (arguments, ClassifierRunArguments))
+    for name in own.keys() & others.keys():
+        assert own[name].type == others[name].type
+        assert own[name].metadata.get("domain") == others[name].metadata.get("domain"), name
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -137,6 +245,25 @@ def test_a_number_that_yaml_reads_as_text_is_a_number(tmp_path: Path) -> None:
         ("on: 1", "Unknown key .* 'True'"),
         ("{eval_strategy: 'no', early_stopping_patience: 2}", "`early_stopping_patience` needs evaluations"),
         ("{dataset_name: demo, train_file: x.csv}", "`dataset_name` cannot stand beside"),
+        ("", "must be a mapping of flags to values, got None"),
+        ("# nothing", "must be a mapping of flags to values, got None"),
+        ("seed", "must be a mapping of flags to values, got 'seed'"),
+        ("3", "must be a mapping of flags to values, got 3"),
+        ("seed: 1\n\tlearning_rate: 2", "is not YAML"),
+        ("seed: 1\n---\nseed: 2", "is not YAML"),
+        ("seed: !!python/object/apply:os.system ['true']", "is not YAML"),
+        ("b: *c", "is not YAML"),
+        ("? {a: 1}\n: 2", "is not YAML"),
+        ("{" * 1500, "is not YAML"),
+        ("1: 2", "Unknown key in the recipe .* '1'"),
+        ("seed: [[1]]", "`seed` in the recipe .* must be one value or a list"),
+        ("seed: 1.5", "invalid int value: '1.5'"),
+        ("seed: .nan", "invalid int value: 'nan'"),
+        ("seed: 2020-01-01", "invalid int value: '2020-01-01'"),
+        ("seed: ''", "invalid int value: ''"),
+        ("seed: -1", "`seed` must be at least 0"),
+        ("learning_rate: .inf", "`learning_rate` must be a finite number"),
+        ("dataset_name: ''", "`dataset_name` must not be empty"),
     ],
 )
 def test_a_wrong_recipe_is_refused(tmp_path: Path, text: str, message: str) -> None:
@@ -144,6 +271,14 @@ def test_a_wrong_recipe_is_refused(tmp_path: Path, text: str, message: str) -> N
     path.write_text(text)
     with pytest.raises((ValueError, TypeError), match=message):
         parse(str(path), "--output_dir", "x")
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"seed: \x00"])
+def test_a_recipe_of_other_bytes_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="is not YAML"):
+        parse(str(path))
 
 
 def test_a_text_that_looks_like_a_flag_is_a_text(tmp_path: Path) -> None:

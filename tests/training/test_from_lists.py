@@ -23,7 +23,7 @@ from rnn_hf import TextClassifier
 from rnn_hf.training import classifier as training
 from rnn_hf.training.loop import Run
 from tests.conftest import in_new_process, weights
-from tests.test_text_classifier import unpickled
+from tests.tiny_classifiers import unpickled
 
 TEXTS = ["a good film", "a bad film", "a fine day", "an awful day"] * 25
 LABELS = ["good", "bad"] * 50
