@@ -1,13 +1,14 @@
 """Arguments that are flags, keys of a recipe and keywords of Python functions: declared and checked once."""
 
 import difflib
+import inspect
 import math
 import operator
 import os
 import types
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from dataclasses import Field, dataclass, field, fields, replace
+from typing import Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 
@@ -23,14 +24,38 @@ COMPARISONS: dict[str, tuple[Callable[[float, float], bool], str]] = {
 }
 
 
-def flag(default: Any, text: str, **domain: float) -> Any:
-    """Return a dataclass field with its help text and its domain (`at_least`, `at_most`, `above`, `below`)."""
-    return field(default=default, metadata={"help": text, "domain": domain})
+# Group of the flags that most people need, and of those that no group is named for
+MOST_USED, OTHER = "most used", "options"
 
 
-def path_flag(default: Any, text: str) -> Any:
-    """Return a dataclass field for a file, a folder, or a name on the Hub: a leading `~` is the home folder."""
-    return field(default=default, metadata={"help": text, "is_path": True})
+def flag(default: Any, text: str, group: str | None = None, **domain: float) -> Any:
+    """Return a dataclass field with its help text.
+
+    Args:
+        default: Default value; `dataclasses.MISSING` makes the argument required.
+        text: Help text.
+        group: Group in `--help`. Defaults to the group of the dataclass.
+        domain: Bounds of the values: `at_least`, `at_most`, `above` and `below`.
+    """
+    return field(default=default, metadata={"help": text, "group": group, "domain": domain})
+
+
+def path_flag(default: Any, text: str, group: str | None = None) -> Any:
+    """Return a dataclass field for a file, a folder or a name on the Hub; a leading `~` means the home folder."""
+    return field(default=default, metadata={"help": text, "group": group, "is_path": True})
+
+
+def group_of(arguments: type, entry: Field[Any]) -> str:
+    """Return the group of a field in `--help`.
+
+    Args:
+        arguments: The dataclass of a job.
+        entry: One of its fields.
+    """
+    if entry.name in getattr(arguments, "most_used", ()):
+        return MOST_USED
+    origin = next(base for base in reversed(arguments.__mro__) if entry.name in inspect.get_annotations(base))
+    return str(entry.metadata.get("group") or getattr(origin, "group", OTHER))
 
 
 @dataclass
@@ -39,10 +64,17 @@ class CheckedArguments:
 
     Attributes:
         given: Names of the arguments that the user gave; the others have their defaults.
+        group: Group of the fields in `--help`.
+        most_used: Names of the arguments that `--help` shows first.
+        hidden: Names of the arguments that `--help` does not show, because the job has no use for them.
 
     Raises:
-        ValueError: If a number lies outside its domain, or a path begins with the home folder of an unknown user.
+        ValueError: If a number lies outside its domain, or a path starts with the home folder of an unknown user.
     """
+
+    group: ClassVar[str] = OTHER
+    most_used: ClassVar[tuple[str, ...]] = ()
+    hidden: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
         self.given: frozenset[str] = frozenset()

@@ -1,9 +1,11 @@
-"""Train a small recurrent classifier on what one or several larger classifiers answer.
+r"""Train a small recurrent classifier on the answers of one or several larger classifiers.
 
-    rnn-hf distill [RECIPE.yaml] --teacher_name_or_path TEACHER [TEACHER ...] --output_dir runs/student
+    rnn-hf distill --teacher_name_or_path TEACHER [TEACHER ...] \
+        --train_file mine.csv --output_dir runs/student
 
-A teacher is a classifier of any architecture with its own tokenizer, in a folder or on the Hub. It answers every text
-once; the student then learns its answers (Hinton et al., 2015; Tang et al., 2019). All flags of `rnn-hf train` apply.
+A teacher is a classifier of any architecture, with its tokenizer, in a folder or on the Hub. It classifies each text
+once; the student then learns its answers (Hinton et al., 2015; Tang et al., 2019). The other flags are those of
+`rnn-hf train`, but none is chosen from the data.
 """
 
 import time

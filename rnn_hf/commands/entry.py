@@ -4,7 +4,7 @@ import functools
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn, ParamSpec, Protocol, TypeVar
 
@@ -95,7 +95,7 @@ def exit_statuses(
 
 
 def command(
-    arguments: type[Arguments], description: str | None, name: str | None = None
+    arguments: type[Arguments], description: str | None, name: str | None = None, from_data: Collection[str] = ()
 ) -> Callable[[Callable[[Arguments], Result]], Command[Result]]:
     """Decorate the `main` of a command, which is called with its arguments and becomes a function of a command line.
 
@@ -103,9 +103,10 @@ def command(
         arguments: The dataclass of its arguments.
         description: What `--help` shows first: the docstring of its module.
         name: Its name. Default: `rnn-hf` and the name of the job of these arguments.
+        from_data: Names of the arguments that the job chooses from the data where they are not given.
     """
     name = name or f"rnn-hf {arguments.job}"  # type: ignore[attr-defined]  # every dataclass of a job has one
-    parser = CommandParser([arguments], prog=name, description=description)
+    parser = CommandParser([arguments], from_data, prog=name, description=description)
 
     def decorate(run: Callable[[Arguments], Result]) -> Command[Result]:
         @exit_statuses(name, arguments)

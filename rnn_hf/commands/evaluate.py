@@ -1,9 +1,9 @@
-"""Evaluate a saved model on a dataset: accuracy, F1, figures per class, confusion matrix; or errors of a regression.
+"""Evaluate a saved model on a dataset: accuracy, F1, metrics of each class, confusion matrix; or regression metrics.
 
-    rnn-hf evaluate --model_name_or_path runs/ag-news [--dataset_name NAME] [--output_file results.json]
-    torchrun --nproc_per_node 2 -m rnn_hf evaluate --model_name_or_path runs/ag-news --use_cpu
+    rnn-hf evaluate --model_name_or_path runs/mine --test_file test.csv
+    torchrun --nproc_per_node 2 -m rnn_hf evaluate ... --use_cpu
 
-Several processes share out the rows; their results are those of one.
+Several processes divide the rows among them and give the same results as one.
 """
 
 import time
@@ -18,7 +18,7 @@ from accelerate import PartialState
 from rnn_hf.argument_fields import CheckedArguments, flag, path_flag
 from rnn_hf.data.batching import EncodedRows, SortedBatchSampler
 from rnn_hf.data.encoding import encode_dataset
-from rnn_hf.data.sources import DATASET_HELP, DELIMITER_HELP, ENCODING_HELP, load_text_dataset
+from rnn_hf.data.sources import DATASET_HELP, DELIMITER_HELP, ENCODING_HELP, TEXT_COLUMNS_HELP, load_text_dataset
 from rnn_hf.errors import plain
 from rnn_hf.files import atomic_file, write_json
 from rnn_hf.inference import ACTIVATIONS
@@ -28,7 +28,7 @@ from rnn_hf.training.launch import create_accelerator
 from rnn_hf.training.metrics import compute_metrics, most_frequent_classes, most_frequent_errors, predict_split
 
 from .entry import command, user_errors
-from .json_lines import AnswerFormat, json_lines
+from .json_lines import THRESHOLD_HELP, AnswerFormat, json_lines
 from .parser import check_folder_of
 
 FIGURE_FORMATS = (".png", ".svg", ".pdf")
@@ -41,34 +41,34 @@ class EvaluateArguments(CheckedArguments):
     """What is evaluated, and on what."""
 
     job: ClassVar[str] = "evaluate"
+    group: ClassVar[str] = "data"
+    most_used: ClassVar[tuple[str, ...]] = (
+        "model_name_or_path", "dataset_name", "test_file", "split", "text_column_names", "label_column_name",
+        "threshold", "output_file", "predictions_file", "figure_file",
+    )  # fmt: skip
 
     model_name_or_path: str = field(metadata={"help": "Model folder or `owner/name` on the Hub.", "is_path": True})
     dataset_name: str | None = path_flag(None, DATASET_HELP)
     dataset_config_name: str | None = flag(None, "Configuration of the dataset.")
     test_file: str | None = path_flag(
-        None, "Rows to evaluate: .csv, .tsv, .jsonl or .json, perhaps followed by .gz, .bz2 or .zst; or .parquet."
+        None, "Test rows: .csv, .tsv, .jsonl or .json, optionally with .gz, .bz2 or .zst after it; or .parquet."
     )
     split: str = flag("test", "Split to evaluate: train, validation or test.")
-    text_column_names: list[str] | None = field(
-        default=None, metadata={"help": "Columns of the text, joined by a blank. Default: `text`, or the only one."}
-    )
-    label_column_name: str = flag("label", "Column of the label.")
+    text_column_names: list[str] | None = flag(None, TEXT_COLUMNS_HELP)
+    label_column_name: str = flag("label", "Column of the labels.")
     delimiter: str | None = flag(None, DELIMITER_HELP)
     encoding: str | None = flag(None, ENCODING_HELP)
-    clean_text: bool = flag(False, "Whether to decode HTML entities and drop tags and stray backslashes.")
-    threshold: float | None = flag(
-        None,
-        "Probability from which a label is given, if a text may have several. Default: the model's own thresholds.",
-        at_least=0,
-        at_most=1,
-    )
-    per_device_eval_batch_size: int = flag(256, "Texts per batch.", at_least=1)
-    output_file: str | None = path_flag(None, "JSON file for the results.")
+    clean_text: bool = flag(False, "Whether to decode HTML entities and remove tags and stray backslashes.")
+    threshold: float | None = flag(None, THRESHOLD_HELP, at_least=0, at_most=1)
+    per_device_eval_batch_size: int = flag(256, "Batch size per process.", "distributed", at_least=1)
+    output_file: str | None = path_flag(None, "JSON file for the metrics.")
     predictions_file: str | None = path_flag(
-        None, "JSON Lines file for the answer to each row, in order, as `rnn-hf predict` writes them."
+        None, "JSON Lines file for the predictions, one a row, in the format of `rnn-hf predict`."
     )
-    figure_file: str | None = path_flag(None, "Picture of the confusion matrix: .png, .svg or .pdf. Needs matplotlib.")
-    use_cpu: bool = flag(False, "Whether to stay on the CPU.")
+    figure_file: str | None = path_flag(
+        None, "Image file for the confusion matrix: .png, .svg or .pdf; needs matplotlib."
+    )
+    use_cpu: bool = flag(False, "Whether to use only the CPU.", "distributed")
 
 
 def check_figure_file(path: Path) -> None:

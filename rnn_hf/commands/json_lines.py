@@ -9,6 +9,11 @@ import numpy as np
 
 from rnn_hf.text_classifier import TextClassifier
 
+# Help text of `threshold`
+THRESHOLD_HELP = (
+    "Minimum probability of each label where a text may have several. Default: the model's own thresholds."
+)
+
 
 @dataclass(frozen=True)
 class AnswerFormat:

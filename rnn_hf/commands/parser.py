@@ -1,22 +1,29 @@
 """Command lines and recipes become dataclasses."""
 
-import copy
 import difflib
 import re
-from argparse import ArgumentParser
+import shutil
+import textwrap
+from argparse import SUPPRESS, Action, RawDescriptionHelpFormatter
 from collections import Counter
 from collections.abc import Collection, Sequence
-from dataclasses import Field
+from dataclasses import MISSING, fields
 from datetime import date
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, NoReturn
 
 import yaml
 from transformers import HfArgumentParser
 
-from rnn_hf.argument_fields import check_values
+from rnn_hf.argument_fields import MOST_USED, check_values, group_of
 from rnn_hf.files import expand_home
+
+# Groups of flags in the order of `--help`
+GROUPS = (MOST_USED, "data", "model", "training", "distillation", "output", "distributed")
+EPILOG = (
+    "recipe.yaml is a YAML file of flag names, without their leading dashes, and values; the command line overrides "
+    "it. A flag that takes true or false means true if no value follows. Dashes may replace underscores in a flag."
+)
 
 
 class MappingLoader(yaml.SafeLoader):
@@ -49,29 +56,77 @@ class CommandParser(HfArgumentParser):
 
     Args:
         dataclass_types: The dataclasses whose fields are the flags.
+        from_data: Names of the flags that the job chooses from the data where they are not given.
         kwargs: Passed on to `argparse.ArgumentParser`.
     """
 
-    def __init__(self, dataclass_types: Sequence[type], **kwargs: Any) -> None:
-        super().__init__(dataclass_types, allow_abbrev=False, **kwargs)  # type: ignore[arg-type]  # typed as one class
-        for action in self._actions:
-            action.help = action.help and with_dashes(action.help, self.flags())
+    def __init__(self, dataclass_types: Sequence[type], from_data: Collection[str] = (), **kwargs: Any) -> None:
+        entries = [(job, entry) for job in dataclass_types for entry in fields(job)]
+        self.group_names = {entry.name: group_of(job, entry) for job, entry in entries}
+        self.hidden = {name for job in dataclass_types for name in getattr(job, "hidden", ())}
+        self.from_data = from_data
+        self.groups: dict[str, Any] = {}
+        super().__init__(
+            dataclass_types,  # type: ignore[arg-type]  # typed as one class
+            allow_abbrev=False,
+            formatter_class=RawDescriptionHelpFormatter,
+            **kwargs,
+        )
+        if entries:
+            needed = [entry.name for _, entry in entries if entry.default is entry.default_factory is MISSING]
+            required = [f"--{name} {value_name(name)}\n   " for name in needed]
+            self.usage = " ".join([self.prog, "[recipe.yaml]", *required, "[--flag value ...]"])
+            self.epilog = EPILOG
 
-    @staticmethod
-    def _parse_dataclass_field(parser: ArgumentParser, field: Field[Any]) -> None:
-        # argparse does not know the domain of a value, nor a path, which the dataclass sees to
-        field = copy.copy(field)
-        known = {key: value for key, value in field.metadata.items() if key not in ("domain", "is_path")}
-        field.metadata = MappingProxyType(known)
-        HfArgumentParser._parse_dataclass_field(parser, field)
+    def add_argument(self, *names: str, **settings: Any) -> Action:
+        """Add a flag to its group in `--help`, where one spelling of it is shown.
+
+        Args:
+            names: All spellings.
+            settings: Metadata of a field, and arguments of `argparse.ArgumentParser.add_argument`.
+        """
+        if not self.groups:
+            self.groups = {title: self.add_argument_group(title) for title in GROUPS}
+        settings = {key: value for key, value in settings.items() if key not in ("group", "domain", "is_path")}
+        name = names[0].lstrip("-")
+        if name in self.group_names and not settings.get("choices"):
+            value = {"?": "true|false", "+": value_name(name).removesuffix("S")}
+            settings.setdefault("metavar", value.get(settings.get("nargs", ""), value_name(name)))
+        is_negation = settings.get("action") == "store_false"
+        if name == "h" or is_negation or name in self.hidden:
+            settings["help"] = SUPPRESS
+        elif settings.get("help"):
+            settings["help"] = with_dashes(
+                self._help_text(name, settings["help"], settings.get("default")), self.flags()
+            )
+        group = self.groups.get(self.group_names.get(name, ""))
+        add = super().add_argument if group is None else group.add_argument
+        action: Action = add(*names, **settings)
+        if names[0].startswith("--"):
+            action.option_strings = names[:1]  # argparse still reads the others
+        return action
+
+    def _help_text(self, name: str, text: str, default: Any) -> str:
+        if default in (None, []) or "Default:" in text:
+            return text
+        shown = " ".join(map(str, default)) if isinstance(default, list) else str(default)
+        shown = shown.lower() if isinstance(default, bool) else shown
+        shown = f"chosen from the data (otherwise {shown})" if name in self.from_data else shown
+        return f"{text} Default: {shown}.".replace("%", "%%")
+
+    def format_help(self) -> str:
+        """Return what `--help` prints: prose filled to the width of the terminal, examples as they are written."""
+        width = shutil.get_terminal_size().columns - 2
+        self.description, self.epilog = (_filled(text, width) for text in (self.description, self.epilog))
+        return super().format_help()
 
     def error(self, message: str) -> NoReturn:
-        """Raise an error, where argparse would print the usage of a hundred flags and exit."""
+        """Raise an error, where argparse would print the usage and exit."""
         raise ValueError(message)
 
     def flags(self) -> list[str]:
         """Return the names of all flags but `--help`, without their dashes."""
-        return [option[2:] for option in self._option_string_actions if option.startswith("--") and option != "--help"]
+        return list(self.group_names)
 
     def parse(self, argv: Sequence[str]) -> tuple[tuple[Any, ...], set[str]]:
         """Read a command line.
@@ -98,7 +153,7 @@ class CommandParser(HfArgumentParser):
         )
         if unknown:
             raise ValueError(self._unknown(unknown[0], "argument"))
-        given = {word[2:].split("=")[0] for word in words if word.startswith("--")}
+        given = {word[2:].split("=")[0].replace("-", "_") for word in words if word.startswith("--")}
         for arguments in values:
             check_values(arguments)
             arguments.given = frozenset(given)
@@ -154,6 +209,24 @@ def read_mapping(path: Path, what: str, of: str) -> dict[Any, Any]:
     if not isinstance(content, dict):
         raise ValueError(f"The {what} {str(path)!r} must be a mapping of {of}, got {content!r:.80}.")
     return content
+
+
+def value_name(flag: str) -> str:
+    """Return what stands for the value of a flag in `--help`.
+
+    Example:
+        >>> value_name("train_file"), value_name("text_column_names")
+        ('FILE', 'NAMES')
+    """
+    return flag.rpartition("_")[2].upper()
+
+
+def _filled(text: str | None, width: int) -> str | None:
+    """Return a text with its paragraphs filled to a width, but for those that are indented."""
+    paragraphs = (text or "").strip("\n").split("\n\n")
+    return "\n\n".join(
+        part if part.startswith(" ") else textwrap.fill(part, width, break_on_hyphens=False) for part in paragraphs
+    )
 
 
 def with_dashes(message: str, flags: Collection[str]) -> str:

@@ -1,17 +1,20 @@
-"""Classify texts of a table, of lines in a file or standard input, or of the command line; answers keep their order.
+r"""Classify the texts of a table, of the lines of a file or standard input, or of the command line, in order.
 
-    rnn-hf predict --model_name_or_path runs/ag-news --text "Stocks fall as oil prices surge"
-    rnn-hf predict --model_name_or_path runs/ag-news --input_file tickets.csv --output_file labelled.csv
-    rnn-hf predict --model_name_or_path runs/ag-news --input_file headlines.txt --output_file labels.jsonl
-    cat headlines.txt | rnn-hf predict --model_name_or_path runs/ag-news
+    rnn-hf predict --model_name_or_path runs/mine --text "Oil prices surge"
+    rnn-hf predict --model_name_or_path runs/mine \
+        --input_file tickets.csv --output_file labelled.csv
+    rnn-hf predict --model_name_or_path runs/mine \
+        --input_file lines.txt --output_file labels.jsonl
+    cat lines.txt | rnn-hf predict --model_name_or_path runs/mine
 
 A table (.csv, .tsv, .jsonl, .json, .parquet) keeps its columns and gets `label` and `probability` after them, or
-`predicted_label` and `predicted_probability` if it has one of these. Lines get answers in JSON Lines.
+`predicted_label` and `predicted_probability` if it already has one of these. The answers to lines are JSON Lines.
 
-Or a folder of Parquet files, which come out with columns for the answers, by one process or by workers of Ray Data on
-this machine or, where `RAY_ADDRESS` names one, on a cluster:
+A folder of Parquet files gets the columns of the answers too, by one process or by workers of Ray Data, on this
+machine or on the cluster that `RAY_ADDRESS` names:
 
-    rnn-hf predict --model_name_or_path runs/ag-news --input_dir news --output_dir out [--num_workers 2]
+    rnn-hf predict --model_name_or_path runs/mine \
+        --input_dir news --output_dir out --num_workers 2
 """
 
 import os
@@ -33,7 +36,7 @@ from rnn_hf.text_classifier import TextClassifier
 
 from .answer_files import Write, answer_names, answer_writer
 from .entry import command, user_errors
-from .json_lines import AnswerFormat, json_lines
+from .json_lines import THRESHOLD_HELP, AnswerFormat, json_lines
 from .parser import check_folder_of
 
 InputFormat = Literal["lines", "table"]
@@ -44,45 +47,45 @@ class PredictArguments(CheckedArguments):
     """What is classified, with what, and where the answers go."""
 
     job: ClassVar[str] = "predict"
+    group: ClassVar[str] = "data"
+    most_used: ClassVar[tuple[str, ...]] = (
+        "model_name_or_path", "text", "input_file", "output_file", "input_dir", "output_dir", "text_column_names",
+        "all_probabilities", "top_k", "min_probability",
+    )  # fmt: skip
 
     model_name_or_path: str = field(metadata={"help": "Model folder or `owner/name` on the Hub.", "is_path": True})
-    text: list[str] | None = field(default=None, metadata={"help": "One or more texts."})
+    text: list[str] | None = flag(None, "One or more texts.")
     input_file: str | None = path_flag(
         None,
-        "Table: .csv, .tsv, .jsonl or .json, perhaps followed by .gz, .bz2 or .zst; or .parquet. Any other file has "
-        "one text a line. Default: lines from stdin.",
+        "Table: .csv, .tsv, .jsonl or .json, optionally with .gz, .bz2 or .zst after it; or .parquet. Any other file "
+        "has one text a line. Default: lines from stdin.",
     )
     output_file: str | None = path_flag(
         None,
-        "File in the format of its ending. Default: stdout, in the format of a table that is text, or JSON Lines.",
+        "Output file, whose extension is its format. Default: stdout, as CSV or TSV like the input, or JSON Lines.",
     )
-    input_format: InputFormat | None = flag(None, "What `input_file` is. Default: what its ending says.")
+    input_format: InputFormat | None = flag(None, "Format of `input_file`. Default: that of its extension.")
     input_dir: str | None = path_flag(None, "Folder of .parquet files, read in the order of their names.")
-    output_dir: str | None = path_flag(None, "New or empty folder for these files, with columns for the answers.")
-    text_column_names: list[str] | None = field(
-        default=None,
-        metadata={
-            "help": "Columns of the text, joined by a blank. Default: those of the training data; if "
-            "the model does not know them, `text`, or the only one."
-        },
+    output_dir: str | None = path_flag(None, "New or empty folder for the same files with columns for the answers.")
+    text_column_names: list[str] | None = flag(
+        None,
+        "Columns that make up the text, joined by a space. Default: those of the training data; if the model does not "
+        'know them, "text", or else the only text column.',
     )
     delimiter: str | None = flag(
         None, "Character between the columns of CSV and TSV files. Default: a comma or a tab."
     )
     encoding: str | None = flag(None, "Encoding of input without a byte order mark, such as cp1252. Default: UTF-8.")
-    num_workers: int = flag(0, "Workers of Ray Data for `input_dir`. Default: this process alone.", at_least=0)
+    num_workers: int = flag(
+        0, "Number of Ray Data workers for `input_dir`; 0 uses this process alone.", "distributed", at_least=0
+    )
     all_probabilities: bool = flag(False, "Whether to write the probability of every class.")
-    top_k: int | None = flag(None, "Most probable classes to write with their probabilities.", at_least=1)
+    top_k: int | None = flag(None, "Number of most probable classes to write, each with its probability.", at_least=1)
     min_probability: float | None = flag(
-        None, "Probability below which the label of a text is left empty.", at_least=0, at_most=1
+        None, "Minimum probability of a label; below it, the label is empty.", at_least=0, at_most=1
     )
-    threshold: float | None = flag(
-        None,
-        "Probability from which a label is given, if a text may have several. Default: the model's own thresholds.",
-        at_least=0,
-        at_most=1,
-    )
-    batch_size: int = flag(256, "Texts per batch.", at_least=1)
+    threshold: float | None = flag(None, THRESHOLD_HELP, "output", at_least=0, at_most=1)
+    batch_size: int = flag(256, "Batch size.", "distributed", at_least=1)
 
     @property
     def has_table(self) -> bool:

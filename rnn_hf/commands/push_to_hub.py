@@ -1,6 +1,9 @@
 """Push a model folder to the Hub in one commit: weights, configuration, tokenizer, code, card, recipe and results.
 
-rnn-hf push runs/mine OWNER/NAME [--private] [--revision BRANCH] [--dry_run]
+    rnn-hf push runs/mine OWNER/NAME --private
+    rnn-hf push runs/mine OWNER/NAME --dry_run
+
+Log in with `hf auth login` before, or set `HF_TOKEN`.
 """
 
 import sys
@@ -20,12 +23,14 @@ def main(argv: Sequence[str] | None = None) -> str | None:
     """Push a folder; return the address of the commit."""
     with user_errors():
         parser = CommandParser([], prog=NAME, description=__doc__)
-        parser.add_argument("folder", type=expand_home, help="Folder of a model, as `rnn-hf train` writes it.")
-        parser.add_argument("name", help="OWNER/NAME on the Hub; created if it does not exist.")
-        parser.add_argument("--private", action="store_true", help="Whether a new repository is private.")
-        parser.add_argument("--revision", help="Branch to commit to, created if it does not exist. Default: main.")
-        parser.add_argument("--commit_message", help="First line of the commit.")
-        parser.add_argument("--dry_run", action="store_true", help="Whether to list the files and stop.")
+        parser.add_argument("folder", type=expand_home, help="Model folder, as written by `rnn-hf train`.")
+        parser.add_argument("name", help="Repository on the Hub, OWNER/NAME; created if it does not exist.")
+        parser.add_argument("--private", action="store_true", help="Make a new repository private.")
+        parser.add_argument(
+            "--revision", metavar="BRANCH", help="Branch to commit to, created if it does not exist. Default: main."
+        )
+        parser.add_argument("--commit_message", metavar="MESSAGE", help="Commit message.")
+        parser.add_argument("--dry_run", action="store_true", help="List the files and exit.")
         args = parser.parse_args(sys.argv[1:] if argv is None else argv)
         if args.dry_run:
             sizes = {name: path.stat().st_size for name, path in files_to_push(args.folder).items()}

@@ -1,10 +1,10 @@
 """Train a recurrent text classifier on one device, several processes, or several machines.
 
-    rnn-hf train [RECIPE.yaml] --train_file mine.csv --output_dir runs/mine [--flag value ...]
+    rnn-hf train --train_file mine.csv --output_dir runs/mine
     rnn-hf train model_cards/ag-news/recipe.yaml --output_dir runs/ag-news
     torchrun --nproc_per_node 2 -m rnn_hf train ... --use_cpu
 
-A recipe is a YAML file of the same flags; the command line overrides it.
+Most settings that you leave out are chosen from the data, shown, and written to `recipe.yaml` in the output folder.
 """
 
 import time
@@ -17,7 +17,7 @@ from rnn_hf.training.fitting import ClassifierTask
 from rnn_hf.training.initial_models import checkpoint_config, load_tokenizer
 from rnn_hf.training.launch import start_accelerator
 from rnn_hf.training.output_folder import check_output_folder
-from rnn_hf.training.settings import follow_the_data
+from rnn_hf.training.settings import CHOSEN_FROM_DATA, follow_the_data
 from rnn_hf.training.signals import StopSignals
 from rnn_hf.training.splits import load_splits, show_data
 from rnn_hf.training.tuning import check_tuning, tune
@@ -25,7 +25,7 @@ from rnn_hf.training.tuning import check_tuning, tune
 from .entry import command, user_errors
 
 
-@command(ClassifierRunArguments, __doc__)
+@command(ClassifierRunArguments, __doc__, from_data=CHOSEN_FROM_DATA)
 def main(args: ClassifierRunArguments) -> dict[str, Any]:
     """Train, evaluate and write a classifier; return the content of `all_results.json`."""
     started = time.perf_counter()

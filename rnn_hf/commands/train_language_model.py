@@ -1,11 +1,11 @@
 """Train a recurrent language model on the texts of a dataset, on one device, several processes, or several machines.
 
-    rnn-hf train-language-model [RECIPE.yaml] --output_dir runs/language-model [--flag value ...]
+    rnn-hf train-language-model --train_file mine.csv --output_dir runs/lm
+    rnn-hf train --model_name_or_path runs/lm --train_file mine.csv ...
     torchrun --nproc_per_node 2 -m rnn_hf train-language-model ... --use_cpu
 
-The validation split is the one that `rnn-hf train` makes with the same seed, and the test split is not used: so
-`rnn-hf train --model_name_or_path runs/language-model` fine-tunes the encoder on texts it may have seen, and is
-measured on texts it has not (Howard and Ruder, 2018). A recipe is a YAML file of the same flags.
+The second line fine-tunes the encoder of the language model as a classifier (Howard and Ruder, 2018). With the same
+seed, its validation rows are those of the language model, which never reads the test split.
 """
 
 import time

@@ -26,11 +26,11 @@ from .table_files import TableFileError
 from .table_rows import has_untyped_files, rows_of_files
 
 DEFAULT_DATASET = "fancyzhx/ag_news"
-# Help text of `dataset_name`
+# Help texts that several jobs share
 DATASET_HELP = (
-    f"Dataset on the Hub, folder in its layout, or `{DEMO_DATASET}` (generated). Default: {DEFAULT_DATASET}."
+    f"Dataset on the Hub, folder in the Hub's layout, or `{DEMO_DATASET}` (generated). Default: {DEFAULT_DATASET}."
 )
-# Help texts of `delimiter` and `encoding`
+TEXT_COLUMNS_HELP = 'Columns that make up the text, joined by a space. Default: "text", or else the only text column.'
 DELIMITER_HELP = "Character between the columns of CSV and TSV files. Default: a comma or a tab."
 ENCODING_HELP = "Encoding of files without a byte order mark, such as cp1252. Default: UTF-8."
 SPLITS = ("train", "validation", "test")

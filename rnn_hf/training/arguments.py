@@ -4,13 +4,15 @@ The names are those of `transformers.TrainingArguments` and of `RNNConfig` where
 """
 
 import math
-from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from dataclasses import dataclass, field, fields
+from typing import ClassVar, Literal
 
-from rnn_hf.argument_fields import CheckedArguments, flag, names_of, path_flag
-from rnn_hf.configuration_rnn import CellType, ClassifierPooling, ProblemType, RecurrentInitializer
-from rnn_hf.data.sources import DATASET_HELP, DELIMITER_HELP, ENCODING_HELP
+from rnn_hf.argument_fields import CheckedArguments, flag, path_flag
+from rnn_hf.configuration_rnn import ProblemType
+from rnn_hf.data.sources import DATASET_HELP, DELIMITER_HELP, ENCODING_HELP, TEXT_COLUMNS_HELP
 from rnn_hf.data.tokenizer_training import TokenizerType
+
+from .model_arguments import LanguageModelArguments, ModelArguments
 
 OptimizerName = Literal[
     "adam", "adamw_torch", "adamw_torch_fused", "lazy_adam", "lazy_adamw", "adagrad", "rmsprop", "sgd"
@@ -20,6 +22,18 @@ IntervalStrategy = Literal["no", "steps", "epoch"]
 SaveDtype = Literal["float32", "float16", "bfloat16"]
 SamplingStrategy = Literal["group_by_length", "random"]
 DistillationLossName = Literal["kl", "mse"]
+
+# What `--help` shows first in every job of training
+MOST_USED = (
+    "dataset_name", "train_file", "validation_file", "text_column_names", "output_dir", "overwrite_output_dir",
+)  # fmt: skip
+# What no other job than `rnn-hf train` has a use for
+ONLY_FOR_TRAIN = ("streaming", "shuffle_buffer_size", "settings_from_data")
+FURTHER_TRAININGS = ("tune_minutes", "train_on_all_rows", "ensemble_size")
+ONLY_FOR_CLASSIFIERS = (
+    "backward_model_name_or_path", "class_weights", "label_smoothing_factor", "gradual_unfreezing",
+    "temperature_scaling", "tune_thresholds", "train_sampling_strategy", "dataloader_num_workers", *FURTHER_TRAININGS,
+)  # fmt: skip
 
 
 def is_positive_number(word: str) -> bool:
@@ -31,48 +45,24 @@ def is_positive_number(word: str) -> bool:
 
 
 @dataclass(kw_only=True)
-class ModelArguments(CheckedArguments):
-    """The fields of `RNNConfig`, with its defaults; the configuration checks their ranges."""
-
-    vocab_size: int = flag(30_000, "Most words the vocabulary may have, [PAD] and [UNK] among them.")
-    embedding_size: int = flag(64, "Width of the word vectors.")
-    hidden_size: int = flag(64, "Width of the state in one direction.")
-    num_hidden_layers: int = flag(1, "Number of recurrent layers.")
-    cell_type: CellType = flag("lstm", "The recurrent cell.")
-    bidirectional: bool = flag(False, "Whether every layer also reads from the end to the start.")
-    classifier_pooling: ClassifierPooling = flag("mean", "How the states of a text become one vector.")
-    concat_embedding_mean: bool = flag(False, "Whether the mean of the word vectors stands beside the pooled states.")
-    ngram_buckets: int = flag(0, "Buckets of a classifier's branch of hashed n-grams; 0: no such branch.")
-    ngram_order: int = flag(2, "Most words in an n-gram of that branch.")
-    pack_padded_sequences: bool = flag(True, "Whether padding is left out (`false`: the lesson's padded classifiers).")
-    embedding_dropout: float = flag(0.3, "Dropout probability of the word vectors' entries.")
-    hidden_dropout_prob: float = flag(0.0, "Dropout probability of the states between two layers.")
-    classifier_dropout: float = flag(0.3, "Dropout probability of the pooled vector.")
-    word_dropout: float = flag(0.3, "Share of the tokens that training replaces with the unknown word.")
-    embedding_initializer_mean: float = flag(0.0, "Mean of the distribution the word vectors are drawn from.")
-    embedding_initializer_range: float = flag(0.1, "Standard deviation of that distribution.")
-    recurrent_initializer: RecurrentInitializer = flag("orthogonal", "How the recurrent weights are drawn.")
-
-
-@dataclass(kw_only=True)
 class RowArguments(CheckedArguments):
     """Where the rows of the splits come from."""
+
+    group: ClassVar[str] = "data"
 
     dataset_name: str | None = path_flag(None, DATASET_HELP)
     dataset_config_name: str | None = flag(None, "Configuration of the dataset.")
     train_file: str | None = path_flag(
-        None, "Training rows: .csv, .tsv, .jsonl or .json, perhaps followed by .gz, .bz2 or .zst; or .parquet."
+        None, "Training rows: .csv, .tsv, .jsonl or .json, optionally with .gz, .bz2 or .zst after it; or .parquet."
     )
-    validation_file: str | None = path_flag(None, "Validation rows, likewise.")
-    test_file: str | None = path_flag(None, "Test rows, likewise.")
-    text_column_names: list[str] | None = field(
-        default=None, metadata={"help": "Columns of the text, joined by a blank. Default: `text`, or the only one."}
-    )
-    label_column_name: str = flag("label", "Column of the label.")
+    validation_file: str | None = path_flag(None, "Validation rows, in one of the same formats.")
+    test_file: str | None = path_flag(None, "Test rows, in one of the same formats.")
+    text_column_names: list[str] | None = flag(None, TEXT_COLUMNS_HELP)
+    label_column_name: str = flag("label", "Column of the labels.")
     delimiter: str | None = flag(None, DELIMITER_HELP)
     encoding: str | None = flag(None, ENCODING_HELP)
     validation_size: float = flag(
-        0.05, "Share of the training rows cut off for validation where no such split exists.", at_least=0, below=1
+        0.05, "Share of training rows to hold out if there is no validation split.", at_least=0, below=1
     )
 
 
@@ -82,34 +72,35 @@ class DataArguments(RowArguments):
 
     problem_type: ProblemType | None = flag(
         None,
-        "What the labels ask for. Default: numbers with a decimal point, lists, or one class a text, as they are.",
+        "Type of the problem. Default: inferred from the labels, which are classes, lists of classes, or numbers with "
+        "a decimal point.",
     )
-    clean_text: bool = flag(False, "Whether to decode HTML entities and drop tags and stray backslashes.")
+    clean_text: bool = flag(False, "Whether to decode HTML entities and remove tags and stray backslashes.")
     max_train_samples: int | None = flag(
-        None, "Train on a random sample of this many rows; of a stream, on the first ones.", at_least=1
+        None, "Maximum number of training rows: a random sample or, with `streaming`, the first ones.", at_least=1
     )
     streaming: bool = flag(
         False,
-        "Whether the training rows are read, from the Hub or files, while they are needed, in memory that does not "
-        "grow with their number. Needs `max_steps`.",
+        "Whether to read the training rows, from the Hub or files, while training, in memory that does not grow with "
+        "their number; needs `max_steps`.",
     )
     shuffle_buffer_size: int = flag(
-        50_000, "Rows of a stream that are in memory, shuffled and grouped by length at a time.", at_least=1
+        50_000, "Number of rows that `streaming` holds in memory to shuffle them and group them by length.", at_least=1
     )
     tokenizer_name_or_path: str | None = path_flag(None, "Tokenizer. Default: one trained on the training rows.")
-    tokenizer_type: TokenizerType = flag("word", "What a tokenizer trained here reads: words, or pieces of words.")
-    min_frequency: int = flag(1, "How often a word must occur to enter the vocabulary.", at_least=1)
-    max_length: int = flag(512, "Tokens after which a text is cut off.", at_least=1)
+    tokenizer_type: TokenizerType = flag("word", "Type of a tokenizer trained here: words or subwords.")
+    min_frequency: int = flag(1, "Minimum number of occurrences of a word in the vocabulary.", at_least=1)
+    max_length: int = flag(512, "Maximum number of tokens in a text; longer texts are truncated.", at_least=1)
     word_vectors: str | None = path_flag(
         None,
-        "Pretrained word vectors: a file (GloVe's text, word2vec's text or binary, fastText's `.vec` or `.bin`), or "
-        "the folder or Hub repository of a model2vec model, of any transformers model or of one of this family. PCA "
-        "reduces those that are wider than `embedding_size`.",
+        "Pretrained word vectors: a file (GloVe text, word2vec text or binary, fastText `.vec` or `.bin`), or the "
+        "folder or Hub repository of a model2vec model, any transformers model or a model of this package; PCA "
+        "reduces those wider than `embedding_size`.",
     )
     max_extra_words: int = flag(
         50_000,
-        "Most words that `word_vectors` adds to a vocabulary of words trained here, beside the `vocab_size` of the "
-        "training rows; 0: none.",
+        "Maximum number of words that `word_vectors` adds to a vocabulary of words trained here, on top of "
+        "`vocab_size`; 0 adds none.",
         at_least=0,
     )
 
@@ -130,74 +121,84 @@ class DataArguments(RowArguments):
 class TrainArguments(CheckedArguments):
     """How the model is trained."""
 
-    output_dir: str | None = path_flag(None, "Folder for the model, its results and its checkpoints.")
-    overwrite_output_dir: bool = flag(False, "Whether to replace another run in that folder.")
-    model_name_or_path: str | None = path_flag(None, "Checkpoint of this family to go on from. Default: new weights.")
+    group: ClassVar[str] = "training"
+
+    output_dir: str | None = path_flag(None, "Folder for the model, its results and its checkpoints.", "output")
+    overwrite_output_dir: bool = flag(False, "Whether to replace an earlier run in that folder.", "output")
+    model_name_or_path: str | None = path_flag(
+        None, "Checkpoint of this package that training starts from. Default: new weights."
+    )
     backward_model_name_or_path: str | None = path_flag(
         None,
-        "Language model that reads texts backwards, with the word vectors of the one that `model_name_or_path` "
-        "names: the two become a bidirectional encoder (Howard and Ruder, 2018, train a classifier on each).",
+        "Language model that reads texts backwards, with the word vectors of `model_name_or_path`: together they "
+        "become a bidirectional encoder (Howard and Ruder, 2018, train a classifier on each).",
     )
-    per_device_train_batch_size: int = flag(128, "Texts per training batch and process.", at_least=1)
-    per_device_eval_batch_size: int = flag(256, "Texts per evaluation batch and process.", at_least=1)
-    learning_rate: float = flag(4e-3, "Highest learning rate.", above=0)
-    num_train_epochs: float = flag(3.0, "How often the training rows are read.", above=0)
-    max_steps: int = flag(-1, "Number of optimizer steps; -1: as `num_train_epochs` says.", at_least=-1)
-    warmup_steps: float = flag(0.1, "Steps of rising learning rate; below 1, a share of all steps.", at_least=0)
-    lr_scheduler_type: SchedulerName = flag("linear", "How the learning rate falls.")
+    per_device_train_batch_size: int = flag(128, "Training batch size per process.", at_least=1)
+    per_device_eval_batch_size: int = flag(256, "Evaluation batch size per process.", at_least=1)
+    learning_rate: float = flag(4e-3, "Peak learning rate.", above=0)
+    num_train_epochs: float = flag(3.0, "Number of passes over the training rows.", above=0)
+    max_steps: int = flag(-1, "Number of optimizer steps; -1 follows `num_train_epochs`.", at_least=-1)
+    warmup_steps: float = flag(0.1, "Number of warmup steps or, below 1, their share of all steps.", at_least=0)
+    lr_scheduler_type: SchedulerName = flag("linear", "Schedule of the learning rate.")
     optim: OptimizerName = flag(
-        "lazy_adamw", "The optimizer; the `lazy` ones spare the word vectors that are not in the batch."
+        "lazy_adamw", "Optimizer; the `lazy` ones touch only the word vectors that are in the batch."
     )
     layer_learning_rate_decay: float = flag(
-        1.0, "What the learning rate of each layer is of that of the layer above it.", above=0, at_most=1
+        1.0, "Ratio of a layer's learning rate to that of the layer above it.", above=0, at_most=1
     )
     gradual_unfreezing: bool = flag(
-        False, "Whether the first epoch trains the classifier alone, and each further one a layer more, from the top."
+        False,
+        "Whether the first epoch trains only the classifier, and each further epoch one more layer, from the top.",
     )
-    weight_decay: float = flag(0.0, "Weight decay of every matrix; biases have none.", at_least=0)
-    adam_beta1: float = flag(0.9, "Adam's first decay rate.", at_least=0, below=1)
-    adam_beta2: float = flag(0.999, "Adam's second decay rate.", at_least=0, below=1)
-    adam_epsilon: float = flag(1e-8, "Adam's epsilon.", above=0)
-    max_grad_norm: float = flag(1.0, "Norm to which gradients are clipped; 0: never.", at_least=0)
+    weight_decay: float = flag(0.0, "Weight decay of matrices; biases have none.", at_least=0)
+    adam_beta1: float = flag(0.9, "Decay rate of Adam's first moment.", at_least=0, below=1)
+    adam_beta2: float = flag(0.999, "Decay rate of Adam's second moment.", at_least=0, below=1)
+    adam_epsilon: float = flag(1e-8, "Epsilon of Adam.", above=0)
+    max_grad_norm: float = flag(1.0, "Norm to which gradients are clipped; 0 turns clipping off.", at_least=0)
     skip_nonfinite_steps: bool = flag(
-        False, "Whether a step whose gradient is not finite is left out. Default: it ends the run."
+        False, "Whether to skip a step whose gradient is NaN or infinite, rather than end the run."
     )
-    gradient_accumulation_steps: int = flag(1, "Batches per optimizer step.", at_least=1)
-    label_smoothing_factor: float = flag(0.0, "Share of each label spread over all classes.", at_least=0, below=1)
-    class_weights: list[str] | None = field(
-        default=None,
-        metadata={
-            "help": "A number for each class, or `balanced`: it gives rare classes more weight in the training loss."
-        },
+    gradient_accumulation_steps: int = flag(1, "Number of batches per optimizer step.", at_least=1)
+    label_smoothing_factor: float = flag(
+        0.0, "Share of each label that is spread over all classes.", at_least=0, below=1
+    )
+    class_weights: list[str] | None = flag(
+        None, "Weight of each class in the training loss, or `balanced`, which gives rare classes more weight."
     )
     freeze_embeddings_epochs: int = flag(
-        0, "Epochs at the beginning in which the word vectors stay as they are; -1: all of them.", at_least=-1
+        0, "Number of epochs, from the first, in which word vectors are frozen; -1 freezes them in all.", at_least=-1
     )
     train_sampling_strategy: SamplingStrategy = flag(
-        "group_by_length", "Batches of texts of similar length, or drawn without regard to it."
+        "group_by_length", "Whether batches group texts of similar length or are drawn at random."
     )
-    seed: int = flag(42, "Seed of weights, batches, dropout and the validation split.", at_least=0, at_most=2**32 - 1)
-    bf16: bool = flag(False, "Whether to compute in bfloat16 where it is safe.")
-    use_cpu: bool = flag(False, "Whether to stay on the CPU. Several processes on a CPU need it.")
-    eval_strategy: IntervalStrategy = flag("epoch", "When the validation split is evaluated.")
-    eval_steps: int = flag(500, 'Steps between two evaluations with `eval_strategy="steps"`.', at_least=1)
+    seed: int = flag(
+        42, "Random seed of weights, batches, dropout and the validation split.", at_least=0, at_most=2**32 - 1
+    )
+    bf16: bool = flag(False, "Whether to compute in bfloat16 where it is safe.", "distributed")
+    use_cpu: bool = flag(False, "Whether to use only the CPU, which several processes on a CPU need.", "distributed")
+    eval_strategy: IntervalStrategy = flag("epoch", "When to evaluate on the validation split.")
+    eval_steps: int = flag(500, "Number of steps between evaluations with `eval_strategy=steps`.", at_least=1)
     early_stopping_patience: int | None = flag(
-        None, "Stop after this many evaluations without a better validation score.", at_least=1
+        None, "Number of evaluations without a better validation score after which training stops.", at_least=1
     )
-    save_strategy: IntervalStrategy = flag("no", "When the state of the run is saved.")
-    save_steps: int = flag(500, 'Steps between two checkpoints with `save_strategy="steps"`.', at_least=1)
+    save_strategy: IntervalStrategy = flag("no", "When to save a checkpoint of the run.", "output")
+    save_steps: int = flag(
+        500, "Number of steps between checkpoints with `save_strategy=steps`.", "output", at_least=1
+    )
     settings_from_data: bool = flag(
         True,
-        "Whether arguments that were left out are chosen from the rows; `false`: they have the defaults given here.",
+        "Whether flags that you leave out are chosen from the data; `false` uses the fixed defaults, which `--help` "
+        'lists as "otherwise".',
     )
     tune_minutes: float | None = flag(
         None,
-        "Minutes for the whole run, in which settings around the chosen ones are tried and the best are kept; given "
-        "arguments stay. Needs `rnn-hf[tune]`.",
+        "Minutes for the whole run, in which it tries settings around the chosen ones and keeps the best; flags that "
+        "you give stay as they are. Needs `rnn-hf[tune]`.",
         above=0,
     )
     train_on_all_rows: bool = flag(
-        False, "Whether a second training, on all rows, follows the one that the validation rows judge."
+        False,
+        "Whether to train again on all rows, with the validation rows, after they have judged the first training.",
     )
     ensemble_size: int = flag(
         1,
@@ -206,21 +207,37 @@ class TrainArguments(CheckedArguments):
         at_most=16,
     )
     tune_thresholds: bool = flag(
-        False, "Whether each of several labels gets the threshold of the highest F1 on the validation split."
+        False,
+        "Whether the threshold of each of several labels is the one with the highest F1 on the validation split.",
     )
     temperature_scaling: bool = flag(
-        False, "Whether the finished logits are divided by a temperature fitted on the validation split."
+        False, "Whether the final logits are divided by a temperature fitted on the validation split."
     )
-    save_dtype: SaveDtype = flag("float32", "Type the finished weights are rounded to, tested and saved in.")
-    save_total_limit: int | None = flag(2, "Checkpoints kept, the newest ones.", at_least=1)
-    resume_from_checkpoint: str | None = path_flag(None, "Folder of a checkpoint to go on from, or `latest`.")
-    logging_steps: int = flag(500, "Batches between two lines of loss and running accuracy.", at_least=1)
-    report_to: str = flag("none", "Experiment tracker of Accelerate (tensorboard, trackio, wandb, ...).")
-    dataloader_num_workers: int = flag(0, "Processes that prepare batches; 0: the training process.", at_least=0)
-    push_to_hub: bool = flag(False, "Whether to push the finished folder to the Hub.")
-    hub_model_id: str | None = flag(None, "OWNER/NAME of the repository to push to.")
-    hub_private_repo: bool = flag(False, "Whether a new repository is private.")
-    hub_revision: str | None = flag(None, "Branch to push to. Default: main.")
+    save_dtype: SaveDtype = flag(
+        "float32", "Data type that the final weights are rounded to, tested and saved in.", "output"
+    )
+    save_total_limit: int | None = flag(2, "Maximum number of checkpoints to keep.", "output", at_least=1)
+    resume_from_checkpoint: str | None = path_flag(
+        None, "Folder of the checkpoint to resume from, or `latest`.", "output"
+    )
+    logging_steps: int = flag(
+        500, "Number of batches between two reports of loss and running accuracy.", "output", at_least=1
+    )
+    report_to: str = field(
+        default="none",
+        metadata={
+            "help": "Experiment tracker of Accelerate (tensorboard, trackio, wandb, ...).",
+            "group": "output",
+            "metavar": "TRACKER",
+        },
+    )
+    dataloader_num_workers: int = flag(
+        0, "Number of processes that prepare batches; 0 is the training process.", "distributed", at_least=0
+    )
+    push_to_hub: bool = flag(False, "Whether to push the finished folder to the Hub.", "output")
+    hub_model_id: str | None = flag(None, "Repository to push to, OWNER/NAME.", "output")
+    hub_private_repo: bool = flag(False, "Whether a new repository is private.", "output")
+    hub_revision: str | None = flag(None, "Branch to push to. Default: main.", "output")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -242,39 +259,28 @@ class TrainArguments(CheckedArguments):
 
 
 @dataclass(kw_only=True)
-class LanguageModelArguments(ModelArguments):
-    """The fields of `RNNConfig` that shape a language model, with other defaults where it needs more."""
-
-    embedding_size: int = flag(256, "Width of the word vectors, which the output layer shares.")
-    hidden_size: int = flag(256, "Width of the state.")
-    word_dropout: float = flag(0.0, "Share of the tokens that training replaces with the unknown word.")
-    classifier_dropout: float = flag(0.3, "Dropout probability of the states before the output layer.")
-    adaptive_softmax_cutoffs: list[int] | None = field(
-        default=None,
-        metadata={"help": "Ids at which the clusters of the adaptive softmax begin. Default: one softmax over all."},
-    )
-    reads_backward: bool = flag(False, "Whether each text is read from its last token to its first.")
-
-
-@dataclass(kw_only=True)
 class LanguageModelTrainArguments(TrainArguments):
     """How a language model is trained."""
 
-    per_device_train_batch_size: int = flag(32, "Streams of text that a process reads side by side.", at_least=1)
-    per_device_eval_batch_size: int = flag(32, "Streams per process in evaluation.", at_least=1)
-    bptt: int = flag(70, "Tokens of each stream in a batch, through which the gradient reaches back.", at_least=1)
-    num_train_epochs: float = flag(10.0, "How often the training texts are read.", above=0)
-    learning_rate: float = flag(3e-3, "Highest learning rate.", above=0)
-    lr_scheduler_type: SchedulerName = flag("cosine", "How the learning rate falls.")
+    per_device_train_batch_size: int = flag(
+        32, "Number of contiguous streams of text that a process reads in parallel.", at_least=1
+    )
+    per_device_eval_batch_size: int = flag(32, "Number of streams per process in evaluation.", at_least=1)
+    bptt: int = flag(70, "Tokens of each stream in a batch: the length of backpropagation through time.", at_least=1)
+    num_train_epochs: float = flag(10.0, "Number of passes over the training texts.", above=0)
+    learning_rate: float = flag(3e-3, "Peak learning rate.", above=0)
+    lr_scheduler_type: SchedulerName = flag("cosine", "Schedule of the learning rate.")
     optim: OptimizerName = flag(
-        "adamw_torch_fused", "The optimizer; the `lazy` ones spare nothing where the output layer needs all words."
+        "adamw_torch_fused",
+        "Optimizer; the `lazy` ones are not for language models, whose output layer needs all words.",
     )
     max_extra_words: int = flag(
         0,
-        "Most words that `word_vectors` adds to the vocabulary; the texts never teach the model to predict them.",
+        "Maximum number of words that `word_vectors` adds to the vocabulary; training never teaches the model to "
+        "predict them.",
         at_least=0,
     )
-    num_generated_texts: int = flag(3, "Texts the finished model makes up for its card.", at_least=0)
+    num_generated_texts: int = flag(3, "Number of texts to generate for the model card.", "output", at_least=0)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -283,51 +289,46 @@ class LanguageModelTrainArguments(TrainArguments):
                 f"`optim={self.optim}` spares word vectors that a language model's output layer needs. "
                 "Pass `optim=adamw_torch_fused`."
             )
-        for name, default in (
-            ("backward_model_name_or_path", None),
-            ("class_weights", None),
-            ("label_smoothing_factor", 0.0),
-            ("gradual_unfreezing", False),
-            ("temperature_scaling", False),
-            ("tune_thresholds", False),
-            ("train_on_all_rows", False),
-            ("ensemble_size", 1),
-            ("tune_minutes", None),
-            ("train_sampling_strategy", "group_by_length"),
-            ("dataloader_num_workers", 0),
-        ):
-            if getattr(self, name) != default:
-                raise ValueError(f"`{name}` is only for classifiers. Leave it out.")
+        for entry in fields(self):
+            if entry.name in ONLY_FOR_CLASSIFIERS and getattr(self, entry.name) != entry.default:
+                raise ValueError(f"`{entry.name}` is only for classifiers. Leave it out.")
 
 
 @dataclass(kw_only=True)
 class DistillationArguments(CheckedArguments):
     """Who teaches the model, and how."""
 
+    group: ClassVar[str] = "distillation"
+
     teacher_name_or_path: list[str] = field(
         metadata={
-            "help": "Classifiers that teach, folders or names on the Hub; of several, the mean probability.",
+            "help": "Teachers, each a folder or a name on the Hub; several are combined by their mean probabilities.",
             "is_path": True,
         }
     )
     distillation_loss: DistillationLossName = flag(
         "kl",
-        "What is learned of the teacher: its probabilities at `temperature` (Hinton et al., 2015), or its logits by "
-        "mean squared error (Tang et al., 2019).",
+        "`kl` is the divergence from the teacher's probabilities at `temperature` (Hinton et al., 2015), `mse` the "
+        "mean squared error of its logits (Tang et al., 2019).",
     )
     temperature: float = flag(2.0, "Divisor of the logits of teacher and student; `mse` has none.", above=0)
-    alpha: float = flag(0.9, "Share of the teacher in the loss; the labels have the rest.", at_least=0, at_most=1)
+    alpha: float = flag(0.9, "Weight of the teacher in the loss; the labels have the rest.", at_least=0, at_most=1)
     num_noised_copies: int = flag(
-        0, "Noised copies of each training text that the teacher answers, too (Tang et al., 2019).", at_least=0
+        0,
+        "Number of noised copies of each training text that the teacher also labels (Tang et al., 2019).",
+        at_least=0,
     )
     mask_probability: float = flag(
-        0.1, "Share of a noised copy's words that the mask or the unknown word stands for.", at_least=0, at_most=1
+        0.1,
+        "Share of words in a noised copy that are replaced by the mask or the unknown word.",
+        at_least=0,
+        at_most=1,
     )
     ngram_probability: float = flag(
-        0.25, "Share of the noised copies of which one to five words in a row are kept.", at_least=0, at_most=1
+        0.25, "Share of noised copies of which only one to five words in a row are kept.", at_least=0, at_most=1
     )
-    per_device_teacher_batch_size: int = flag(32, "Texts per batch and process that a teacher reads.", at_least=1)
-    trust_remote_code: bool = flag(False, "Whether to run the code that lies beside a teacher's weights.")
+    per_device_teacher_batch_size: int = flag(32, "Batch size of a teacher per process.", at_least=1)
+    trust_remote_code: bool = flag(False, "Whether to run code from the folder or repository of a teacher.")
 
 
 @dataclass(kw_only=True)
@@ -335,16 +336,22 @@ class ClassifierRunArguments(TrainArguments, DataArguments, ModelArguments):
     """Everything that shapes a run of `rnn-hf train`."""
 
     job: ClassVar[str] = "train"
+    most_used: ClassVar[tuple[str, ...]] = (
+        *MOST_USED,
+        "label_column_name",
+        "test_file",
+        "word_vectors",
+        "tune_minutes",
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, default in (("tune_minutes", None), ("train_on_all_rows", False), ("ensemble_size", 1)):
-            if getattr(self, name) != default and self.job != "train":
+        chosen = {entry.name for entry in fields(self) if getattr(self, entry.name) != entry.default}
+        for name in FURTHER_TRAININGS:
+            if name in chosen and self.job != "train":
                 raise ValueError(f"`{name}` is not for `rnn-hf {self.job}`. Leave it out.")
-        if self.ensemble_size > 1 and self.streaming:
-            raise ValueError("`ensemble_size` reads the rows many times, a stream only once. Leave out `streaming`.")
-        if self.tune_minutes is not None and self.streaming:
-            raise ValueError("`tune_minutes` reads the rows many times, a stream only once. Leave out `streaming`.")
+            if name in chosen and name != "train_on_all_rows" and self.streaming:
+                raise ValueError(f"`{name}` reads the rows many times, a stream only once. Leave out `streaming`.")
         if self.tune_minutes is not None and self.resume_from_checkpoint not in (None, "latest"):
             raise ValueError("`tune_minutes` resumes its own search alone. Pass `resume_from_checkpoint=latest`.")
 
@@ -354,12 +361,13 @@ class ClassifierRunArguments(TrainArguments, DataArguments, ModelArguments):
         Raises:
             ValueError: If such an argument is set.
         """
-        for name in (
+        refused = {
             "streaming", "gradual_unfreezing", "freeze_embeddings_epochs", "temperature_scaling", "tune_thresholds",
-            "train_on_all_rows", "tune_minutes",
-        ):  # fmt: skip
-            if getattr(self, name):
-                raise ValueError(f"`{name}` is only for `rnn-hf train`. Leave it out.")
+            *FURTHER_TRAININGS,
+        }  # fmt: skip
+        for entry in fields(self):
+            if entry.name in refused and getattr(self, entry.name) != entry.default:
+                raise ValueError(f"`{entry.name}` is only for `rnn-hf train`. Leave it out.")
         self.settings_from_data = False
 
 
@@ -368,6 +376,10 @@ class DistillationRunArguments(DistillationArguments, ClassifierRunArguments):
     """Everything that shapes a run of `rnn-hf distill`."""
 
     job: ClassVar[str] = "distill"
+    most_used: ClassVar[tuple[str, ...]] = (
+        *MOST_USED, "label_column_name", "test_file", "word_vectors", "teacher_name_or_path",
+    )  # fmt: skip
+    hidden: ClassVar[tuple[str, ...]] = (*FURTHER_TRAININGS, *ONLY_FOR_TRAIN)
 
 
 @dataclass(kw_only=True)
@@ -375,6 +387,10 @@ class LanguageModelRunArguments(LanguageModelTrainArguments, DataArguments, Lang
     """Everything that shapes a run of `rnn-hf train-language-model`."""
 
     job: ClassVar[str] = "train-language-model"
+    most_used: ClassVar[tuple[str, ...]] = (
+        *MOST_USED, "per_device_train_batch_size", "num_train_epochs", "max_steps", "bf16",
+    )  # fmt: skip
+    hidden: ClassVar[tuple[str, ...]] = (*ONLY_FOR_CLASSIFIERS, *ONLY_FOR_TRAIN)
 
 
 RunArguments = ClassifierRunArguments | DistillationRunArguments | LanguageModelRunArguments
@@ -384,9 +400,3 @@ def adds_extra_words(args: RunArguments) -> bool:
     """Return whether a run trains a tokenizer of words, which `word_vectors` adds words to."""
     trains_words = args.tokenizer_type == "word" and not (args.tokenizer_name_or_path or args.model_name_or_path)
     return trains_words and args.word_vectors is not None and args.max_extra_words > 0
-
-
-def model_settings(args: ModelArguments) -> dict[str, Any]:
-    """Return the arguments that are fields of `RNNConfig`."""
-    known = LanguageModelArguments if isinstance(args, LanguageModelArguments) else ModelArguments
-    return {name: getattr(args, name) for name in names_of(known)}

@@ -26,9 +26,9 @@ from .arguments import (
     LanguageModelRunArguments,
     RunArguments,
     adds_extra_words,
-    model_settings,
 )
 from .linear_fit import fit_ngrams
+from .model_arguments import model_settings
 from .splits import TextSplits
 from .targets import TargetScale
 

@@ -13,8 +13,8 @@ from .arguments import (
     LanguageModelRunArguments,
     RunArguments,
     adds_extra_words,
-    model_settings,
 )
+from .model_arguments import model_settings
 
 # What may differ between a run and the one that resumes it: where and how it reports and saves, not what it computes
 NOT_PART_OF_THE_RUN = {

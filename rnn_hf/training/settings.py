@@ -18,7 +18,8 @@ from rnn_hf.data.streaming import TextStream
 from rnn_hf.data.tokenizer_training import TokenizerType
 from rnn_hf.progress import say
 
-from .arguments import ClassifierRunArguments, ModelArguments
+from .arguments import ClassifierRunArguments
+from .model_arguments import ModelArguments
 from .splits import MOST_ROWS_TRAINED_TWICE, TextSplits
 
 # Texts that are looked at
@@ -128,6 +129,10 @@ def ngram_buckets(num_labels: int) -> int:
         (65536, 32768)
     """
     return int(2 ** np.clip(np.floor(np.log2(LARGEST_TABLE / num_labels)), 12, 16))
+
+
+# Names of the arguments that are chosen from the data, `validation_size` by `choose_validation_size`
+CHOSEN_FROM_DATA = {"validation_size", *choose(DataFacts(1_000, 2, "single_label_classification", 10.0, "word", ""))}
 
 
 def follow_the_data(args: ClassifierRunArguments, splits: TextSplits) -> None:
