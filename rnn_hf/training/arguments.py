@@ -337,12 +337,8 @@ class ClassifierRunArguments(TrainArguments, DataArguments, ModelArguments):
 
     job: ClassVar[str] = "train"
     most_used: ClassVar[tuple[str, ...]] = (
-        *MOST_USED,
-        "label_column_name",
-        "test_file",
-        "word_vectors",
-        "tune_minutes",
-    )
+        *MOST_USED, "label_column_name", "test_file", "word_vectors", "tune_minutes",
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         super().__post_init__()
