@@ -13,19 +13,12 @@
 # limitations under the License.
 """The states of a text as one vector."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
 from .configuration_rnn import RNNConfig
-
-POOLING_PARTS: dict[str, tuple[str, ...]] = {
-    "last": ("last",),
-    "mean": ("mean",),
-    "max": ("max",),
-    "attention": ("attention",),
-    "mean_max": ("mean", "max"),
-    "mean_max_last": ("mean", "max", "last"),
-}
 
 
 def pool_last(states: Tensor, mask: Tensor | None, bidirectional: bool) -> Tensor:
@@ -123,12 +116,16 @@ class RNNAttentionPooling(nn.Module):
         return (weights.unsqueeze(-1) * states).sum(dim=1)
 
 
+POOLINGS: dict[str, Callable[[Tensor, Tensor | None], Tensor]] = {"mean": pool_mean, "max": pool_max}
+
+
 class RNNPooler(nn.Module):
     """Turns the states of a text into one vector, as `config.classifier_pooling` says."""
 
     def __init__(self, config: RNNConfig) -> None:
         super().__init__()
-        self.parts = POOLING_PARTS[config.classifier_pooling]
+        # several stand side by side, as in "mean_max"
+        self.parts = config.classifier_pooling.split("_")
         self.bidirectional = config.bidirectional
         self.output_size = config.output_size * len(self.parts)
         if "attention" in self.parts:
@@ -143,12 +140,9 @@ class RNNPooler(nn.Module):
     def _pool(self, part: str, states: Tensor, mask: Tensor | None) -> Tensor:
         if part == "last":
             return pool_last(states, mask, self.bidirectional)
-        if part == "mean":
-            return pool_mean(states, mask)
-        if part == "max":
-            return pool_max(states, mask)
-        attended: Tensor = self.attention(states, mask)
-        return attended
+        pooling = self.attention if part == "attention" else POOLINGS[part]
+        pooled: Tensor = pooling(states, mask)
+        return pooled
 
 
 __all__ = [

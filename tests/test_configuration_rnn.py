@@ -11,7 +11,7 @@ from transformers import AutoConfig
 from rnn_hf import RNNConfig, RNNForSequenceClassification
 from rnn_hf.configuration_rnn import CellType, ClassifierPooling
 from rnn_hf.layers_rnn import CELLS
-from rnn_hf.pooling_rnn import POOLING_PARTS
+from rnn_hf.pooling_rnn import POOLINGS
 
 # every field away from its default
 CHANGED: dict[str, Any] = {
@@ -75,7 +75,8 @@ def test_defaults_are_those_that_saved_configurations_rely_on() -> None:
 
 def test_every_literal_value_has_an_implementation() -> None:
     assert set(CELLS) == set(get_args(CellType))
-    assert set(POOLING_PARTS) == set(get_args(ClassifierPooling))
+    parts = {part for pooling in get_args(ClassifierPooling) for part in pooling.split("_")}
+    assert parts == {"last", "attention", *POOLINGS}
 
 
 @pytest.mark.parametrize(("bidirectional", "output_size"), [(False, 6), (True, 12)])

@@ -8,7 +8,6 @@ from torch import Tensor
 
 from rnn_hf.configuration_rnn import RNNConfig
 from rnn_hf.modeling_rnn import RNNForSequenceClassification
-from rnn_hf.pooling_rnn import POOLING_PARTS
 
 # Between the seeds of two networks, so that runs with neighbouring seeds have no network in common
 SEED_STEP = 10_000
@@ -57,7 +56,7 @@ def join_networks(models: Sequence[RNNForSequenceClassification]) -> RNNForSeque
         if name == "classifier.bias":
             target.copy_(torch.stack(parts).mean(dim=0))
         elif name == "classifier.weight":
-            target.copy_(side_by_side(parts, pooled_sizes(first.config)) / len(models))
+            target.copy_(side_by_side(parts, pooled_sizes(first)) / len(models))
         elif name == "model.embed_tokens.weight":
             target.copy_(torch.cat(parts, dim=1))
         else:
@@ -66,9 +65,10 @@ def join_networks(models: Sequence[RNNForSequenceClassification]) -> RNNForSeque
     return joined
 
 
-def pooled_sizes(config: RNNConfig) -> list[int]:
+def pooled_sizes(model: RNNForSequenceClassification) -> list[int]:
     """Return the widths of the vectors, one for each direction of each pooling, that the classifier reads."""
-    num_vectors = len(POOLING_PARTS[config.classifier_pooling]) * (2 if config.bidirectional else 1)
+    config = model.config
+    num_vectors = len(model.pooler.parts) * (2 if config.bidirectional else 1)
     return [config.hidden_size] * num_vectors + [config.embedding_size] * config.concat_embedding_mean
 
 
