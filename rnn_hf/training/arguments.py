@@ -348,20 +348,6 @@ class ClassifierRunArguments(TrainArguments, DataArguments, ModelArguments):
         if self.tune_minutes is not None and self.resume_from_checkpoint not in (None, "latest"):
             raise ValueError("`tune_minutes` resumes its own search alone. Pass `resume_from_checkpoint=latest`.")
 
-    def leave_to_trainer(self) -> None:
-        """Refuse what transformers' `Trainer` cannot do, and choose nothing from the data, which might be among it.
-
-        Raises:
-            ValueError: If such an argument is set.
-        """
-        for name in (
-            "streaming", "gradual_unfreezing", "freeze_embeddings_epochs", "temperature_scaling", "tune_thresholds",
-            "train_on_all_rows", "tune_minutes",
-        ):  # fmt: skip
-            if getattr(self, name):
-                raise ValueError(f"`{name}` is only for `rnn-hf train`. Leave it out.")
-        self.settings_from_data = False
-
 
 @dataclass(kw_only=True)
 class DistillationRunArguments(DistillationArguments, ClassifierRunArguments):

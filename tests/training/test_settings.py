@@ -169,7 +169,7 @@ def test_the_word_vectors_have_the_width_of_pretrained_ones(
 
 def test_what_was_chosen_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
     followed()
-    assert "Chosen from the data: " in capsys.readouterr().out
+    assert "Chosen from the data: `tokenizer_type=word`, `vocab_size=30000`, " in capsys.readouterr().out
     args = ClassifierRunArguments.from_keywords(followed(), "test")
     capsys.readouterr()
     args.given = frozenset(names_of(args))
