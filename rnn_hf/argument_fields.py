@@ -6,7 +6,7 @@ import math
 import operator
 import os
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import Field, dataclass, field, fields, replace
 from typing import Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -87,6 +87,20 @@ class CheckedArguments:
             if value is not None and not all(COMPARISONS[key][0](value, bound) for key, bound in domain.items()):
                 expected = " and ".join(f"{COMPARISONS[key][1]} {bound}" for key, bound in domain.items())
                 raise ValueError(f"`{entry.name}` must be {expected}, got {value}.")
+
+    def refuse(self, names: Collection[str], only_for: str) -> None:
+        """Check that some arguments have their defaults.
+
+        Args:
+            names: Their names.
+            only_for: What takes them.
+
+        Raises:
+            ValueError: If one has another value.
+        """
+        for entry in fields(self):
+            if entry.name in names and getattr(self, entry.name) != entry.default:
+                raise ValueError(f"`{entry.name}` is only for {only_for}. Leave it out.")
 
     def changed(self: Arguments, **changes: Any) -> Arguments:
         """Return a copy with other values of some arguments, which knows what the user gave.

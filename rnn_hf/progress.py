@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -11,6 +11,7 @@ from tqdm.auto import tqdm
 from transformers.utils import logging as transformers_logging
 
 _is_silent: ContextVar[bool] = ContextVar("is_silent", default=False)
+_spell: ContextVar[Callable[[str], str]] = ContextVar("spell", default=str)
 
 
 @contextmanager
@@ -48,6 +49,16 @@ def without_bars_of_datasets() -> Iterator[None]:
         datasets.enable_progress_bars()
 
 
+@contextmanager
+def spelled_by(spell: Callable[[str], str]) -> Iterator[None]:
+    """Pass each line that `say` prints inside the block through a function: a command spells arguments as flags."""
+    token = _spell.set(spell)
+    try:
+        yield
+    finally:
+        _spell.reset(token)
+
+
 def is_first_process() -> bool:
     """Return whether this is the first of the processes that a launcher started; only that one speaks."""
     return int(os.environ.get("RANK", "0")) == 0
@@ -56,7 +67,7 @@ def is_first_process() -> bool:
 def say(line: str) -> None:
     """Print a line to standard output; above a bar if one is drawn."""
     if is_first_process() and not _is_silent.get():
-        tqdm.write(line)
+        tqdm.write(_spell.get()(line))
 
 
 def progress_bar(*args: Any, **settings: Any) -> "tqdm[Any]":

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 
 from rnn_hf.argument_fields import names_of
 from rnn_hf.errors import SIGNAL_STATUS, ExitStatusError, cache_error, exit_status_of, one_line, scrubbed_logs
-from rnn_hf.progress import is_first_process
+from rnn_hf.progress import is_first_process, spelled_by
 from rnn_hf.standard_streams import flush_streams, standard_streams
 
 from .parser import CommandParser, with_dashes
@@ -69,14 +69,14 @@ def exit_statuses(
 
     Args:
         name: Name of the program, which the line starts with.
-        arguments: The dataclasses of its flags, which get their dashes in the line.
+        arguments: The dataclasses of its flags, which get their dashes in that line, and in all that `say` prints.
     """
     flags = {flag for group in arguments for flag in names_of(group)}
 
     def decorate(main: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
         @functools.wraps(main)
         def wrapped(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
-            with standard_streams():
+            with standard_streams(), spelled_by(lambda line: with_dashes(line, flags)):
                 try:
                     result = main(*args, **kwargs)
                     flush_streams()

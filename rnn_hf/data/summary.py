@@ -88,7 +88,7 @@ class DataSummary:
                 f"{self.num_contradictory:,} with different labels",
             ]
         if self.max_length is not None:
-            texts.append(f"{self.num_truncated:,} longer than max_length={self.max_length:,}")
+            texts.append(f"{self.num_truncated:,} longer than {self.max_length:,} tokens (`max_length`)")
         held_out = [f"{number:,} of {split} also in training" for split, number in self.num_in_training.items()]
         if self.unknown_share is not None:
             held_out.append(f"{100 * self.unknown_share:.1f} % of the words unknown")

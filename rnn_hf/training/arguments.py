@@ -4,7 +4,7 @@ The names are those of `transformers.TrainingArguments` and of `RNNConfig` where
 """
 
 import math
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from rnn_hf.argument_fields import CheckedArguments, flag, path_flag
@@ -289,9 +289,7 @@ class LanguageModelTrainArguments(TrainArguments):
                 f"`optim={self.optim}` spares word vectors that a language model's output layer needs. "
                 "Pass `optim=adamw_torch_fused`."
             )
-        for entry in fields(self):
-            if entry.name in ONLY_FOR_CLASSIFIERS and getattr(self, entry.name) != entry.default:
-                raise ValueError(f"`{entry.name}` is only for classifiers. Leave it out.")
+        self.refuse(ONLY_FOR_CLASSIFIERS, "classifiers")
 
 
 @dataclass(kw_only=True)
@@ -342,29 +340,13 @@ class ClassifierRunArguments(TrainArguments, DataArguments, ModelArguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        chosen = {entry.name for entry in fields(self) if getattr(self, entry.name) != entry.default}
-        for name in FURTHER_TRAININGS:
-            if name in chosen and self.job != "train":
-                raise ValueError(f"`{name}` is not for `rnn-hf {self.job}`. Leave it out.")
-            if name in chosen and name != "train_on_all_rows" and self.streaming:
-                raise ValueError(f"`{name}` reads the rows many times, a stream only once. Leave out `streaming`.")
+        if self.job != "train":
+            self.refuse(FURTHER_TRAININGS, "`rnn-hf train`")
+        if self.streaming and (self.tune_minutes is not None or self.ensemble_size > 1):
+            name = "ensemble_size" if self.tune_minutes is None else "tune_minutes"
+            raise ValueError(f"`{name}` reads the rows many times, a stream only once. Leave out `streaming`.")
         if self.tune_minutes is not None and self.resume_from_checkpoint not in (None, "latest"):
             raise ValueError("`tune_minutes` resumes its own search alone. Pass `resume_from_checkpoint=latest`.")
-
-    def leave_to_trainer(self) -> None:
-        """Refuse what transformers' `Trainer` cannot do, and choose nothing from the data, which might be among it.
-
-        Raises:
-            ValueError: If such an argument is set.
-        """
-        refused = {
-            "streaming", "gradual_unfreezing", "freeze_embeddings_epochs", "temperature_scaling", "tune_thresholds",
-            *FURTHER_TRAININGS,
-        }  # fmt: skip
-        for entry in fields(self):
-            if entry.name in refused and getattr(self, entry.name) != entry.default:
-                raise ValueError(f"`{entry.name}` is only for `rnn-hf train`. Leave it out.")
-        self.settings_from_data = False
 
 
 @dataclass(kw_only=True)

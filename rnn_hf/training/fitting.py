@@ -1,6 +1,5 @@
 """From encoded rows to a trained classifier: one training, a second one on all rows, or those of an ensemble."""
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Self
@@ -111,8 +110,7 @@ class ClassifierTask:
         others, size = [], self.args.ensemble_size
         for number in range(1, size):
             say(f"Training network {number + 1} of {size}")
-            args = copy.copy(self.args)
-            args.seed = (self.args.seed + number * SEED_STEP) % 2**32
+            args = self.args.changed(seed=(self.args.seed + number * SEED_STEP) % 2**32)
             set_seed(args.seed)
             run = replace(self, args=args).prepare(first.signals, first.judged_by, joins=first)
             run.train()

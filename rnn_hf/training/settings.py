@@ -166,4 +166,4 @@ def follow_the_data(args: ClassifierRunArguments, splits: TextSplits) -> None:
     for name, value in chosen.items():
         setattr(args, name, value)
     if chosen:
-        say(f"Chosen from the data: {', '.join(f'{name} {value}' for name, value in chosen.items())}")
+        say(f"Chosen from the data: {', '.join(f'`{name}={value}`' for name, value in chosen.items())}")

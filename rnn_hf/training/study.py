@@ -74,9 +74,9 @@ class Study:
         return max(better, key=lambda record: float(record["score"]), default=None)
 
     def changed(self, record: Mapping[str, Any]) -> str:
-        """Return the values of a trial that differ from the chosen ones, in words."""
+        """Return the values of a trial that differ from the chosen ones, as text."""
         values = record["values"].items()
-        return ", ".join(f"{name} {value}" for name, value in values if value != self.chosen[name])
+        return ", ".join(f"`{name}={value}`" for name, value in values if value != self.chosen[name])
 
     def ask(self) -> tuple[Any, dict[str, Any]] | None:
         """Return optuna's next trial and its record; `None` once everything was tried.

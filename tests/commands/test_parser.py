@@ -14,6 +14,7 @@ from rnn_hf.commands.parser import CommandParser, check_folder_of
 from rnn_hf.commands.predict import PredictArguments
 from rnn_hf.errors import one_line
 from rnn_hf.files import atomic_file, write_json
+from rnn_hf.progress import say
 from rnn_hf.training.arguments import ClassifierRunArguments, DistillationRunArguments, LanguageModelRunArguments
 
 
@@ -28,6 +29,11 @@ class Flags:
 def program(error: Exception) -> None:
     with user_errors():
         raise error
+
+
+@exit_statuses("script.py", Flags)
+def talking_program(line: str) -> None:
+    say(line)
 
 
 def test_flags_are_read_and_those_given_are_told() -> None:
@@ -108,6 +114,16 @@ def test_a_mistake_ends_in_one_line_and_status_2(
     with pytest.raises(SystemExit, match="2"):
         program(error)
     assert capsys.readouterr().err == f"script.py: error: {line}\n"
+
+
+def test_a_line_of_a_command_has_dashes_and_the_same_line_elsewhere_has_none(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    line = "Warning:  Some texts are longer than 3 tokens. Raise `size`, pass `size=4`, or drop `colour`."
+    talking_program(line)
+    assert capsys.readouterr().out == line.replace("`size`", "`--size`").replace("`size=4`", "`--size 4`") + "\n"
+    say(line)
+    assert capsys.readouterr().out == line + "\n"
 
 
 def test_a_configurations_error_is_its_own_message() -> None:

@@ -49,7 +49,7 @@ def test_facts_of_a_dataset_without_faults() -> None:
     assert found.lines() == [
         "Rows:     train 5, validation 2, test 3",
         "Labels:   2 classes, the rarest 'bad' with 2 training rows",
-        "Texts:    0 duplicates in training; 0 with different labels; 0 longer than max_length=8",
+        "Texts:    0 duplicates in training; 0 with different labels; 0 longer than 8 tokens (`max_length`)",
         "Held out: 0 of validation also in training; 0 of test also in training; 0.0 % of the words unknown",
     ]
     assert found.warnings() == []
@@ -124,7 +124,7 @@ def test_a_stream_has_the_facts_of_its_held_out_rows_alone() -> None:
     assert found.lines() == [
         "Rows:     train a stream, test 2",
         "Labels:   2 classes",
-        "Texts:    0 longer than max_length=8",
+        "Texts:    0 longer than 8 tokens (`max_length`)",
         "Held out: 50.0 % of the words unknown",
     ]
     assert [line.split(" ")[0] for line in found.warnings()] == ["Some", "50.0"]

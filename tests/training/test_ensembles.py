@@ -138,7 +138,7 @@ def test_a_given_size_stays(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
 def test_what_cannot_be_joined_is_refused() -> None:
     with pytest.raises(ValueError, match="`ensemble_size` reads the rows many times, a stream only once"):
         ClassifierRunArguments(ensemble_size=2, streaming=True, max_steps=1)
-    with pytest.raises(ValueError, match=r"`ensemble_size` is not for `rnn-hf distill`\. Leave it out"):
+    with pytest.raises(ValueError, match=r"`ensemble_size` is only for `rnn-hf train`\. Leave it out"):
         DistillationRunArguments(teacher_name_or_path=["x"], ensemble_size=2)
     with pytest.raises(ValueError, match=r"`ensemble_size` is only for classifiers\. Leave it out"):
         LanguageModelRunArguments(ensemble_size=2)

@@ -169,7 +169,7 @@ def test_the_word_vectors_have_the_width_of_pretrained_ones(
 
 def test_what_was_chosen_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
     followed()
-    assert "Chosen from the data: " in capsys.readouterr().out
+    assert "Chosen from the data: `tokenizer_type=word`, `vocab_size=30000`, " in capsys.readouterr().out
     args = ClassifierRunArguments.from_keywords(followed(), "test")
     capsys.readouterr()
     args.given = frozenset(names_of(args))
@@ -231,7 +231,7 @@ def test_a_user_who_sets_rows_aside_gets_one_training() -> None:
 def test_a_second_training_needs_validation_rows_and_a_classifier() -> None:
     with pytest.raises(ValueError, match=r"`train_on_all_rows` needs a validation split\. Pass `validation_size"):
         train(train_on_all_rows=True, validation_size=0.0)
-    with pytest.raises(ValueError, match=r"`train_on_all_rows` is not for `rnn-hf distill`\. Leave it out"):
+    with pytest.raises(ValueError, match=r"`train_on_all_rows` is only for `rnn-hf train`\. Leave it out"):
         DistillationRunArguments(teacher_name_or_path=["x"], train_on_all_rows=True)
 
 
