@@ -20,6 +20,9 @@ from .files import atomic_folder
 from .inference import CHUNK_SIZE
 from .text_classifier import TextClassifier
 
+# Start of the names of answers
+PREFIX = "predicted_"
+
 # A file of the workers holds so many rows at most; they pass through memory together
 MAX_ROWS_PER_FILE = 2**16
 
@@ -85,20 +88,34 @@ class TableClassifier:
         """
         names, problem_type = self.classifier.label_names, self.classifier.problem_type
         by_name = pa.StructArray.from_arrays([pa.array(column) for column in probabilities.T.copy()], names)
+        columns: dict[str, Any]
         if problem_type == "regression":
-            is_single = probabilities.shape[1] == 1
-            return {"predicted_value": by_name.field(0)} if is_single else {"predicted_values": by_name}
-        answers = self.classifier.answers(probabilities, self.threshold)
-        label_type = pa.int64() if self.classifier.model.config.has_integer_labels else pa.string()
-        columns: dict[str, pa.Array]
-        if problem_type == "multi_label_classification":
-            columns = {"predicted_labels": pa.array(answers, pa.list_(label_type))}
+            columns = {"values": by_name} if len(names) > 1 else {"value": by_name.field(0)}
         else:
-            columns = {
-                "predicted_label": pa.array(answers, label_type),
-                "predicted_probability": pa.array(probabilities.max(axis=1), pa.float32()),
-            }
-        return columns | ({"predicted_probabilities": by_name} if self.all_probabilities else {})
+            answers = self.classifier.answers(probabilities, self.threshold)
+            is_single = problem_type == "single_label_classification"
+            columns = (
+                {"label": answers, "probability": probabilities.max(axis=1)} if is_single else {"labels": answers}
+            )
+            columns |= {"probabilities": by_name} if self.all_probabilities else {}
+        types = answer_types(self.classifier)
+        return {f"{PREFIX}{name}": pa.array(column, types[name]) for name, column in columns.items()}
+
+
+def answer_types(classifier: TextClassifier) -> dict[str, pa.DataType]:
+    """Return the types of the columns that a classifier's answers may have, by their names without `PREFIX`."""
+    label = pa.int64() if classifier.model.config.has_integer_labels else pa.string()
+    number = pa.float32()
+    numbers = pa.struct([(name, number) for name in classifier.label_names])
+    return {
+        "label": label,
+        "labels": pa.list_(label),
+        "probability": number,
+        "probabilities": numbers,
+        "top_k": pa.list_(pa.struct([("label", label), ("probability", number)])),
+        "value": number,
+        "values": numbers,
+    }
 
 
 def parquet_files(folder: Path) -> tuple[list[Path], pa.Schema, int]:

@@ -13,15 +13,12 @@ import pyarrow.parquet as pq
 from rnn_hf.data.columns import HEAD_ROWS, joined_texts
 from rnn_hf.data.table_files import TableFile
 from rnn_hf.inference import CHUNK_SIZE
-from rnn_hf.tables import text_columns_in
+from rnn_hf.tables import PREFIX, answer_types, text_columns_in
 from rnn_hf.text_classifier import TextClassifier
 
 from .answer_files import Write, answer_names, answer_writer
 from .entry import user_errors
 from .json_lines import AnswerFormat
-
-# Before the names of answers that are columns of the table already
-PREFIX = "predicted_"
 
 
 class AnsweredTable:
@@ -96,7 +93,8 @@ def parquet_writer(
         classifier: What answers.
         answers: Names of the answers.
     """
-    added = answer_columns(classifier, answers)
+    types = answer_types(classifier)
+    added = [pa.field(name, types[name.removeprefix(PREFIX)]) for name in answers]
     schema = pa.schema([*columns, *added], columns.metadata)
     with pq.ParquetWriter(file, schema) as writer:
 
@@ -109,23 +107,6 @@ def parquet_writer(
             writer.write_batch(pa.RecordBatch.from_arrays([*stored, *arrays], schema=schema))
 
         yield write
-
-
-def answer_columns(classifier: TextClassifier, names: Sequence[str]) -> list[pa.Field]:
-    """Return the columns of some of the answers of a classifier, named with or without `PREFIX`."""
-    label = pa.int64() if classifier.model.config.has_integer_labels else pa.string()
-    number = pa.float32()
-    numbers = pa.struct([(name, number) for name in classifier.label_names])
-    types = {
-        "label": label,
-        "labels": pa.list_(label),
-        "probability": number,
-        "probabilities": numbers,
-        "top_k": pa.list_(pa.struct([("label", label), ("probability", number)])),
-        "value": number,
-        "values": numbers,
-    }
-    return [pa.field(name, types[name.removeprefix(PREFIX)]) for name in names]
 
 
 def _typed(value: Any, wanted: pa.DataType) -> Any:
