@@ -9,9 +9,8 @@ It takes the recipes and most flags of `rnn-hf train`, which is faster, and writ
 import dataclasses
 import shutil
 import time
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from transformers import DataCollatorWithPadding, EarlyStoppingCallback, EvalPrediction, Trainer, TrainingArguments
@@ -20,7 +19,7 @@ from transformers.trainer_utils import get_last_checkpoint, set_seed
 from rnn_hf.commands.entry import command, user_errors
 from rnn_hf.progress import say
 from rnn_hf.reporting.results import classifier_summary, write_results
-from rnn_hf.training.arguments import FURTHER_TRAININGS, ClassifierRunArguments
+from rnn_hf.training.arguments import ClassifierRunArguments, TrainerRunArguments
 from rnn_hf.training.checkpoints import CHECKPOINTS
 from rnn_hf.training.classifier import classifier_results, create_label_loss
 from rnn_hf.training.initial_models import checkpoint_config, create_classifier, load_tokenizer
@@ -29,23 +28,6 @@ from rnn_hf.training.optimization import DENSE_COUNTERPARTS, create_optimizer
 from rnn_hf.training.output_folder import check_output_folder, round_weights, run_facts
 from rnn_hf.training.recipes import as_recipe
 from rnn_hf.training.splits import load_splits
-
-ONLY_FOR_RNN_HF_TRAIN = (
-    "streaming", "gradual_unfreezing", "freeze_embeddings_epochs", "temperature_scaling", "tune_thresholds",
-    *FURTHER_TRAININGS,
-)  # fmt: skip
-
-
-@dataclass(kw_only=True)
-class TrainerArguments(ClassifierRunArguments):
-    """The arguments of `rnn-hf train`, but for what transformers' `Trainer` cannot do."""
-
-    hidden: ClassVar[tuple[str, ...]] = (*ONLY_FOR_RNN_HF_TRAIN, "shuffle_buffer_size", "settings_from_data")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.refuse(ONLY_FOR_RNN_HF_TRAIN, "`rnn-hf train`")
-        self.settings_from_data = False  # what is chosen may be among these
 
 
 def training_arguments(args: ClassifierRunArguments, folder: Path, metric: str, evaluates: bool) -> TrainingArguments:
@@ -65,8 +47,8 @@ def training_arguments(args: ClassifierRunArguments, folder: Path, metric: str, 
     return TrainingArguments(**settings)
 
 
-@command(TrainerArguments, __doc__, "train_with_trainer.py")
-def main(args: TrainerArguments) -> dict[str, Any]:
+@command(TrainerRunArguments, __doc__, "train_with_trainer.py")
+def main(args: TrainerRunArguments) -> dict[str, Any]:
     """Train, evaluate and write a classifier; return the content of `all_results.json`."""
     started = time.perf_counter()
     with user_errors():

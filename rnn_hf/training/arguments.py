@@ -30,6 +30,10 @@ MOST_USED = (
 # What no other job than `rnn-hf train` has a use for
 ONLY_FOR_TRAIN = ("streaming", "shuffle_buffer_size", "settings_from_data")
 FURTHER_TRAININGS = ("tune_minutes", "train_on_all_rows", "ensemble_size")
+NOT_FOR_TRAINER = (
+    *ONLY_FOR_TRAIN, *FURTHER_TRAININGS, "gradual_unfreezing", "freeze_embeddings_epochs", "temperature_scaling",
+    "tune_thresholds",
+)  # fmt: skip
 ONLY_FOR_CLASSIFIERS = (
     "backward_model_name_or_path", "class_weights", "label_smoothing_factor", "gradual_unfreezing",
     "temperature_scaling", "tune_thresholds", "train_sampling_strategy", "dataloader_num_workers", *FURTHER_TRAININGS,
@@ -347,6 +351,18 @@ class ClassifierRunArguments(TrainArguments, DataArguments, ModelArguments):
             raise ValueError(f"`{name}` reads the rows many times, a stream only once. Leave out `streaming`.")
         if self.tune_minutes is not None and self.resume_from_checkpoint not in (None, "latest"):
             raise ValueError("`tune_minutes` resumes its own search alone. Pass `resume_from_checkpoint=latest`.")
+
+
+@dataclass(kw_only=True)
+class TrainerRunArguments(ClassifierRunArguments):
+    """The arguments of `rnn-hf train`, except for what transformers' `Trainer` cannot do."""
+
+    hidden: ClassVar[tuple[str, ...]] = NOT_FOR_TRAINER
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.refuse(set(NOT_FOR_TRAINER) - {"shuffle_buffer_size", "settings_from_data"}, "`rnn-hf train`")
+        self.settings_from_data = False  # what is chosen may be among these
 
 
 @dataclass(kw_only=True)
