@@ -81,6 +81,7 @@ def order_of_tokens(mask: Tensor) -> Tensor | None:
 
 def _cpu_fuses_half_types() -> bool:
     """Return whether torch's fused LSTM computes in the type of autocast; on other CPUs it raises instead."""
+    # private, but nothing public answers this
     is_supported = {
         torch.bfloat16: torch.ops.mkldnn._is_mkldnn_bf16_supported,
         torch.float16: torch.ops.mkldnn._is_mkldnn_fp16_supported,
@@ -102,6 +103,7 @@ class RNNLayer(GradientCheckpointingLayer):
     @property
     def _weights(self) -> list[Tensor]:
         """Matrices and biases, of the forward direction and then of the backward one, as torch's layer lists them."""
+        # private; `all_weights` is the same list, but takes 0.06 ms, which a short text would notice
         return self.recurrent._flat_weights  # type: ignore[return-value]  # none is missing
 
     def forward(
@@ -327,7 +329,7 @@ def init_recurrent_layer(layer: nn.RNNBase, initializer: RecurrentInitializer) -
     """
     size = layer.hidden_size
     for name, parameter in layer.named_parameters():
-        # a slice does not carry the mark of a loaded weight
+        # a slice does not carry the mark of a loaded weight, which has no public name
         if getattr(parameter, "_is_hf_initialized", False):
             continue
         if initializer == "uniform":

@@ -64,7 +64,7 @@ class RNNPreTrainedModel(PreTrainedModel):
         if isinstance(module, nn.Embedding):
             config = self.config
             init.normal_(module.weight, config.embedding_initializer_mean, config.embedding_initializer_range)
-            # a slice does not carry the mark of a loaded weight
+            # a slice does not carry the mark of a loaded weight, which has no public name
             if module.padding_idx is not None and not getattr(module.weight, "_is_hf_initialized", False):
                 init.zeros_(module.weight[module.padding_idx])
         elif isinstance(module, nn.Linear):
