@@ -163,7 +163,7 @@ RECIPES = [
     (b"dataset_name: ''\n", "`--dataset_name` must not be empty"),
     (b"cell_type: transformer\n", "invalid choice: 'transformer'"),
     (b"help: true\n", "Unknown key in the recipe"),
-    (b"seed: 1\nseed: 2\n", "`seed` is in it more than once"),
+    (b"seed: 1\nseed: 2\n", "key `seed` occurs more than once"),
 ]
 
 
