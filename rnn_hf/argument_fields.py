@@ -24,7 +24,7 @@ COMPARISONS: dict[str, tuple[Callable[[float, float], bool], str]] = {
 }
 
 
-# Group of the flags that most people need, and of those that no group is named for
+# Groups in `--help`: the flags that most people need, and those without a named group
 MOST_USED, OTHER = "most used", "options"
 
 
@@ -66,7 +66,7 @@ class CheckedArguments:
         given: Names of the arguments that the user gave; the others have their defaults.
         group: Group of the fields in `--help`.
         most_used: Names of the arguments that `--help` shows first.
-        hidden: Names of the arguments that `--help` does not show, because the job has no use for them.
+        hidden: Names of the arguments that `--help` does not show, because the job does not use them.
 
     Raises:
         ValueError: If a number lies outside its domain, or a path starts with the home folder of an unknown user.
@@ -103,9 +103,9 @@ class CheckedArguments:
                 raise ValueError(f"`{entry.name}` is only for {only_for}. Leave it out.")
 
     def changed(self: Arguments, **changes: Any) -> Arguments:
-        """Return a copy with other values of some arguments, which knows what the user gave.
+        """Return a copy with other values of some arguments, which keeps `given`.
 
-        `dataclasses.replace` would forget it.
+        `dataclasses.replace` would lose it.
         """
         arguments = replace(self, **changes)
         arguments.given = self.given
@@ -113,11 +113,11 @@ class CheckedArguments:
 
     @classmethod
     def from_keywords(cls: type[Arguments], keywords: Mapping[str, Any], caller: str) -> Arguments:
-        """Return the arguments that a caller in Python gave by their names.
+        """Return the arguments from the keywords of a function.
 
         Args:
             keywords: Names and values.
-            caller: Name of the called function, for the message of an error.
+            caller: Name of the function, for error messages.
 
         Raises:
             TypeError: If a name is unknown, or a value has another type than its field.
@@ -140,7 +140,7 @@ class CheckedArguments:
 
 
 def _coerced(value: Any, hint: Any) -> Any:
-    """Return paths as strings, numpy's scalars as Python's, and a string or numbers as a list of strings."""
+    """Convert paths to strings, scalars of numpy to those of Python, and a string or numbers to a list of strings."""
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     if isinstance(value, np.generic):
@@ -196,7 +196,7 @@ def _is_of(value: Any, option: Any) -> bool:
 
 
 def check_values(arguments: Any) -> None:
-    """Check what no argument can mean: an empty string, and a number that is NaN or infinite.
+    """Reject values that no argument can have: an empty string, and a number that is NaN or infinite.
 
     Args:
         arguments: A dataclass.
@@ -207,7 +207,7 @@ def check_values(arguments: Any) -> None:
     for entry in fields(arguments):
         value = getattr(arguments, entry.name)
         if value == "":
-            raise ValueError(f"`{entry.name}` must not be empty. Leave it out, or give it a value.")
+            raise ValueError(f"`{entry.name}` must not be empty. Leave it out, or pass a value.")
         for number in value if isinstance(value, list) else [value]:
             if isinstance(number, float) and not math.isfinite(number):
                 raise ValueError(f"`{entry.name}` must be a finite number, got {number}.")

@@ -11,7 +11,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Recurrent language models: the state that generation keeps, and the adaptive softmax."""
+"""Recurrent language models, their cache for generation, and the adaptive softmax."""
 
 from dataclasses import fields
 from itertools import pairwise
@@ -35,17 +35,17 @@ from .recurrences_rnn import GRURecurrence  # noqa: F401  # as above
 
 CACHE_NAME = next(name for name in CACHE_NAMES if name in {entry.name for entry in fields(CausalLMOutputWithPast)})
 
-# The label that a loss passes over
+# Label that losses ignore
 IGNORED_LABEL = -100
 
 
 class RNNCacheLayer(CacheLayerMixin):
-    """The state of all layers after what a language model has read; its size does not grow with the text.
+    """The states of all layers after the text read so far; their size does not depend on its length.
 
     Attributes:
         hidden_state: Shape `(batch_size, num_hidden_layers, hidden_size)`.
-        cell_state: The same of an LSTM's cell, or `None`.
-        num_tokens: Positions read so far, padding included.
+        cell_state: The cell state of an LSTM, of the same shape; `None` for the other cells.
+        num_tokens: Number of positions read so far, padding included.
     """
 
     is_sliding = False
@@ -58,22 +58,22 @@ class RNNCacheLayer(CacheLayerMixin):
         self.reset()
 
     def advance(self, hidden_state: Tensor, cell_state: Tensor | None, num_tokens: int) -> None:
-        """Replace the state by the one after `num_tokens` more positions."""
-        # a graph that reached back through all pieces of a text would grow with it
+        """Set the state after reading `num_tokens` more positions."""
+        # without detaching, the graph would grow with every piece of a text
         self.hidden_state = hidden_state.detach()
         self.cell_state = None if cell_state is None else cell_state.detach()
         self.num_tokens += num_tokens
         self.is_initialized = True
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
-        """Do nothing: there are no keys and values, for which transformers has this method."""
+        """Do nothing: a recurrent state has no keys and values."""
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        """Refuse, for the same reason; `advance` is what a recurrent model calls."""
-        raise RuntimeError("A recurrent state has no keys and values. Pass the cache to a model of this family.")
+        """Raise an error, for the same reason; recurrent models call `advance`."""
+        raise RuntimeError("A recurrent state has no keys and values. Pass the cache to a model of this package.")
 
     def get_seq_length(self) -> int:
-        """Return how many positions were read."""
+        """Return the number of positions read so far."""
         return self.num_tokens
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
@@ -81,7 +81,7 @@ class RNNCacheLayer(CacheLayerMixin):
         return self.num_tokens + query_length, 0
 
     def get_max_length(self) -> int:
-        """Return -1: there is no limit."""
+        """Return -1: the length is not limited."""
         return -1
 
     get_max_cache_shape = get_max_length
@@ -92,11 +92,11 @@ class RNNCacheLayer(CacheLayerMixin):
         self.num_tokens, self.is_initialized = 0, False
 
     def crop(self, *args: Any, **kwargs: Any) -> None:
-        """Refuse: a state does not tell what it was some tokens ago."""
+        """Raise an error: a recurrent state cannot go back to an earlier token."""
         raise RuntimeError("A recurrent state cannot be cropped. Read the shorter text from its start.")
 
     def reorder_cache(self, beam_idx: Tensor) -> None:
-        """Let each row go on from the state of row `beam_idx` (beam search)."""
+        """Make row `i` continue from the state of row `beam_idx[i]` (beam search)."""
         self.batch_select_indices(beam_idx)
 
     def batch_select_indices(self, indices: Tensor) -> None:
@@ -113,12 +113,12 @@ class RNNCacheLayer(CacheLayerMixin):
 
     @property
     def batch_size(self) -> int:
-        """Rows of the state, -1 before the first token."""
+        """Number of rows; -1 before the first token."""
         return -1 if self.hidden_state is None else len(self.hidden_state)
 
 
 class RNNCache(Cache):
-    """What a language model remembers of a text, as `generate` passes it from token to token.
+    """The state of a language model, which `generate` passes from token to token.
 
     Example:
         >>> model = RNNForCausalLM(RNNConfig(vocab_size=10)).eval()
@@ -135,13 +135,13 @@ class RNNCache(Cache):
 class RNNForCausalLM(RNNPreTrainedModel, GenerationMixin):
     """Recurrent language model: `RNNModel` and an output layer that shares the word vectors.
 
-    With `adaptive_softmax_cutoffs` the probability of a word is that of its cluster, times its own in the cluster:
-    an exact distribution, of which training computes only what it needs (Grave et al., 2017). The words before the
-    first cutoff share a softmax with one vector for each cluster. All words keep vectors of the full width, so that
-    they can be those of the embedding.
+    With `adaptive_softmax_cutoffs`, the probability of a word is the probability of its cluster times the probability
+    of the word within the cluster: an exact distribution, of which training computes only the parts it needs (Grave et
+    al., 2017). The words before the first cutoff share a softmax with one vector per cluster. All words keep vectors
+    of full size, which can therefore be shared with the embedding.
 
-    The states of one direction predict the next word, so `bidirectional=True` is refused. If the states are not as
-    wide as the word vectors, a linear layer lies between them. Nothing is pooled.
+    `bidirectional=True` is rejected, because a backward direction would read the words to be predicted. If hidden
+    states and word vectors differ in size, a linear layer projects the states. Nothing is pooled.
 
     Args:
         config: The configuration.
@@ -157,8 +157,9 @@ class RNNForCausalLM(RNNPreTrainedModel, GenerationMixin):
     """
 
     _auto_class = "AutoModelForCausalLM"
-    # transformers runs a file twice if it is named here and also imported by another that is, and objects of a class
-    # that was made twice cannot be pickled: so all models are named in the one file that imports the others
+    # transformers executes a file twice if it is named here and also imported by another file named here, and objects
+    # of a class that was defined twice cannot be pickled; so all models are named in the one file that imports the
+    # others
     auto_map = {
         "AutoConfig": "configuration_rnn.RNNConfig",
         "AutoModel": "causal_lm_rnn.RNNModel",
@@ -167,18 +168,18 @@ class RNNForCausalLM(RNNPreTrainedModel, GenerationMixin):
         "AutoModelForTokenClassification": "causal_lm_rnn.RNNForTokenClassification",
     }
     _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}
-    # what the other heads have above their encoder
+    # weights of other heads
     _keys_to_ignore_on_load_unexpected = [r"^(classifier|pooler)\."]
-    # the labels of accumulated batches differ in number, and the loss is the mean over all of them
+    # accumulated batches have different numbers of labels, and the loss is the mean over all of them
     accepts_loss_kwargs = True
-    # a state cannot be set back to an earlier token, as assisted generation would have to
+    # assisted generation would have to set the state back to an earlier token, which is impossible
     _is_stateful = True
 
     def __init__(self, config: RNNConfig) -> None:
         if config.bidirectional:
             raise ValueError(
                 "A language model needs `bidirectional=False`, got True: the backward direction would read the words "
-                "that are to be predicted."
+                "to be predicted."
             )
         super().__init__(config)
         self.model = RNNModel(config)
@@ -206,45 +207,47 @@ class RNNForCausalLM(RNNPreTrainedModel, GenerationMixin):
         num_items_in_batch: Tensor | int | None = None,
         **kwargs: Any,
     ) -> CausalLMOutputWithPast:
-        r"""Predict the word after each position of a batch of texts.
+        r"""Predict the next word at each position of a batch of texts.
 
         Args:
             input_ids (`torch.LongTensor` of shape `(batch_size, sequence_length)`, *optional*):
                 Ids of the tokens.
             attention_mask (`torch.Tensor` of shape `(batch_size, sequence_length)`, *optional*):
-                1 for tokens, 0 for padding, on either side or in between. Defaults to 1 everywhere. It may also cover
-                the text before; only its end is used.
+                1 for tokens, 0 for padding, on either side or in between. Defaults to 1 everywhere. The mask may also
+                cover the text before; only its end is used.
             inputs_embeds (`torch.FloatTensor` of shape `(batch_size, sequence_length, embedding_size)`, *optional*):
-                Word vectors in the place of `input_ids`.
+                Word vectors to use instead of `input_ids`.
             labels (`torch.LongTensor` of shape `(batch_size, sequence_length)`, *optional*):
-                The tokens themselves: the model shifts them, so that each position predicts the next one. The loss
-                ignores -100, which belongs at the padding.
+                The input tokens, which the model shifts so that each position predicts the next token. The loss
+                ignores -100, the label for padding.
             cache (`RNNCache`, *optional*):
-                The state after the text before, from which the model goes on; it is updated. Gradients do not flow
-                back into it. It is also taken under the name that older versions of transformers give it.
+                State after the preceding text, from which the model continues; it is updated in place. Gradients do
+                not flow back into it. The name that older versions of transformers use for this argument is accepted,
+                too.
             use_cache (`bool`, *optional*):
-                Whether to return the state after the text. Defaults to the configuration's in evaluation, and to
-                `False` in training, unless a `cache` is given.
+                Whether to return the state after the text. Defaults to `config.use_cache` in evaluation mode, and to
+                `False` in training mode unless a `cache` is given.
             output_hidden_states (`bool`, *optional*):
-                Whether to return the word vectors and the states of every layer. Defaults to the configuration's.
+                Whether to return the word vectors and the states of every layer. Defaults to
+                `config.output_hidden_states`.
             output_logits (`bool`, *optional*):
-                Whether to return the logits. Defaults to `True`, but to `False` in training with labels: there are
-                `batch_size * sequence_length * vocab_size` of them, and the loss does not need them all.
+                Whether to return the logits. Defaults to `True`, except in training with labels, where the loss does
+                not need all `batch_size * sequence_length * vocab_size` of them.
             logits_to_keep (`int` or `torch.LongTensor`, *optional*, defaults to 0):
-                How many of the last positions have logits, 0 for all; or which positions.
+                Number of last positions to compute logits for, 0 for all; or the positions themselves.
             num_items_in_batch (`torch.Tensor` or `int`, *optional*):
-                What to divide the sum of the losses by: Trainer passes the number of labels in all batches whose
-                gradients it accumulates. Defaults to the number in this batch.
+                Divisor of the summed losses: Trainer passes the number of labels in all accumulated batches. Defaults
+                to the number of labels in this batch.
             return_dict (`bool`, *optional*):
                 Whether to return a `CausalLMOutputWithPast` rather than a plain tuple.
             kwargs:
-                `shift_labels`, labels that are shifted already, in the place of `labels`: if a text is read piece by
-                piece, the last label of a piece is the first token of the next one. Everything else is ignored, so
-                that what generic code passes to every model does not break this one.
+                `shift_labels`: labels that are already shifted, instead of `labels`. If a text is read in pieces, the
+                last label of a piece is the first token of the next piece. All other arguments are ignored, because
+                generic code passes the same ones to every model.
 
         Returns:
-            The loss and the logits: without an adaptive softmax scores before softmax, with one the logarithms of the
-            probabilities. `softmax(logits)` is the distribution either way.
+            The loss and the logits: scores before softmax or, with an adaptive softmax, log probabilities.
+            `softmax(logits)` is the distribution either way.
 
         Raises:
             ValueError: If not exactly one of `input_ids` and `inputs_embeds` is given, the mask has another shape, or
@@ -264,7 +267,7 @@ class RNNForCausalLM(RNNPreTrainedModel, GenerationMixin):
         if attention_mask is not None and given is not None:
             attention_mask = attention_mask[:, -given.shape[1] :] if given.shape[1] else attention_mask[:, :0]
         elif input_ids is not None:
-            # `generate` pads rows that are finished, and the encoder would warn of padding without a mask
+            # `generate` pads finished rows, and the encoder would warn about padding without a mask
             attention_mask = torch.ones_like(input_ids)
         outputs = self.model(
             input_ids,
@@ -282,7 +285,7 @@ class RNNForCausalLM(RNNPreTrainedModel, GenerationMixin):
         vectors = self.projection(self.classifier_dropout(states))
 
         loss = logits = None
-        shift_labels = kwargs.get("shift_labels")  # as an argument, Trainer would take it for one it must give
+        shift_labels = kwargs.get("shift_labels")  # as a named argument, Trainer would expect it in the data
         has_labels = labels is not None or shift_labels is not None
         if shift_labels is not None:
             loss = self._loss(vectors, shift_labels, num_items_in_batch)
@@ -295,7 +298,7 @@ class RNNForCausalLM(RNNPreTrainedModel, GenerationMixin):
         return CausalLMOutputWithPast(loss=loss, logits=logits, hidden_states=outputs.hidden_states, **state)
 
     def resize_token_embeddings(self, *args: Any, **kwargs: Any) -> nn.Embedding:
-        """Change the number of words; clusters of the adaptive softmax that no word is left in are removed."""
+        """Resize the vocabulary, and remove clusters of the adaptive softmax that become empty."""
         embeddings: nn.Embedding = super().resize_token_embeddings(*args, **kwargs)
         num_cutoffs = sum(cutoff < len(self.lm_head.weight) for cutoff in self.cutoffs)
         if num_cutoffs == len(self.cutoffs):
@@ -311,7 +314,7 @@ class RNNForCausalLM(RNNPreTrainedModel, GenerationMixin):
 
     @property
     def _bounds(self) -> list[int]:
-        """First word of the shortlist and of each cluster, then the size of the vocabulary."""
+        """First word of the shortlist and of each cluster, then the vocabulary size."""
         return [0, *self.cutoffs, len(self.lm_head.weight)]
 
     def _logits(self, vectors: Tensor) -> Tensor:
@@ -326,7 +329,7 @@ class RNNForCausalLM(RNNPreTrainedModel, GenerationMixin):
         return torch.cat([shortlist, *(tail.log_softmax(dim=-1) + cluster for tail, cluster in pairs)], dim=-1)
 
     def _loss(self, vectors: Tensor, labels: Tensor, num_items: Tensor | int | None) -> Tensor:
-        """Return the sum of the losses over `num_items`, without the scores of clusters that no label is in."""
+        """Return the summed losses divided by `num_items`; clusters without labels are not scored."""
         labels = labels.to(vectors.device)
         is_label = labels != IGNORED_LABEL
         vectors, labels = vectors[is_label], labels[is_label]
@@ -336,7 +339,7 @@ class RNNForCausalLM(RNNPreTrainedModel, GenerationMixin):
             num_items = num_items.to(vectors.device)
         bounds = self._bounds
         sizes = [end - start for start, end in pairwise(bounds)]
-        # one split: its gradient is put together once, that of a slice would be as large as all for each slice
+        # one `split` has one gradient; each slice would have a gradient of full size
         weights, biases = self.lm_head.weight.split(sizes), self.lm_head.bias.split(sizes)
         if not self.cutoffs:
             return self._sum_of_losses(vectors, weights[0], biases[0], labels) / num_items
@@ -360,7 +363,7 @@ class RNNForCausalLM(RNNPreTrainedModel, GenerationMixin):
 
     @classmethod
     def _supports_default_dynamic_cache(cls) -> bool:
-        """Return `False`: `generate` would make a cache of keys and values. `forward` makes its own."""
+        """Return `False`: `generate` would create a cache of keys and values; `forward` creates the cache."""
         return False
 
 

@@ -26,91 +26,93 @@ ClassifierPooling = Literal["last", "mean", "max", "attention", "mean_max", "mea
 RecurrentInitializer = Literal["orthogonal", "uniform"]
 ProblemType = Literal["single_label_classification", "multi_label_classification", "regression"]
 
-# What transformers calls the state of a language model: the first since version 5.24, the second before
+# Argument of transformers for the state of a language model: the first name since version 5.24, the second before
 CACHE_NAMES = ("cache", "past_key_values")
 
-# What is said of the labels beside their names
+# Fields that describe labels beyond their names
 FIELDS_OF_LABELS = ("problem_type", "label_thresholds", "has_integer_labels")
 
 
 @strict
 class RNNConfig(PreTrainedConfig):
-    r"""Everything that shapes a recurrent text classifier or language model: one configuration for three cells.
+    r"""Configuration of a recurrent text classifier or language model, with any of the three cells.
 
     Args:
         vocab_size (`int`, *optional*, defaults to 30000):
-            Number of words with a vector of their own.
+            Number of word vectors.
         pad_token_id (`int`, *optional*, defaults to 0):
-            Id of the token that fills a batch up to its longest text.
+            Id of the padding token.
         unk_token_id (`int`, *optional*, defaults to 1):
-            Id of the unknown word, which word dropout puts in the place of others.
+            Id of the unknown word, which also replaces the words that word dropout removes.
         bos_token_id (`int`, *optional*):
-            Id of a token that begins every text. The model itself does not use it.
+            Id of a token at the start of every text. The model itself does not use it.
         eos_token_id (`int`, *optional*):
-            Id of a token that ends every text. The model itself does not use it.
+            Id of a token at the end of every text. The model itself does not use it.
         embedding_size (`int`, *optional*, defaults to 64):
-            Width of the word vectors.
+            Size of the word vectors.
         hidden_size (`int`, *optional*, defaults to 64):
-            Width of the state in one direction; `output_size` counts both.
+            Size of the hidden state in one direction; `output_size` counts both directions.
         num_hidden_layers (`int`, *optional*, defaults to 1):
-            Number of recurrent layers, each reading the states of the one below.
+            Number of stacked recurrent layers.
         cell_type (`str`, *optional*, defaults to `"lstm"`):
             `"rnn"` (Elman, 1990), `"lstm"` (Hochreiter and Schmidhuber, 1997) or `"gru"` (Cho et al., 2014).
         bidirectional (`bool`, *optional*, defaults to `False`):
-            Whether every layer also reads from the end to the start.
+            Whether each layer also reads the text from end to start.
         classifier_pooling (`str`, *optional*, defaults to `"mean"`):
-            How the states of a text become one vector. `"last"`: the state each direction holds after reading the
+            How the hidden states of a text become one vector. `"last"`: the state of each direction after reading the
             whole text; `"mean"` and `"max"`: over the tokens; `"attention"`: a learned weighted mean (Zhou et al.,
-            2016); `"mean_max"` and `"mean_max_last"`: side by side (Howard and Ruder, 2018).
+            2016); `"mean_max"` and `"mean_max_last"`: concatenated (Howard and Ruder, 2018).
         concat_embedding_mean (`bool`, *optional*, defaults to `False`):
-            Whether the mean of the word vectors stands beside the pooled states before the classifier.
+            Whether the mean of the word vectors is concatenated to the pooled states before the classifier.
         ngram_buckets (`int`, *optional*, defaults to 0):
-            Number of buckets that a classifier's n-gram branch hashes words and word pairs to; 0 for no such branch.
+            Number of hash buckets of the words and word pairs in a classifier's n-gram branch; 0 for no such branch.
         ngram_order (`int`, *optional*, defaults to 2):
-            Most words in an n-gram of that branch.
+            Maximum number of words in an n-gram of that branch.
         pack_padded_sequences (`bool`, *optional*, defaults to `True`):
-            Whether padding is left out. With `False` the attention mask is ignored everywhere, and the padding token
-            is a word like any other: the logits of a text then depend on the batch it came in.
+            Whether padding is skipped. With `False`, the attention mask is ignored everywhere, and the padding token
+            is a word like any other: the logits of a text then depend on its batch.
         embedding_dropout (`float`, *optional*, defaults to 0.3):
-            Dropout probability of the word vectors' entries.
+            Dropout probability of the entries of word vectors.
         hidden_dropout_prob (`float`, *optional*, defaults to 0.0):
-            Dropout probability of the states between two layers.
+            Dropout probability of the hidden states between two layers.
         classifier_dropout (`float`, *optional*, defaults to 0.3):
-            Dropout probability of the pooled vector before the classifier, or of the states before a language
-            model's output layer.
+            Dropout probability of the pooled vector before the classifier, or of the hidden states before the output
+            layer of a language model.
         word_dropout (`float`, *optional*, defaults to 0.3):
-            Share of the tokens that training replaces with the unknown word (Iyyer et al., 2015).
+            Share of tokens that training replaces with the unknown word (Iyyer et al., 2015).
         embedding_initializer_mean (`float`, *optional*, defaults to 0.0):
-            Mean of the normal distribution that the word vectors are drawn from.
+            Mean of the normal distribution that initializes the word vectors.
         embedding_initializer_range (`float`, *optional*, defaults to 0.1):
-            Its standard deviation.
+            Standard deviation of that distribution.
         recurrent_initializer (`str`, *optional*, defaults to `"orthogonal"`):
-            `"orthogonal"`: each gate's recurrent matrix orthogonal (Saxe et al., 2014), its input matrix by Glorot and
-            Bengio (2010), biases zero but for an LSTM's forget gate, which starts at one (Jozefowicz et al., 2015).
-            `"uniform"`: everything within one over the square root of `hidden_size`, as torch draws it.
+            `"orthogonal"`: orthogonal recurrent matrices of the gates (Saxe et al., 2014), input matrices as in Glorot
+            and Bengio (2010), and zero biases, except for the forget gate of an LSTM, which starts at one (Jozefowicz
+            et al., 2015). `"uniform"`: all weights uniform within one over the square root of `hidden_size`, as in
+            torch.
         calibration_temperature (`float`, *optional*, defaults to 1.0):
-            What the classifier's weight and bias were divided by after training, so that its probabilities fit (Guo
-            et al., 2017). The model itself does not use it.
+            Divisor that calibrated the classifier's weight and bias after training (Guo et al., 2017). The model
+            itself does not use it.
         label_thresholds (`list[float]`, *optional*):
-            With several labels a text, the probability of each label from which on `TextClassifier` predicts it.
-            Defaults to 0.5 for all. The model itself does not use it.
+            With several labels per text, minimum probability at which `TextClassifier` predicts each label. Defaults
+            to 0.5 for all. The model itself does not use it.
         has_integer_labels (`bool`, *optional*, defaults to `False`):
-            Whether the names of the labels are whole numbers, which `TextClassifier` then predicts as `int`. The model
+            Whether the names of the labels are integers, which `TextClassifier` then predicts as `int`. The model
             itself does not use it.
         text_column_names (`list[str]`, *optional*):
-            Columns that made up the text in the training data, where `rnn-hf predict` finds the texts of a table. The
-            model itself does not use them.
+            Columns that made up the text in the training data, and in which `rnn-hf predict` finds the texts of a
+            table. The model itself does not use them.
         adaptive_softmax_cutoffs (`list[int]`, *optional*):
-            Ids at which the clusters of a language model's adaptive softmax (Grave et al., 2017) begin, in rising
-            order; words should be sorted by falling frequency. Training then computes the scores of the words before
-            the first cutoff for every token, those of a cluster only for its own. Defaults to one softmax over all.
+            First ids of the tail clusters of a language model's adaptive softmax (Grave et al., 2017), in ascending
+            order; words should be sorted by descending frequency. Training then scores the words before the first
+            cutoff for every token, but those of a cluster only for tokens in it. Defaults to one softmax over the
+            whole vocabulary.
         reads_backward (`bool`, *optional*, defaults to `False`):
-            Whether a language model was trained on reversed texts, last token first. The model itself does not use
-            it: the caller reverses its texts.
+            Whether a language model was trained on reversed texts, last token first. The model itself does not use it:
+            the caller reverses the texts.
         tie_word_embeddings (`bool`, *optional*, defaults to `True`):
             Whether a language model's output layer shares the word vectors (Press and Wolf, 2017).
         use_cache (`bool`, *optional*, defaults to `True`):
-            Whether a language model returns its state in evaluation, so that `generate` reads every token once.
+            Whether a language model returns its state in evaluation mode, so that `generate` reads every token once.
 
     Example:
         >>> from rnn_hf import RNNConfig
@@ -126,7 +128,7 @@ class RNNConfig(PreTrainedConfig):
     vocab_size: int = 30_000
     pad_token_id: int | None = 0
     unk_token_id: int | None = 1
-    # transformers reads both wherever it warns of padding without a mask
+    # transformers reads both when it warns about padding without a mask
     bos_token_id: int | None = None
     eos_token_id: int | None = None
     embedding_size: int = 64
@@ -147,7 +149,7 @@ class RNNConfig(PreTrainedConfig):
     embedding_initializer_range: float | int = 0.1
     recurrent_initializer: RecurrentInitializer = "orthogonal"
     calibration_temperature: float | int = 1.0
-    # transformers checks the values of its own fields in no subclass
+    # transformers does not check the values of its own fields in subclasses
     problem_type: ProblemType | None = None
     label_thresholds: list[float] | None = None
     has_integer_labels: bool = False
@@ -158,7 +160,7 @@ class RNNConfig(PreTrainedConfig):
     use_cache: bool = True
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Set a field; what was said of other labels than the new ones goes, unless it is set again."""
+        """Set a field; new labels reset the fields that describe the old ones, unless these are set again."""
         before = self.__dict__.get("id2label")
         super().__setattr__(name, value)  # type: ignore[no-untyped-call]  # transformers does not type it
         if name != "id2label" or not before or not value:
@@ -173,24 +175,24 @@ class RNNConfig(PreTrainedConfig):
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> "RNNConfig":
         """Return the configuration that a dictionary describes, with some values replaced (see `PreTrainedConfig`)."""
-        # set in this order: what is said of the labels after the labels
+        # in this order: the fields that describe labels after the labels
         kwargs |= {name: kwargs.pop(name) for name in FIELDS_OF_LABELS if name in kwargs}
         config: RNNConfig = super().from_dict(config_dict, **kwargs)
         return config
 
     @property
     def num_directions(self) -> int:
-        """How often every layer reads a text: 1, or 2 with `bidirectional`."""
+        """Number of directions in which each layer reads a text: 1, or 2 with `bidirectional`."""
         return 2 if self.bidirectional else 1
 
     @property
     def output_size(self) -> int:
-        """Width of a layer's states, both directions counted."""
+        """Size of a layer's states, with both directions."""
         return self.num_directions * self.hidden_size
 
     @property
     def resolved_problem_type(self) -> ProblemType:
-        """What a classifier answers: `problem_type`, or its default, numbers if it has one output and else a class."""
+        """`problem_type`, or its default: a regression with one output, else one class per text."""
         default: ProblemType = "regression" if self.num_labels == 1 else "single_label_classification"
         return self.problem_type or default
 
@@ -203,7 +205,7 @@ class RNNConfig(PreTrainedConfig):
             raise ValueError(f"`ngram_buckets` must be at least 0, got {self.ngram_buckets}.")
 
     def validate_token_ids(self) -> None:
-        """Check that the special tokens lie in the vocabulary and that those in use exist."""
+        """Check that the special tokens are in the vocabulary, and that those in use exist."""
         for name in ("pad_token_id", "unk_token_id"):
             token_id = getattr(self, name)
             if token_id is not None and not 0 <= token_id < self.vocab_size:
@@ -220,7 +222,7 @@ class RNNConfig(PreTrainedConfig):
                 raise ValueError(f"`{name}` must be at least 0 and below 1, got {getattr(self, name)}.")
 
     def validate_labels(self) -> None:
-        """Check that the labels are numbered from 0, so that each logit has one, and have names of their own."""
+        """Check that labels are numbered from 0, so that each logit has one, and that their names differ."""
         if self.id2label is None:
             return
         if not self.id2label:
@@ -233,7 +235,7 @@ class RNNConfig(PreTrainedConfig):
             raise ValueError(f"`id2label` must have a name of its own for every label, got {twice[0]!r} twice.")
 
     def validate_thresholds(self) -> None:
-        """Check that every label has a threshold that is a probability."""
+        """Check that there is a threshold for every label, and that each is a probability."""
         thresholds = self.label_thresholds
         if thresholds is None:
             return
@@ -244,7 +246,7 @@ class RNNConfig(PreTrainedConfig):
             )
 
     def validate_cutoffs(self) -> None:
-        """Check that the cutoffs of the adaptive softmax cut the vocabulary into parts that are not empty."""
+        """Check that the cutoffs of the adaptive softmax divide the vocabulary into parts that are not empty."""
         cutoffs = self.adaptive_softmax_cutoffs
         if cutoffs is None:
             return
@@ -255,7 +257,7 @@ class RNNConfig(PreTrainedConfig):
             )
 
     def validate_initializer(self) -> None:
-        """Check that word vectors can be drawn: from a finite mean, with a finite spread that is not negative."""
+        """Check that word vectors are drawn with a finite mean and a finite, non-negative standard deviation."""
         if not 0 <= self.embedding_initializer_range < math.inf:
             raise ValueError(
                 f"`embedding_initializer_range` must be at least 0 and finite, got {self.embedding_initializer_range}."
@@ -266,7 +268,7 @@ class RNNConfig(PreTrainedConfig):
             )
 
     def validate_calibration(self) -> None:
-        """Check that weights could have been divided by the temperature."""
+        """Check that the temperature is positive and finite."""
         if not 0 < self.calibration_temperature < math.inf:
             raise ValueError(
                 f"`calibration_temperature` must be above 0 and finite, got {self.calibration_temperature}."

@@ -1,4 +1,4 @@
-"""Errors of the user as one line without secrets, and the exit status of each.
+"""Errors of the user, reported on one line without secrets, and their exit statuses.
 
 | exit status | what happened |
 |---|---|
@@ -6,7 +6,7 @@
 | 1 | a bug of this package, with its traceback |
 | 2 | something you can fix: arguments, data, a model, a full disk; one line says what |
 | 3 | the loss or a weight became NaN or infinite; one line names the step and the last good checkpoint |
-| 141 | whatever read standard output has ended, as `head -1` does; nothing is said |
+| 141 | the reader of standard output has exited, as `head -1` does; no message |
 | 130, 143 | SIGINT or SIGTERM; a training run has written a checkpoint, and one line says how to resume |
 """
 
@@ -33,18 +33,18 @@ HIDDEN = "***"
 
 _USER_IN_ADDRESS = re.compile(r"(?<=://)[^/\s]*@")
 
-# What an operating system reports if there is no room for a file, or no right to write it
+# Errors of the operating system if there is no space for a file, or no permission to write it
 _UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
 
 
 class ExitStatusError(Exception):
-    """An error that ends a program with a status of its own.
+    """An error that ends a program with a certain exit status.
 
     Args:
         message: What happened, and what to do.
 
     Attributes:
-        exit_status: The status.
+        exit_status: The exit status.
     """
 
     exit_status = USER_ERROR_STATUS
@@ -58,15 +58,15 @@ def exit_status_of(error: BaseException) -> int | None:
 
 
 def cannot_write(error: BaseException) -> bool:
-    """Return whether an error says that there is no room for a file, or no right to write it."""
+    """Return whether an error says that there is no space for a file, or no permission to write it."""
     if isinstance(error, SafetensorError):
-        # it has the number in its text only
+        # its number is only in its text
         return any(f"os error {number})" in str(error) for number in _UNWRITABLE)
     return isinstance(error, OSError) and error.errno in _UNWRITABLE
 
 
 def causes_of(error: BaseException) -> list[BaseException]:
-    """Return an error and what led to it, each once: an error that is raised again may be among its own causes."""
+    """Return an error and its causes, each once: an error that is raised again may be among its own causes."""
     causes: list[BaseException] = []
     cause: BaseException | None = error
     while cause is not None and cause not in causes:
@@ -76,10 +76,10 @@ def causes_of(error: BaseException) -> list[BaseException]:
 
 
 def cache_error(error: BaseException) -> OSError | None:
-    """Return an error that names the cache of Hugging Face, if an error comes from there and it cannot be written.
+    """Return an error that names the cache of Hugging Face, if the cache caused an error because it cannot be written.
 
     Args:
-        error: What was raised; libraries wrap what the operating system has said.
+        error: The error; libraries wrap those of the operating system.
     """
     roots = [Path(constants.HF_HOME), Path(constants.HF_HUB_CACHE)]
     roots += map(Path, filter(None, [os.environ.get("HF_DATASETS_CACHE")]))
@@ -122,26 +122,26 @@ def one_line(error: BaseException) -> str:
 
 
 def missing_extra(name: str, error: ModuleNotFoundError) -> ImportError:
-    """Return the error of something that needs a package which only training needs.
+    """Return the error for something that needs a package of the extra `train`.
 
     Args:
-        name: What needs it.
-        error: What the import raised.
+        name: What needs the package.
+        error: The error of the import.
     """
     return ImportError(f'`{name}` needs the package {error.name}. Run `pip install "rnn-hf[train]"`.')
 
 
 def scrubbed(text: str) -> str:
-    """Return a text without the access token of the Hub, and without a user and password in an address.
+    """Return a text without the Hub's access token, and without user names and passwords in addresses.
 
-    A server may send back what it was asked with, and its answer becomes part of an error.
+    A server may echo the request, which then becomes part of an error message.
 
     Example:
         >>> scrubbed("Client error for url 'https://user:password@example.org/api'")
         "Client error for url 'https://example.org/api'"
     """
     user = urlsplit(constants.ENDPOINT).netloc.rpartition("@")[0]
-    # an HTTP client sends what stands in an address as a header of its own
+    # an HTTP client sends the user name and password of an address in a header
     for secret in (_token(), user and base64.b64encode(unquote(user).encode()).decode()):
         if secret:
             text = text.replace(secret, HIDDEN)
@@ -151,18 +151,18 @@ def scrubbed(text: str) -> str:
 def _token() -> str | None:
     try:
         return get_token()
-    except OSError:  # its file cannot be read
+    except OSError:  # the file of the token cannot be read
         return None
 
 
 @contextmanager
 def scrubbed_logs() -> Iterator[None]:
-    """Scrub every message that any library logs inside the block."""
+    """Remove secrets from every message that any library logs inside the block."""
     make = logging.getLogRecordFactory()
 
     def make_scrubbed(*args: Any, **kwargs: Any) -> logging.LogRecord:
         record = make(*args, **kwargs)
-        with suppress(Exception):  # the handler reports a message that does not fit its arguments
+        with suppress(Exception):  # the handler reports a message that does not match its arguments
             record.msg, record.args = scrubbed(record.getMessage()), ()
         return record
 

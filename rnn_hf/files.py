@@ -8,17 +8,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-# Characters after which an object in a JSON file takes a line for each of its entries
+# Length above which an object in a JSON file takes one line per entry
 LINE_LENGTH = 119
 
 
 def expand_home(path: str | Path) -> str:
-    """Return a path with the home folder in the place of a leading `~` or `~user`.
+    """Return a path with a leading `~` or `~user` expanded to the home folder.
 
-    A shell expands it only at the start of a word, neither after `=` nor in a recipe.
+    A shell expands it only at the start of a word, not after `=` or in a recipe.
 
     Args:
-        path: The path; one that does not begin with `~` stays as it is.
+        path: The path; without a leading `~` it is returned unchanged.
 
     Raises:
         ValueError: If there is no such user.
@@ -29,19 +29,19 @@ def expand_home(path: str | Path) -> str:
         return str(Path(path).expanduser())
     except RuntimeError as error:
         raise ValueError(
-            f"{str(path)!r} begins with the home folder of an unknown user. Write './{path}' if that is its name."
+            f"{str(path)!r} starts with the home folder of an unknown user. Write './{path}' if that is its name."
         ) from error
 
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """Give a temporary file to write, and rename it to `path` at the end; an error leaves `path` unchanged.
+    """Yield a temporary file to write, and rename it to `path` at the end; an error leaves `path` unchanged.
 
     Args:
         path: The file to create or replace.
     """
     temporary = path.with_name(f".{path.stem}.tmp{path.suffix}")
-    # a link in its place must not be written through
+    # a link there must not be followed
     temporary.unlink(missing_ok=True)
     try:
         yield temporary
@@ -53,7 +53,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(folder: Path) -> Iterator[Path]:
-    """Give an empty folder to write into, and rename it to `folder` once everything is written and flushed to disk.
+    """Yield an empty folder to write, and rename it to `folder` once everything in it is flushed to disk.
 
     Args:
         folder: The folder to create or replace. An error leaves it unchanged.
@@ -77,9 +77,9 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
 
 
 def _flush(path: Path) -> None:
-    """Wait until a file or a folder is on the disk, where the operating system supports it."""
+    """Wait until a file or a folder is on disk, where the operating system supports it."""
     if os.name == "nt":
-        return  # a folder cannot be opened there
+        return  # folders cannot be opened on this system
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -88,7 +88,7 @@ def _flush(path: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove a folder with its content, a file, or a link but not its target; a missing path is fine."""
+    """Remove a folder with its content, a file, or a link without its target; a missing path is fine."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
@@ -96,15 +96,15 @@ def remove(path: Path) -> None:
 
 
 def publish(files: Path, folder: Path) -> None:
-    """Move finished files into a folder one by one, each replacing its namesake in one step, a folder in two.
+    """Move finished files into a folder one by one; each file replaces its namesake atomically, a folder in two steps.
 
     Args:
-        files: Folder of finished files; it is removed.
-        folder: Where they go; other files there stay.
+        files: Folder of the finished files; it is removed.
+        folder: Destination; other files in it are kept.
     """
     for file in sorted(files.iterdir()):
         if file.is_dir():
-            # a folder cannot replace one that has files
+            # a folder cannot replace another that is not empty
             remove(folder / file.name)
         file.replace(folder / file.name)
     files.rmdir()
@@ -117,10 +117,10 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def json_text(value: Any) -> str:
-    """Return a value as indented JSON in which numbers that belong together share a line.
+    """Return a value as indented JSON in which related numbers share a line.
 
-    A list without lists or objects in it takes one line, and so does such an object inside another one if it fits:
-    the figures of 3,000 classes take 3,000 lines.
+    A list without nested lists or objects takes one line, and so does an object without them inside another object if
+    it fits: the metrics of 3,000 classes take 3,000 lines.
 
     Args:
         value: What `json` can write.
@@ -137,7 +137,7 @@ def json_text(value: Any) -> str:
           }
         }
     """
-    # with only the types that JSON has
+    # convert to the types of JSON
     return _indented(json.loads(json.dumps(value)), "")
 
 

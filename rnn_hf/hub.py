@@ -1,4 +1,4 @@
-"""A finished model folder goes to the Hub: checked first, then in one commit."""
+"""Pushing a finished model folder to the Hub: checks first, then a single commit."""
 
 import re
 from pathlib import Path
@@ -20,34 +20,35 @@ from rnn_hf.safe_loading import check_model
 
 from .errors import scrubbed
 
-# What a model cannot be loaded without, beside its code, then what explains it
+# Files without which a model cannot be loaded or understood, besides its code
 REQUIRED_FILES = ("README.md", "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
 OPTIONAL_FILES = (
     "special_tokens_map.json", "generation_config.json", "recipe.yaml", "all_results.json", "figures/*.png",
     "figures/*.svg",
 )  # fmt: skip
 
-# How `auto_map` names a class, and how a file imports from one beside it; transformers looks for imports as this does
+# How `auto_map` names a class, and how a file imports from another beside it; transformers finds imports in the same
+# way
 CLASS_REFERENCE = re.compile(r"([^\W\d]\w*)\.[^\W\d]\w*")
 RELATIVE_IMPORT = re.compile(r"^\s*from\s+\.(\S+)\s+import", re.MULTILINE)
 
-# The base of the Hub's own errors is that of every failed request, whichever client the installed version has
+# The Hub's errors derive from those of the HTTP client, which depends on the installed version
 REQUEST_ERROR: type[Exception] = HfHubHTTPError.__bases__[0]
 
 
 def check_hub_access(name: str | None) -> None:
-    """Check, without asking the Hub, that a name can be a repository's and that there is a token.
+    """Check that a name can be a repository's and that there is an access token, without a request to the Hub.
 
     Args:
         name: `owner/name`.
 
     Raises:
-        ValueError: If the name is not of that form, or no token is found.
+        ValueError: If the name has another form, or there is no token.
     """
     if name is None or name.count("/") != 1:
         raise ValueError(f"A repository on the Hub must be named OWNER/NAME, got {name!r}.")
     try:
-        # makes an address only, and checks the name on the way
+        # only makes an address, and checks the name
         hf_hub_url(name, "config.json")
     except HFValidationError as error:
         raise ValueError(f"{name!r} cannot be the name of a repository: {error}") from error
@@ -56,16 +57,16 @@ def check_hub_access(name: str | None) -> None:
 
 
 def code_files(folder: Path, auto_map: Any) -> list[str]:
-    """Return the names of the files that hold a model's code: those that `auto_map` names and what they import.
+    """Return the names of the files of a model's code: those that `auto_map` names, and those that they import.
 
-    No code is run. A file that is missing is listed too.
+    No code is run. Missing files are in the list, too.
 
     Args:
         folder: A model folder.
-        auto_map: What its `config.json` says under that name: from each Auto class to `file.Class`.
+        auto_map: The value in its `config.json`, which maps each Auto class to `file.Class`.
 
     Raises:
-        ValueError: If no code is named, or code that is not in a Python file of the folder itself.
+        ValueError: If no code is named, or code outside the Python files of the folder.
     """
     if not isinstance(auto_map, dict) or "AutoConfig" not in auto_map:
         raise ValueError(
@@ -82,7 +83,7 @@ def code_files(folder: Path, auto_map: Any) -> list[str]:
             )
         modules.append(found[1])
     modules = list(dict.fromkeys(modules))
-    for module in modules:  # grows on the way
+    for module in modules:  # the list grows meanwhile
         path = folder / f"{module}.py"
         text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() and not path.is_symlink() else ""
         for imported in RELATIVE_IMPORT.findall(text):
@@ -94,19 +95,19 @@ def code_files(folder: Path, auto_map: Any) -> list[str]:
 
 
 def files_to_push(folder: str | Path) -> dict[str, Path]:
-    """Return the files of a model folder that belong on the Hub, once they are found to be a whole model.
+    """Return the files of a model folder that are pushed to the Hub, after checks that the model is complete.
 
     Args:
-        folder: Folder of a model, as `rnn-hf train` writes it.
+        folder: Folder of a model, as written by `rnn-hf train`.
 
     Returns:
-        Names in the repository and where the files lie: `REQUIRED_FILES`, those of `OPTIONAL_FILES` that are there,
-        and `code_files`. Everything else, checkpoints above all, is left out.
+        Paths by their names in the repository: `REQUIRED_FILES`, existing `OPTIONAL_FILES`, and `code_files`. All
+        other files, such as checkpoints, are left out.
 
     Raises:
-        FileNotFoundError: If the folder or a file that it needs is missing.
-        ValueError: If the configuration, the weights or the card are not those of a model of this family, or if one
-            of the files, or the folder that it lies in, is a link, which may lead to what nobody meant to share.
+        FileNotFoundError: If the folder or a required file is missing.
+        ValueError: If the configuration, the weights or the card are not those of a model of this package, or if a
+            file or its folder is a link, which may lead to files that should not be shared.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -131,18 +132,18 @@ def push_folder(
 ) -> str:
     """Push a model folder to the Hub in one commit, and return the address of the commit.
 
-    Nothing is created before the folder is found to be whole and the Hub has accepted the card.
+    Nothing is created before the folder has passed all checks and the Hub has accepted the card.
 
     Args:
-        folder: Folder of a model, as `rnn-hf train` writes it.
-        name: `owner/name`; the repository is created where it does not exist.
-        private: Whether a new repository is private. An existing one that is public is then refused.
-        revision: Branch to commit to, created from `main` where it does not exist. Default: `main`.
-        commit_message: First line of the commit. Default: one that names the kind of model.
+        folder: Folder of a model, as written by `rnn-hf train`.
+        name: `owner/name`; the repository is created if it does not exist.
+        private: Whether a new repository is private. An existing public repository is then rejected.
+        revision: Branch to commit to, created from `main` if it does not exist. Default: `main`.
+        commit_message: Commit message. Default: one that names the kind of model.
 
     Raises:
-        FileNotFoundError: If the folder or a file that it needs is missing.
-        ValueError: If the folder, the name or the token is not right, or the Hub refuses.
+        FileNotFoundError: If the folder or a required file is missing.
+        ValueError: If the folder, the name or the token is not valid, or the Hub rejects the commit.
         ConnectionError: If the Hub does not answer.
     """
     files = files_to_push(folder)
@@ -156,7 +157,7 @@ def push_folder(
         if revision is not None:
             api.create_branch(name, branch=revision, exist_ok=True)
         operations = [CommitOperationAdd(path_in_repo=path, path_or_fileobj=file) for path, file in files.items()]
-        # `upload_folder` may split what it uploads into several commits
+        # `upload_folder` may split an upload into several commits
         commit = api.create_commit(
             name, operations, commit_message=commit_message or "Upload recurrent text classifier", revision=revision
         )
@@ -164,7 +165,7 @@ def push_folder(
         raise ValueError(_refusal(error, name)) from error
     except REQUEST_ERROR as error:
         raise ConnectionError(f"The Hub at {api.endpoint} does not answer ({error}). Try again later.") from error
-    except RuntimeError as error:  # what an upload of weights that breaks off is told as
+    except RuntimeError as error:  # raised for an interrupted upload of weights
         raise ConnectionError(f"The weights did not reach the Hub ({error.__cause__ or error}). Try again.") from error
     return scrubbed(str(commit.commit_url))
 
@@ -172,44 +173,46 @@ def push_folder(
 def _check_files(folder: Path, paths: list[Path]) -> None:
     missing = [path.name for path in paths if not path.is_file()]
     if missing:
-        raise FileNotFoundError(f"{str(folder)!r} is not a whole model: {', '.join(missing)} not found.")
+        raise FileNotFoundError(f"{str(folder)!r} is not a complete model: {', '.join(missing)} not found.")
     for path in paths:
-        # the model folder itself may be reached by a link, since it was named
+        # the model folder itself may be a link, since the user named it
         link = next((place for place in (path.parent, path) if place != folder and place.is_symlink()), None)
         if link is not None:
-            raise ValueError(f"'{link}' is a link, to '{link.readlink()}'. Put there what is to be shared.")
+            raise ValueError(
+                f"'{link}' is a link, to '{link.readlink()}'. Replace it with the file or folder to share."
+            )
 
 
 def _check_card(path: Path) -> None:
-    """Check what can be checked of a card without the Hub: that its front matter is there and can be read."""
+    """Check, without the Hub, that the front matter of a card exists and can be parsed."""
     text = path.read_text(encoding="utf-8")
     if not text.lstrip().startswith("---"):
-        raise ValueError(f"The card {str(path)!r} must begin with front matter between two lines of `---`.")
+        raise ValueError(f"The card {str(path)!r} must start with front matter between two lines of `---`.")
     try:
         task = ModelCard(text).data.get("pipeline_tag")
     except (ValueError, TypeError, yaml.YAMLError) as error:
         raise ValueError(f"The front matter of the card {str(path)!r} is not valid: {error}") from error
     if task is None:
-        raise ValueError(f"The card {str(path)!r} has no `pipeline_tag`, by which the Hub knows the task. Add one.")
+        raise ValueError(f"The card {str(path)!r} has no `pipeline_tag`, which names the task. Add one.")
 
 
 def _validate_card(api: HfApi, card: str) -> None:
-    """Ask the Hub whether it takes a card: only there the licences and tasks are known."""
-    # `ModelCard.validate` of some versions asks another Hub than the one that `HF_ENDPOINT` names
+    """Ask the Hub whether it accepts a card: only the Hub knows all licences and tasks."""
+    # `ModelCard.validate` of some versions ignores `HF_ENDPOINT`
     response = get_session().post(f"{api.endpoint}/api/validate-yaml", json={"repoType": "model", "content": card})
     if response.status_code == 400:
         errors = "; ".join(error["message"] for error in response.json()["errors"])
-        raise ValueError(f"The Hub refused the front matter of the card: {errors}")
+        raise ValueError(f"The Hub rejected the front matter of the card: {errors}")
     hf_raise_for_status(response)
 
 
 def _refusal(error: HfHubHTTPError, name: str) -> str:
-    """Return what the Hub refused, and the way out."""
+    """Return what the Hub rejected, with a remedy."""
     said = error.server_message or str(error).splitlines()[0]
     match error.response.status_code:
         case 401:
             return f"The Hub does not accept the access token ({said}). Run `hf auth login`, or set `HF_TOKEN`."
         case 403:
-            return f"The access token may not write to {name!r} ({said}). Use one with the right to write there."
+            return f"The access token may not write to {name!r} ({said}). Use a token with write access."
         case _:
-            return f"The Hub refused to take {name!r}: {said}"
+            return f"The Hub rejected {name!r}: {said}"

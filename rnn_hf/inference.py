@@ -1,4 +1,4 @@
-"""A model over any number of texts: batches of similar length, on a CPU one on each thread."""
+"""Inference on any number of texts: batches of similar length, one per thread on a CPU."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -22,30 +22,30 @@ CHUNK_SIZE = 8192
 UNITS_IN_A_BATCH = 4
 SECONDS_BEFORE_PROGRESS = 2
 
-# So few texts take most of their time in Python, which runs one thread at a time
+# Up to this number, texts spend most of their time in Python, which runs one thread at a time
 TEXTS_FOR_ONE_WORKER = 8
 
-# From logits to what `TextClassifier.predict_proba` gives
+# From logits to the result of `TextClassifier.predict_proba`
 ACTIVATIONS: dict[ProblemType, Callable[[Tensor], Tensor]] = {
     "single_label_classification": partial(torch.softmax, dim=-1),
     "multi_label_classification": torch.sigmoid,
     "regression": torch.Tensor.clone,
 }
 
-# From ids and their mask to an answer for each text, of shape (batch, size)
+# From ids and their mask to one result per text, of shape (batch, size)
 BatchFunction = Callable[[Tensor, Tensor | None], Tensor]
 
-# From texts to their tokens in one array, and the number of tokens of each
+# From texts to all their tokens in one array, and the number of tokens of each
 Encoder = Callable[[Sequence[str]], tuple[np.ndarray, np.ndarray]]
 
 
 class BatchedInference:
-    """Answers texts in batches of similar length.
+    """Runs a model on texts in batches of similar length.
 
     Args:
         model: The model.
-        encode: Its tokenizer, as `fast_encoder` returns it.
-        pad_token_id: Id that fills a batch up; the mask keeps it from being read.
+        encode: Its tokenizer, as returned by `fast_encoder`.
+        pad_token_id: Id of padding, which the mask excludes.
     """
 
     def __init__(self, model: RNNForSequenceClassification, encode: Encoder, pad_token_id: int) -> None:
@@ -54,14 +54,14 @@ class BatchedInference:
     def rows(
         self, compute: BatchFunction, size: int, texts: str | Iterable[str], batch_size: int, show_progress: bool
     ) -> np.ndarray:
-        """Return the answer to a single string, or the answers to all texts as one array.
+        """Return the result for a single string, or the results for all texts as one array.
 
         Args:
-            compute: The function that answers a batch.
-            size: Size of an answer.
+            compute: Function that computes the results of a batch.
+            size: Size of a result.
             texts: One string, or any iterable of strings; a generator is read in chunks.
-            batch_size: Texts per batch.
-            show_progress: Whether to draw a progress bar if it takes more than two seconds.
+            batch_size: Number of texts per batch.
+            show_progress: Whether to show a progress bar after two seconds.
 
         Returns:
             float32 of shape `(num_texts, size)`; `(size,)` for a single string.
@@ -75,13 +75,13 @@ class BatchedInference:
         return np.concatenate([np.empty((0, size), dtype=np.float32), *chunks])
 
     def chunks(self, compute: BatchFunction, size: int, texts: Iterable[str], batch_size: int) -> Iterator[np.ndarray]:
-        """Yield the answers to a stream of texts, in order, in chunks; arguments are those of `rows`.
+        """Yield the results for a stream of texts, in order and in chunks; the arguments are those of `rows`.
 
         Yields:
             float32 of shape `(num_texts, size)`.
 
         Raises:
-            TypeError: If a single string is given, or something that is not a string among the texts.
+            TypeError: If a single string is given, or a text is not a string.
             ValueError: If `batch_size` is below 1.
         """
         if isinstance(texts, str):
@@ -104,7 +104,7 @@ class BatchedInference:
         try:
             while chunk or waiting:
                 if chunk:
-                    # the next chunk is tokenized while the last one is in the model
+                    # the next chunk is tokenized while the model reads the last one
                     tasks = self._tasks(chunk, batch_size)
                     futures = [(rows, pool.submit(self._run, compute, *arrays)) for rows, *arrays in tasks]
                     waiting.append((np.empty((len(chunk), size), dtype=np.float32), futures))
@@ -116,20 +116,21 @@ class BatchedInference:
                     del waiting[0]
                     yield answers
         finally:
-            # what nobody waits for any more
+            # results that nobody waits for any more
             for future in [future for _, futures in waiting for _, future in futures]:
                 future.cancel()
 
     @property
     def _is_on_cpu(self) -> bool:
-        # `model.device` would list all weights to find one
+        # `model.device` would list all weights
         return bool(self.model.model.embed_tokens.weight.device.type == "cpu")
 
     def _tasks(self, texts: list[str], batch_size: int) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """Return batches of texts of similar length, as rows, tokens and lengths.
 
-        oneDNN compiles code for every shape it meets, which takes about a fifth of the time of a batch, and caches it.
-        So batches have few sizes: some texts are answered twice, and the surplus answers are dropped.
+        oneDNN compiles code for every new shape, which takes about a fifth of the time of a batch, and caches it. To
+        keep the number of shapes small, batches have few sizes: some texts are computed twice, and the surplus results
+        are dropped.
         """
         tokens, lengths = self.encode(texts)
         ends = lengths.cumsum()
@@ -144,7 +145,7 @@ class BatchedInference:
 
     @torch.inference_mode()
     def _run(self, compute: BatchFunction, tokens: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-        """Return the answers to one batch."""
+        """Return the results for one batch."""
         device, attention_mask = self.model.model.embed_tokens.weight.device, None
         longest = int(lengths.max())
         if longest > 0 and longest == lengths.min():
@@ -156,10 +157,10 @@ class BatchedInference:
 
 
 def lists_of_strings(texts: Iterable[str]) -> Iterator[list[str]]:
-    """Yield a stream of texts in lists that fit into memory, then empty ones for ever.
+    """Yield a stream of texts in lists that fit into memory, then empty lists for ever.
 
     Raises:
-        TypeError: If something else is among them.
+        TypeError: If a text is not a string.
     """
     stream = iter(texts)
     for number in count():
@@ -169,7 +170,7 @@ def lists_of_strings(texts: Iterable[str]) -> Iterator[list[str]]:
 
 
 def with_progress(chunks: Iterator[np.ndarray], texts: Iterable[str], show_progress: bool) -> Iterator[np.ndarray]:
-    """Yield chunks of answers, with a progress bar over their texts if it takes more than two seconds."""
+    """Yield chunks of results, and show a progress bar over their texts after two seconds."""
     total = len(texts) if isinstance(texts, Sequence) else None
     hidden = {} if show_progress else {"disable": True}
     with progress_bar(total=total, unit="text", delay=SECONDS_BEFORE_PROGRESS, **hidden) as bar:
@@ -179,15 +180,15 @@ def with_progress(chunks: Iterator[np.ndarray], texts: Iterable[str], show_progr
 
 
 def batches_of_similar_length(order: np.ndarray, lengths: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
-    """Yield texts in batches, most of them without any padding.
+    """Yield texts in batches, most of which have no padding.
 
-    Texts of one length have batches of their own, in whole quarters of `batch_size`. A remainder of less than half a
-    quarter is batched with those of other lengths; a larger one counts as a quarter.
+    Texts of one length form batches of their own, in whole quarters of `batch_size`. A remainder of less than half a
+    quarter is batched with other lengths; a larger one counts as a quarter.
 
     Args:
         order: The texts sorted by length. Shape `(num_texts,)`.
         lengths: Number of tokens of each text. Shape `(num_texts,)`.
-        batch_size: Most texts in a batch.
+        batch_size: Maximum number of texts in a batch.
 
     Example:
         >>> lengths = np.array([5, 5, 5, 5, 5, 3, 2, 1])
@@ -208,10 +209,10 @@ def batches_of_similar_length(order: np.ndarray, lengths: np.ndarray, batch_size
 
 
 def check_belong_together(model: Any, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Check that texts can be answered by a model, with this tokenizer.
+    """Check that a model can classify texts with this tokenizer.
 
     Raises:
-        TypeError: If the model is no classifier of this family, or has adapters of PEFT beside its weights.
+        TypeError: If the model is not a classifier of this package, or has PEFT adapters.
         ValueError: If the tokenizer has more tokens than the model.
     """
     has_adapters = hasattr(model, "merge_and_unload")
@@ -228,11 +229,11 @@ def check_belong_together(model: Any, tokenizer: PreTrainedTokenizerBase) -> Non
 
 
 def fingerprint(model: RNNForSequenceClassification, tokenizer: str | None) -> str:
-    """Return a hash of everything that the answers of a classifier depend on.
+    """Return a hash of everything that determines the results of a classifier.
 
     Args:
         model: The model.
-        tokenizer: What identifies its tokenizer, as `fast_encoder` returns it.
+        tokenizer: Identifier of its tokenizer, as returned by `fast_encoder`.
     """
     content = blake2b(f"{model.config.to_json_string()} {tokenizer}".encode(), digest_size=16)
     for name, weight in model.state_dict().items():
@@ -242,13 +243,13 @@ def fingerprint(model: RNNForSequenceClassification, tokenizer: str | None) -> s
 
 
 def workers(num_texts: int, batch_size: int = 1) -> ThreadPoolExecutor:
-    """Return threads that compute on one thread each, as many together as torch has for the calling thread.
+    """Return a pool of as many threads as torch uses in the calling thread; each computes on one thread.
 
-    All callers share them. A few texts do not wait for many.
+    All callers share the pools. A few texts do not wait for many.
 
     Args:
         num_texts: Number of texts, as far as it is known.
-        batch_size: Texts per batch.
+        batch_size: Number of texts per batch.
     """
     if num_texts <= TEXTS_FOR_ONE_WORKER:
         return standing_workers(1, "a few texts")

@@ -41,16 +41,16 @@ from .recurrences_rnn import GRURecurrence  # noqa: F401  # transformers up to 5
 
 
 class RNNPreTrainedModel(PreTrainedModel):
-    """What all models of the family share: their configuration, how weights are drawn, how they are saved."""
+    """Base class of all models: their configuration, the initialization of their weights, and how they are saved."""
 
     config_class = RNNConfig
     config: RNNConfig
     base_model_prefix = "model"
     supports_gradient_checkpointing = True
-    # Trainer must not expect the loss to be divided by the number of items of all accumulated batches
+    # Trainer must not expect the loss to be divided by the number of items in all accumulated batches
     accepts_loss_kwargs = False
     _no_split_modules = ["RNNLayer"]
-    # what each Auto class loads, by remote code, from a folder that such a model was saved in
+    # classes that the Auto classes load by remote code from a saved folder
     auto_map = {
         "AutoConfig": "configuration_rnn.RNNConfig",
         "AutoModel": "modeling_rnn.RNNModel",
@@ -60,11 +60,11 @@ class RNNPreTrainedModel(PreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        """Draw the weights of one module; weights that came from a checkpoint stay."""
+        """Initialize the weights of one module; weights from a checkpoint are kept."""
         if isinstance(module, nn.Embedding):
             config = self.config
             init.normal_(module.weight, config.embedding_initializer_mean, config.embedding_initializer_range)
-            # a slice does not carry the mark of a loaded weight
+            # a slice loses the mark of a loaded weight, which has no public name
             if module.padding_idx is not None and not getattr(module.weight, "_is_hf_initialized", False):
                 init.zeros_(module.weight[module.padding_idx])
         elif isinstance(module, nn.Linear):
@@ -76,7 +76,7 @@ class RNNPreTrainedModel(PreTrainedModel):
             elif module.bias is not None:
                 init.zeros_(module.bias)
         elif isinstance(module, nn.EmbeddingBag):
-            # not with the branch it belongs to, which a checkpoint with other labels has all else of
+            # apart from the branch, whose other weights a checkpoint with other labels has
             init.zeros_(module.weight)
         elif isinstance(module, NGramBranch):
             init.ones_(module.idf)
@@ -87,7 +87,7 @@ class RNNPreTrainedModel(PreTrainedModel):
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], *args: Any, **kwargs: Any) -> None:
         """Save as every transformers model does, with what each Auto class needs to load it by remote code."""
-        # replaced: what another kind of model left there may name files that do not come along
+        # replaced, because another kind of model in that folder may have named files that are not copied
         self.config.auto_map = dict(self.auto_map)
         super().save_pretrained(save_directory, *args, **kwargs)
 
@@ -105,12 +105,12 @@ class RNNModel(RNNPreTrainedModel):
     """
 
     _auto_class = "AutoModel"
-    # what the heads have above their encoder
+    # weights of the heads
     _keys_to_ignore_on_load_unexpected = [r"^(classifier|ngrams|pooler|lm_head|projection|clusters)\."]
 
     def __init__(self, config: RNNConfig) -> None:
         super().__init__(config)
-        # without packing, the padding row is drawn and trained like any other
+        # without packing, the padding row is initialized and trained like any other
         padding_idx = config.pad_token_id if config.pack_padded_sequences else None
         self.embed_tokens = nn.Embedding(config.vocab_size, config.embedding_size, padding_idx)
         self.embedding_dropout = RNNDropout(config.embedding_dropout)
@@ -118,7 +118,7 @@ class RNNModel(RNNPreTrainedModel):
         self.layers = nn.ModuleList(RNNLayer(config, input_size) for input_size in input_sizes)
         self.hidden_dropout = RNNDropout(config.hidden_dropout_prob)
         self.gradient_checkpointing = False
-        # copies of what does not change: reading the configuration takes microseconds in every batch
+        # constants, because reading the configuration takes microseconds in every batch
         self.uses_mask = config.pack_padded_sequences
         self.post_init()  # type: ignore[no-untyped-call]  # transformers does not type it
 
@@ -134,28 +134,29 @@ class RNNModel(RNNPreTrainedModel):
         initial_cell_state: Tensor | None = None,
         **kwargs: Any,
     ) -> RNNModelOutput:
-        r"""Read a batch of texts.
+        r"""Encode a batch of texts.
 
         Args:
             input_ids (`torch.LongTensor` of shape `(batch_size, sequence_length)`, *optional*): Ids of the tokens.
             attention_mask (`torch.Tensor` of shape `(batch_size, sequence_length)`, *optional*):
                 1 for tokens, 0 for padding, on either side or in between. Defaults to 1 everywhere.
             inputs_embeds (`torch.FloatTensor` of shape `(batch_size, sequence_length, embedding_size)`, *optional*):
-                Word vectors in the place of `input_ids`.
+                Word vectors to use instead of `input_ids`.
             output_hidden_states (`bool`, *optional*):
-                Whether to return the word vectors and the states of every layer. Defaults to the configuration's.
+                Whether to return the word vectors and the states of every layer. Defaults to
+                `config.output_hidden_states`.
             output_final_states (`bool`, *optional*, defaults to `True`):
                 Whether to return the states after the whole text.
             initial_hidden_state (`torch.Tensor` of shape `(batch_size, num_hidden_layers, hidden_size)`, *optional*):
-                The `final_hidden_state` of the text before, so that a long text can be read piece by piece.
+                `final_hidden_state` of the preceding text, with which a long text can be read in pieces.
             initial_cell_state (`torch.Tensor` of shape `(batch_size, num_hidden_layers, hidden_size)`, *optional*):
-                The `final_cell_state` of the text before, which an LSTM needs, too.
+                `final_cell_state` of the preceding text, which an LSTM also needs.
             return_dict (`bool`, *optional*): Whether to return an `RNNModelOutput` rather than a plain tuple.
-            kwargs: Ignored, so that what generic code passes to every model does not break this one.
+            kwargs: Ignored, because generic code passes the same arguments to every model.
 
         Raises:
             ValueError: If not exactly one of `input_ids` and `inputs_embeds` is given, the mask has another shape, or
-                an initial state is given that the model cannot start from.
+                the model cannot start from the given states.
         """
         if output_hidden_states is None:
             output_hidden_states = self.config.output_hidden_states
@@ -183,15 +184,15 @@ class RNNModel(RNNPreTrainedModel):
         initial_states: Sequence[Tensor] = (),
         is_dropped: Tensor | None = None,
     ) -> tuple[list[Tensor], Tensor | None, list[Tensor]]:
-        """Return what `forward` does and the mask to pool with, as plain tensors, which takes less time.
+        """Return the result of `forward` and the mask for pooling, as plain tensors, which takes less time.
 
-        The arguments are those of `forward`, but for the initial states, which are one sequence, and `is_dropped`,
-        what `dropped_words` returns; by default, word dropout is drawn here.
+        The arguments are those of `forward`, except for the initial states, which are one sequence, and `is_dropped`,
+        the result of `dropped_words`; by default, word dropout is drawn here.
 
         Returns:
             The word vectors and the states of the top layer, or of all layers; `True` for tokens, of shape
-            `(batch_size, sequence_length)`, or `None` if everything is a token; the final hidden states and, for the
-            LSTM, the final cell states, if they are asked for. Shapes as in `RNNModelOutput`.
+            `(batch_size, sequence_length)`, or `None` without padding; the final hidden states and, for the LSTM, the
+            final cell states, if requested. Shapes as in `RNNModelOutput`.
         """
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("Exactly one of `input_ids` and `inputs_embeds` must be given.")
@@ -211,14 +212,14 @@ class RNNModel(RNNPreTrainedModel):
         return [embeddings, *states], mask, final_states
 
     def warn_of_padding(self, input_ids: Tensor | None, attention_mask: Tensor | None) -> None:
-        """Warn once of padding that no mask marks; the check takes too long for `encode`. Shapes as in `forward`."""
+        """Warn once about padding without a mask; the check takes too long for `encode`. Shapes as in `forward`."""
         if input_ids is not None and input_ids.numel() and self.uses_mask:
             self.warn_if_padding_and_no_attention_mask(  # type: ignore[no-untyped-call]  # as above
                 input_ids, attention_mask
             )
 
     def _token_mask(self, embeddings: Tensor, attention_mask: Tensor | None) -> Tensor | None:
-        """Return `True` for tokens, of shape `(batch_size, sequence_length)`; `None` if all positions are read."""
+        """Return `True` for tokens, of shape `(batch_size, sequence_length)`; `None` if all positions are tokens."""
         if attention_mask is None:
             return None
         if attention_mask.shape != embeddings.shape[:2]:
@@ -232,7 +233,7 @@ class RNNModel(RNNPreTrainedModel):
         return None if bool(mask.all()) else mask
 
     def dropped_words(self, words: Tensor | None) -> Tensor | None:
-        """Return `True` for the words that word dropout replaces by the unknown one; `None` outside training.
+        """Return `True` for the words that word dropout replaces; `None` outside training.
 
         Args:
             words: `input_ids` or `inputs_embeds` of `forward`.
@@ -251,7 +252,7 @@ class RNNModel(RNNPreTrainedModel):
         embeddings: Tensor = self.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds
         if is_dropped is not None and inputs_embeds is not None:
             embeddings = torch.where(is_dropped.unsqueeze(-1), self.embed_tokens.weight[unknown], embeddings)
-        # calling a module that does nothing takes microseconds
+        # calling a module without effect takes microseconds
         return self.embedding_dropout(embeddings) if self.training else embeddings
 
 
@@ -271,7 +272,7 @@ class RNNForSequenceClassification(RNNPreTrainedModel):
 
     def __init__(self, config: RNNConfig) -> None:
         super().__init__(config)
-        self.num_labels: int = config.num_labels or 0  # a number in every configuration that was made
+        self.num_labels: int = config.num_labels or 0  # a number in every configuration
         self.concat_embedding_mean = config.concat_embedding_mean
         self.model = RNNModel(config)
         self.pooler = RNNPooler(config)
@@ -298,22 +299,23 @@ class RNNForSequenceClassification(RNNPreTrainedModel):
             attention_mask (`torch.Tensor` of shape `(batch_size, sequence_length)`, *optional*):
                 1 for tokens, 0 for padding, on either side or in between. Defaults to 1 everywhere.
             inputs_embeds (`torch.FloatTensor` of shape `(batch_size, sequence_length, embedding_size)`, *optional*):
-                Word vectors in the place of `input_ids`.
+                Word vectors to use instead of `input_ids`.
             labels (`torch.Tensor` of shape `(batch_size,)` or `(batch_size, num_labels)`, *optional*):
-                Class ids (cross-entropy); one float per label (binary cross-entropy); or, with `num_labels=1` or
-                `problem_type="regression"`, numbers (mean squared error).
+                Class ids (cross-entropy); one float per label (binary cross-entropy); or numbers (mean squared error),
+                with `num_labels=1` or `problem_type="regression"`.
             output_hidden_states (`bool`, *optional*):
-                Whether to return the word vectors and the states of every layer. Defaults to the configuration's.
+                Whether to return the word vectors and the states of every layer. Defaults to
+                `config.output_hidden_states`.
             return_dict (`bool`, *optional*): Whether to return an object rather than a plain tuple.
-            kwargs: Ignored, so that what generic code passes to every model does not break this one.
+            kwargs: Ignored, because generic code passes the same arguments to every model.
 
         Returns:
-            The loss, with `labels`, and the scores before softmax (for a regression, the numbers), of shape
-            `(batch_size, num_labels)`.
+            The loss, if `labels` are given, and the scores before softmax (the predicted numbers of a regression), of
+            shape `(batch_size, num_labels)`.
 
         Raises:
             ValueError: If not exactly one of `input_ids` and `inputs_embeds` is given, or the mask has another shape.
-            TypeError: If `output_final_states` is given, which only the encoder takes.
+            TypeError: If `output_final_states` is given, which is an argument of the encoder only.
         """
         refuse_final_states(kwargs)
         if output_hidden_states is None:
@@ -322,7 +324,7 @@ class RNNForSequenceClassification(RNNPreTrainedModel):
         branches, _, all_states = self.classify(input_ids, attention_mask, inputs_embeds, bool(output_hidden_states))
         logits, loss = sum(branches[1:], branches[0]), None
         if labels is not None:
-            # of a half type, a mean would be too coarse
+            # a mean in 16 bits would be too coarse
             scores = logits.to(torch.promote_types(logits.dtype, torch.float32))
             loss = self.loss_function(labels=labels, pooled_logits=scores, config=self.config)
         hidden_states = tuple(all_states) if output_hidden_states else None
@@ -335,15 +337,15 @@ class RNNForSequenceClassification(RNNPreTrainedModel):
         inputs_embeds: Tensor | None = None,
         output_hidden_states: bool = False,
     ) -> tuple[list[Tensor], Tensor, list[Tensor]]:
-        """Return what `forward` does and the pooled vectors, as plain tensors: for one text in two thirds of the time.
+        """Return the result of `forward` and the pooled vectors as plain tensors, a third faster for a single text.
 
         The arguments are those of `forward`.
 
         Returns:
-            The logits of the recurrent network and of the n-gram branch, of shape `(batch_size, num_labels)`, which
-            add up (the branch is left out while the network learns apart from it); the vector of each text before
-            dropout, 0 for a text without tokens, of shape `(batch_size, classifier.in_features)`; the states that
-            `RNNModel.encode` returns.
+            The logits of the recurrent network and of the n-gram branch, of shape `(batch_size, num_labels)`, whose
+            sum are the logits of the model (without the branch, while the network is trained apart from it); the
+            vector of each text before dropout, 0 for a text without tokens, of shape
+            `(batch_size, classifier.in_features)`; the states that `RNNModel.encode` returns.
         """
         is_dropped = self.model.dropped_words(input_ids if inputs_embeds is None else inputs_embeds)
         all_states, mask, _ = self.model.encode(
@@ -363,8 +365,8 @@ class RNNForSequenceClassification(RNNPreTrainedModel):
 class RNNForTokenClassification(RNNPreTrainedModel):
     """Recurrent tagger: `RNNModel` and a linear layer over every position.
 
-    With `bidirectional=True` the label of a token depends on what stands on either side of it, without on what stands
-    before it. Nothing is pooled: `classifier_pooling` and `concat_embedding_mean` have no effect.
+    With `bidirectional=True`, the label of a token depends on both sides of it, otherwise only on the tokens before
+    it. Nothing is pooled: `classifier_pooling` and `concat_embedding_mean` have no effect.
 
     Args:
         config: The configuration.
@@ -376,12 +378,12 @@ class RNNForTokenClassification(RNNPreTrainedModel):
     """
 
     _auto_class = "AutoModelForTokenClassification"
-    # the labels of accumulated batches differ in number, and the loss is the mean over all of them
+    # accumulated batches have different numbers of labels, and the loss is the mean over all of them
     accepts_loss_kwargs = True
 
     def __init__(self, config: RNNConfig) -> None:
         super().__init__(config)
-        self.num_labels: int = config.num_labels or 0  # a number in every configuration that was made
+        self.num_labels: int = config.num_labels or 0  # a number in every configuration
         self.model = RNNModel(config)
         self.classifier_dropout = RNNDropout(config.classifier_dropout)
         self.classifier = nn.Linear(config.output_size, self.num_labels)
@@ -403,28 +405,29 @@ class RNNForTokenClassification(RNNPreTrainedModel):
         Args:
             input_ids (`torch.LongTensor` of shape `(batch_size, sequence_length)`, *optional*): Ids of the tokens.
             attention_mask (`torch.Tensor` of shape `(batch_size, sequence_length)`, *optional*):
-                1 for tokens, 0 for padding, on either side or in between. Defaults to 1 everywhere. The logits of
-                padding mean nothing.
+                1 for tokens, 0 for padding, on either side or in between. Defaults to 1 everywhere. Ignore the logits
+                of padding.
             inputs_embeds (`torch.FloatTensor` of shape `(batch_size, sequence_length, embedding_size)`, *optional*):
-                Word vectors in the place of `input_ids`.
+                Word vectors to use instead of `input_ids`.
             labels (`torch.LongTensor` of shape `(batch_size, sequence_length)`, *optional*):
-                Class ids (cross-entropy). The loss ignores tokens with the label -100: it belongs at the padding and,
-                if a word has one label and several tokens, at all of them but the first.
+                Class ids (cross-entropy). The loss ignores the label -100: use it for padding and, if a word has one
+                label and several tokens, for all but the first token.
             output_hidden_states (`bool`, *optional*):
-                Whether to return the word vectors and the states of every layer. Defaults to the configuration's.
+                Whether to return the word vectors and the states of every layer. Defaults to
+                `config.output_hidden_states`.
             num_items_in_batch (`torch.Tensor` or `int`, *optional*):
-                What to divide the sum of the losses by: Trainer passes the number of labels in all batches whose
-                gradients it accumulates. Defaults to the number in this batch.
+                Divisor of the summed losses: Trainer passes the number of labels in all accumulated batches. Defaults
+                to the number of labels in this batch.
             return_dict (`bool`, *optional*): Whether to return a `TokenClassifierOutput` rather than a plain tuple.
-            kwargs: Ignored, so that what generic code passes to every model does not break this one.
+            kwargs: Ignored, because generic code passes the same arguments to every model.
 
         Returns:
-            The loss, with `labels`, and the scores before softmax, of shape
+            The loss, if `labels` are given, and the scores before softmax, of shape
             `(batch_size, sequence_length, num_labels)`.
 
         Raises:
             ValueError: If not exactly one of `input_ids` and `inputs_embeds` is given, or the mask has another shape.
-            TypeError: If `output_final_states` is given, which only the encoder takes.
+            TypeError: If `output_final_states` is given, which is an argument of the encoder only.
         """
         refuse_final_states(kwargs)
         outputs = self.model(

@@ -19,38 +19,37 @@ from torch import Tensor, nn
 from .configuration_rnn import RNNConfig
 from .layers_rnn import order_of_tokens
 
-# Odd numbers, so that every bucket can be reached; products with any token id fit into 64 bits
+# Odd numbers, with which every bucket can be reached; products with any token id fit into 64 bits
 _FACTORS = (1_000_003, 998_244_353)
 
-# Length of a text's vector: that of the weights of its n-grams would make gradients too small for the usual optimizers
+# Norm of a text's vector: with the norm of its weights, gradients would be too small for the usual optimizers
 NORM = 5.0
 
 
 class NGramBranch(nn.Module):
-    """Logits of a linear model of a text's words and word pairs, which are added to those of the recurrent network.
+    """Logits of a linear model of the words and word pairs in a text, added to those of the recurrent network.
 
-    Wide and deep learning (Cheng et al., 2016): the linear part learns from few rows which words stand for a class,
-    the network what their order and meaning add. Every n-gram is hashed to one of a fixed number of buckets
-    (Weinberger et al., 2009; of word pairs, Joulin et al., 2017). A bucket has a row of the table: a logit for each
+    Wide and deep learning (Cheng et al., 2016): the linear part learns from few rows which words indicate a class, the
+    network learns what their order and meaning add. Every n-gram is hashed to one of a fixed number of buckets
+    (Weinberger et al., 2009; for word pairs, Joulin et al., 2017). A bucket is a row of the table: a logit for each
     class, 0 before training. The rows of a text are weighted by inverse document frequency (Spärck Jones, 1972), and
-    their sum is divided by the Euclidean norm of the weights. A bucket can belong to one n-gram alone, so that others
-    with the same hash do not count: most texts have word pairs that no training text has, and which would otherwise
-    vote by chance. N-grams that no training text has weigh nothing.
+    their sum is divided by the Euclidean norm of the weights. A bucket can belong to a single n-gram, so that others
+    with the same hash do not count: most texts have word pairs that occur in no training text and would otherwise add
+    random logits. N-grams that occur in no training text have the weight 0.
 
-    `rnn_hf.training.linear_fit.fit_ngrams` finds the best table for some rows at once, which is more accurate than
-    steps of gradient descent. The network then learns apart from the branch (`factor_alone`), and what the two add up
-    to is an ensemble.
+    `rnn_hf.training.linear_fit.fit_ngrams` computes the best table for some rows directly, which is more accurate than
+    gradient descent. The network is then trained apart from the branch (`factor_alone`), and their sum is an ensemble.
 
     Args:
         config: `ngram_buckets`, `ngram_order` and the number of labels.
 
     Attributes:
-        table: The logits of every bucket. Shape of its weight `(ngram_buckets, num_labels)`.
-        bias: Logits that every text gets. Shape `(num_labels,)`.
-        idf: Weight of every bucket by its inverse document frequency, 1 until it is set. Shape `(ngram_buckets,)`.
-        owners: The n-gram that each bucket belongs to; -1: to all. int32 of shape `(ngram_buckets,)`.
-        factor_alone: In training mode, the logits of the model are those of the network alone, times this. `None`:
-            they are the sum, as in evaluation mode, and both parts are trained together.
+        table: Logits of every bucket. Shape of its weight `(ngram_buckets, num_labels)`.
+        bias: Logits added for every text. Shape `(num_labels,)`.
+        idf: Inverse document frequency of every bucket, 1 until it is set. Shape `(ngram_buckets,)`.
+        owners: The n-gram that each bucket belongs to, -1 for all n-grams. int32 of shape `(ngram_buckets,)`.
+        factor_alone: In training mode, the logits of the model are those of the network alone, times this factor. With
+            `None`, they are the sum, as in evaluation mode, and both parts are trained together.
     """
 
     idf: Tensor
@@ -72,8 +71,8 @@ class NGramBranch(nn.Module):
 
         Args:
             input_ids: Ids of the tokens. Shape `(batch_size, sequence_length)`.
-            mask: `True` for tokens; `None` if everything is one. Shape `(batch_size, sequence_length)`.
-            is_dropped: `True` for words that word dropout removes, alone and in pairs; `None` for none. Same shape.
+            mask: `True` for tokens; `None` without padding. Shape `(batch_size, sequence_length)`.
+            is_dropped: `True` for words that word dropout removes, from word pairs too; `None` for none. Same shape.
 
         Returns:
             Logits of shape `(batch_size, num_labels)`, the bias for a text without n-grams.
@@ -87,7 +86,7 @@ class NGramBranch(nn.Module):
                 "Pass `input_ids`."
             )
         ngrams, counts = self.ngrams_of(input_ids, mask, is_dropped)
-        if ngrams.numel() == 0:  # nothing to look up, which the layer refuses
+        if ngrams.numel() == 0:  # nothing to look up, which the layer rejects
             return self.bias.expand(len(ngrams), -1)
         buckets = ngrams % self.num_buckets
         owners = self.owners[buckets]
@@ -103,12 +102,12 @@ class NGramBranch(nn.Module):
     ) -> tuple[Tensor, Tensor | None]:
         """Return the numbers of all n-grams, and which of them count.
 
-        The number of a single token is its id, that of a longer n-gram a hash below 2**31; the bucket is the number
-        modulo `ngram_buckets`. Neighbours are the tokens that follow one another once padding is left out. The
-        arguments are those of `forward`.
+        The number of a single token is its id; the number of a longer n-gram is a hash below 2**31. The bucket is the
+        number modulo `ngram_buckets`. Tokens are adjacent if only padding is between them. The arguments are those of
+        `forward`.
 
         Returns:
-            Numbers, int64; `True` for n-grams without padding and dropped words, or `None` if all are. Both of shape
+            Numbers, int64; `True` for n-grams without padding and dropped words, or `None` if all count. Both of shape
             `(batch_size, num_ngrams)`.
         """
         ids = input_ids.long()
@@ -120,14 +119,14 @@ class NGramBranch(nn.Module):
             ids, counts = ids.take_along_dim(order, dim=1), counts.take_along_dim(order, dim=1)
         ngrams, counted = [ids], [counts]
         for n in range(1, min(self.order, max(1, ids.shape[1]))):
-            # remainders keep the products of longer n-grams within 64 bits, too
+            # remainders keep the products of longer n-grams within 64 bits
             ngrams.append((ngrams[-1][:, :-1] * _FACTORS[0] + ids[:, n:] * _FACTORS[1]) % (2**31 - 1))
             last = counted[-1]
             counted.append(None if last is None or counts is None else last[:, :-1] & counts[:, n:])
         return torch.cat(ngrams, dim=1), None if counts is None else torch.cat(counted, dim=1)  # type: ignore[arg-type]  # all are tensors
 
     def train_together(self) -> None:
-        """Let steps of gradient descent change the branch together with the network, as they do in a new model."""
+        """Train the branch together with the network by gradient descent, as in a new model."""
         self.factor_alone = None
         self.requires_grad_(True)
 

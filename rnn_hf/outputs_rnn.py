@@ -11,7 +11,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""What the encoder returns."""
+"""Output of the encoder."""
 
 from dataclasses import dataclass
 
@@ -21,7 +21,7 @@ from transformers.utils.generic import ModelOutput
 
 @dataclass
 class RNNModelOutput(ModelOutput):
-    """What `RNNModel` returns.
+    """Output of `RNNModel`.
 
     Args:
         last_hidden_state: States of the top layer, 0 where the mask is 0.
@@ -29,7 +29,7 @@ class RNNModelOutput(ModelOutput):
         hidden_states: The word vectors, then the states of each layer; only with `output_hidden_states`.
         final_hidden_state: State of each layer and direction after reading the whole text.
             Shape `(batch_size, num_hidden_layers * num_directions, hidden_size)`.
-        final_cell_state: The same of the LSTM's cell; `None` for the other cells.
+        final_cell_state: Cell state of an LSTM, of the same shape; `None` for the other cells.
     """
 
     last_hidden_state: Tensor | None = None

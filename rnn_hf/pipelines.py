@@ -1,6 +1,6 @@
-"""transformers' pipelines, put right where they take every tokenizer for one of BERT or GPT-2.
+"""transformers' pipelines, corrected where they treat every tokenizer as one of BERT or GPT-2.
 
-For models of other families they do what transformers' own do.
+Models of other families get the behaviour of transformers' own pipelines.
 """
 
 from collections.abc import Iterator
@@ -18,10 +18,10 @@ Entity = dict[str, Any]
 
 
 class RNNTokenClassificationPipeline(TokenClassificationPipeline):
-    """Tags words as the tokenizer splits them: punctuation is no part of a word, and a text may be empty."""
+    """Tags words as the tokenizer splits them: punctuation is not part of a word, and a text may be empty."""
 
     def preprocess(self, sentence: Any, *args: Any, **kwargs: Any) -> Iterator[dict[str, Any]]:  # type: ignore[override]  # transformers types none of its own
-        """Yield the tensors of a text; those of an empty one have the types and dimensions of others."""
+        """Yield the tensors of a text; those of an empty text have the usual types and dimensions."""
         for inputs in super().preprocess(sentence, *args, **kwargs):  # type: ignore[no-untyped-call]  # as above
             if self._is_of_the_family and inputs["input_ids"].numel() == 0:
                 empty = inputs["input_ids"].long()
@@ -40,14 +40,14 @@ class RNNTokenClassificationPipeline(TokenClassificationPipeline):
         word_ids: list[int | None] | None = None,
         **kwargs: Any,
     ) -> list[Entity]:
-        """Return the tokens, each with its scores, its place and whether the word of the one before goes on in it."""
+        """Return the tokens, each with its scores, its position, and whether it continues the word before."""
         arguments = (sentence, input_ids, scores, offset_mapping, special_tokens_mask)
         if not self._is_of_the_family or offset_mapping is None:
             found: list[Entity] = super().gather_pre_entities(
                 *arguments, aggregation_strategy, word_ids=word_ids, **kwargs
             )
             return found
-        # the strategy is what transformers warns by of its guess, which is replaced here
+        # the strategy controls transformers' warnings about its guess, which is replaced here
         entities: list[Entity] = super().gather_pre_entities(
             *arguments, AggregationStrategy.SIMPLE, word_ids=word_ids, **kwargs
         )
@@ -61,7 +61,7 @@ class RNNTokenClassificationPipeline(TokenClassificationPipeline):
             word_before = word
             is_of_one_token = aggregation_strategy in (AggregationStrategy.NONE, AggregationStrategy.SIMPLE)
             if entity["is_subword"] and joined and joined[-1]["word"] == WORD_START and is_of_one_token:
-                # a mark alone has no characters: it is the start of the token that follows, with the label of the word
+                # a mark alone has no characters: it starts the token that follows, with the label of the word
                 mark = joined.pop()
                 entity |= {"word": WORD_START + entity["word"], "scores": mark["scores"], "is_subword": False}
             joined.append(entity)
@@ -81,12 +81,12 @@ class RNNTokenClassificationPipeline(TokenClassificationPipeline):
 
 
 class RNNTextGenerationPipeline(TextGenerationPipeline):
-    """Writes on from a prompt; what it writes is decoded together with the prompt, blanks between words included."""
+    """Continues a prompt; the new tokens are decoded together with the prompt, to keep the spaces between words."""
 
     def postprocess(  # type: ignore[override]  # as above
         self, model_outputs: dict[str, Any], return_type: ReturnType = ReturnType.FULL_TEXT, **kwargs: Any
     ) -> list[dict[str, Any]]:
-        """Return the texts, with the prompt in front unless only the new part was asked for."""
+        """Return the texts, with the prompt in front unless only the new part was requested."""
         records: list[dict[str, Any]] = super().postprocess(  # type: ignore[no-untyped-call]  # as above
             model_outputs, return_type, **kwargs
         )
@@ -107,12 +107,12 @@ class RNNTextGenerationPipeline(TextGenerationPipeline):
 
 
 def register_pipelines() -> None:
-    """Let `transformers.pipeline` make these, unless somebody has replaced its own by others."""
+    """Make `transformers.pipeline` use these classes, unless the caller has replaced its own."""
     for task, own, ours in (
         ("token-classification", TokenClassificationPipeline, RNNTokenClassificationPipeline),
         ("text-generation", TextGenerationPipeline, RNNTextGenerationPipeline),
     ):
         entry = PIPELINE_REGISTRY.supported_tasks[task]
-        # versions of transformers name the class or hold it
+        # some versions of transformers name the class, others hold it
         if entry["impl"] in (own, f"{own.__module__}.{own.__name__}"):
             entry["impl"] = ours

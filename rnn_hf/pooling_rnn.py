@@ -11,7 +11,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""The states of a text as one vector."""
+"""Pooling: from the states of a text to one vector."""
 
 from collections.abc import Callable
 
@@ -29,7 +29,7 @@ def pool_last(states: Tensor, mask: Tensor | None, bidirectional: bool) -> Tenso
 
     Args:
         states: States of a layer. Shape `(batch_size, sequence_length, num_directions * hidden_size)`.
-        mask: `True` for tokens, wherever they stand; `None`: everywhere. Shape `(batch_size, sequence_length)`.
+        mask: `True` for tokens, in any position; `None` without padding. Shape `(batch_size, sequence_length)`.
         bidirectional: Whether the second half of the last dimension runs from the end to the start.
 
     Returns:
@@ -61,7 +61,7 @@ def pool_mean(states: Tensor, mask: Tensor | None) -> Tensor:
 
     Args:
         states: Any vectors. Shape `(batch_size, sequence_length, size)`.
-        mask: `True` for tokens; `None`: everywhere. Shape `(batch_size, sequence_length)`.
+        mask: `True` for tokens; `None` without padding. Shape `(batch_size, sequence_length)`.
 
     Returns:
         Means, 0 for a text without tokens. Shape `(batch_size, size)`.
@@ -73,17 +73,17 @@ def pool_mean(states: Tensor, mask: Tensor | None) -> Tensor:
     if mask is None:
         return states.mean(dim=1) if states.shape[1] else states.sum(dim=1)
     lengths = mask.sum(dim=1, keepdim=True).clamp(min=1)
-    # one pass over the states, where a product and a sum would be two
+    # one pass over the states; a product and a sum would be two
     sums = torch.bmm(mask.unsqueeze(1).to(states.dtype), states).squeeze(1)
     return sums / lengths.to(states.dtype)
 
 
 def pool_max(states: Tensor, mask: Tensor | None) -> Tensor:
-    """Return the greatest value of each feature over the tokens.
+    """Return the maximum of each feature over the tokens.
 
     Args:
         states: Any vectors. Shape `(batch_size, sequence_length, size)`.
-        mask: `True` for tokens; `None`: everywhere. Shape `(batch_size, sequence_length)`.
+        mask: `True` for tokens; `None` without padding. Shape `(batch_size, sequence_length)`.
 
     Returns:
         Maxima, 0 for a text without tokens. Shape `(batch_size, size)`.
@@ -99,7 +99,7 @@ def pool_max(states: Tensor, mask: Tensor | None) -> Tensor:
 
 
 class RNNAttentionPooling(nn.Module):
-    """A mean of the states, weighted by a learned vector (Zhou et al., 2016)."""
+    """Mean of the states, weighted by a learned vector (Zhou et al., 2016)."""
 
     def __init__(self, size: int) -> None:
         super().__init__()
@@ -111,7 +111,7 @@ class RNNAttentionPooling(nn.Module):
         if mask is not None:
             scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
         weights = scores.softmax(dim=1)
-        if mask is not None:  # of a text without tokens, all weights are alike
+        if mask is not None:  # the weights of a text without tokens are equal
             weights = weights * mask
         return (weights.unsqueeze(-1) * states).sum(dim=1)
 
@@ -120,7 +120,7 @@ POOLINGS: dict[str, Callable[[Tensor, Tensor | None], Tensor]] = {"mean": pool_m
 
 
 class RNNPooler(nn.Module):
-    """Turns the states of a text into one vector, as `config.classifier_pooling` says."""
+    """Pools the states of a text as `config.classifier_pooling` says."""
 
     def __init__(self, config: RNNConfig) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Lines and progress bars of what takes longer than a few seconds, and the one switch that silences them."""
+"""Lines and progress bars for work that takes seconds, and one switch that silences them."""
 
 import os
 import sys
@@ -16,10 +16,10 @@ _spell: ContextVar[Callable[[str], str]] = ContextVar("spell", default=str)
 
 @contextmanager
 def silenced(enabled: bool = True) -> Iterator[None]:
-    """Print no line and draw no bar inside the block, nor let transformers and datasets draw one.
+    """Print no line and show no progress bar inside the block, including those of transformers and datasets.
 
     Args:
-        enabled: Whether to silence them at all.
+        enabled: Whether to silence them.
     """
     if not enabled:
         yield
@@ -37,7 +37,7 @@ def silenced(enabled: bool = True) -> Iterator[None]:
 
 @contextmanager
 def without_bars_of_datasets() -> Iterator[None]:
-    """Let datasets draw no progress bar inside the block, if it is in use at all."""
+    """Hide the progress bars of datasets inside the block, if it has been imported."""
     datasets = sys.modules.get("datasets")
     if datasets is None or datasets.are_progress_bars_disabled():
         yield
@@ -60,16 +60,16 @@ def spelled_by(spell: Callable[[str], str]) -> Iterator[None]:
 
 
 def is_first_process() -> bool:
-    """Return whether this is the first of the processes that a launcher started; only that one speaks."""
+    """Return whether this is the first process of those that a launcher started; only this one prints."""
     return int(os.environ.get("RANK", "0")) == 0
 
 
 def say(line: str) -> None:
-    """Print a line to standard output; above a bar if one is drawn."""
+    """Print a line to standard output, above a progress bar if there is one."""
     if is_first_process() and not _is_silent.get():
         tqdm.write(_spell.get()(line))
 
 
 def progress_bar(*args: Any, **settings: Any) -> "tqdm[Any]":
-    """Return a progress bar of tqdm; arguments are its own."""
+    """Return a progress bar; the arguments are those of tqdm."""
     return tqdm(*args, **{"disable": _is_silent.get() or not is_first_process(), **settings})

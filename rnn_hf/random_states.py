@@ -1,4 +1,4 @@
-"""The random states of a process, kept."""
+"""Saving and restoring the random states of a process."""
 
 import random
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ import torch
 
 @contextmanager
 def kept_random_states() -> Iterator[None]:
-    """Put the random states of Python, numpy and torch back after the block."""
+    """Restore the random states of Python, numpy and torch after the block."""
     python_state, numpy_state = random.getstate(), np.random.get_state()
     cuda_states = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
     torch_state = torch.get_rng_state()

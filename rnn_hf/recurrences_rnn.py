@@ -11,7 +11,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""The plain RNN and the GRU as loops with backward passes of their own, for training on a CPU."""
+"""The plain RNN and the GRU as loops with custom backward passes, for training on a CPU."""
 
 from itertools import pairwise
 from typing import Any
@@ -23,9 +23,9 @@ from torch.autograd.function import once_differentiable
 
 
 class ElmanRecurrence(torch.autograd.Function):
-    """The plain RNN, `h[t] = tanh(W x[t] + b + U h[t-1] + c)`, with a backward pass of its own.
+    """The plain RNN, `h[t] = tanh(W x[t] + b + U h[t-1] + c)`, with a custom backward pass.
 
-    torch builds a graph of several nodes for each step on a CPU. Here a step is one matrix product and one
+    On a CPU, torch builds a graph of several nodes for each step. Here, a step is one matrix product and one
     multiplication each way, and the gradients of the matrices are one product over all steps.
     """
 
@@ -42,8 +42,8 @@ class ElmanRecurrence(torch.autograd.Function):
         """Return all states. Shape `(sequence_length, batch_size, size)`.
 
         Args:
-            ctx: What the backward pass needs is kept here.
-            inputs: What is read, of shape `(sequence_length, batch_size, input_size)`.
+            ctx: Keeps what the backward pass needs.
+            inputs: Inputs of shape `(sequence_length, batch_size, input_size)`.
             initial: The state before the first step, `None` for 0, of shape `(batch_size, size)`.
             weight_ih: `W`, of shape `(size, input_size)`.
             weight_hh: `U`, of shape `(size, size)`.
@@ -63,7 +63,7 @@ class ElmanRecurrence(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_states: Tensor) -> tuple[Tensor | None, ...]:
-        """Return the gradients of what `forward` was given."""
+        """Return the gradients of the arguments of `forward`."""
         inputs, initial, weight_ih, weight_hh, all_states = ctx.saved_tensors
         all_grads = torch.empty_like(all_states)  # before the tangent
         grads, outer = all_grads.unbind(), grad_states.unbind()
@@ -82,9 +82,9 @@ class ElmanRecurrence(torch.autograd.Function):
 
 
 class GRURecurrence(torch.autograd.Function):
-    """The GRU with a backward pass of its own, as `ElmanRecurrence` is the plain RNN.
+    """The GRU with a custom backward pass, in the manner of `ElmanRecurrence`.
 
-    With `v = W x[t] + b` and `u = U h[t-1] + c`, each cut into the parts of `r`, `z` and `n`:
+    With `v = W x[t] + b` and `u = U h[t-1] + c`, each divided into parts for `r`, `z` and `n`:
     `r, z = sigmoid(v + u)`, `n = tanh(v + r * u)`, `h[t] = (1 - z) * n + z * h[t-1]`.
     """
 
@@ -101,8 +101,8 @@ class GRURecurrence(torch.autograd.Function):
         """Return all states. Shape `(sequence_length, batch_size, size)`.
 
         Args:
-            ctx: What the backward pass needs is kept here.
-            inputs: What is read, of shape `(sequence_length, batch_size, input_size)`.
+            ctx: Keeps what the backward pass needs.
+            inputs: Inputs of shape `(sequence_length, batch_size, input_size)`.
             initial: The state before the first step, `None` for 0, of shape `(batch_size, size)`.
             weight_ih: `W`, of shape `(3 * size, input_size)`.
             weight_hh: `U`, of shape `(3 * size, size)`.
@@ -112,7 +112,7 @@ class GRURecurrence(torch.autograd.Function):
         size = weight_hh.shape[1]
         gates = F.linear(inputs, weight_ih, bias_ih)  # becomes r, z, n
         recurrents = torch.empty_like(gates)  # u
-        # the initial state stands in front, so that every step has one before it
+        # the initial state comes first, so that every step has one before it
         all_states = inputs.new_zeros(len(inputs) + 1, inputs.shape[1], size)
         if initial is not None:
             all_states[0] = initial
@@ -140,11 +140,11 @@ class GRURecurrence(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_states: Tensor) -> tuple[Tensor | None, ...]:
-        """Return the gradients of what `forward` was given."""
+        """Return the gradients of the arguments of `forward`."""
         inputs, weight_ih, weight_hh, all_states, gates, recurrents = ctx.saved_tensors
         size = weight_hh.shape[1]
         reset, update, candidate = gates.split(size, dim=-1)
-        # what the gradient of a state is multiplied with on its way to each part of u and, for n, of v
+        # factors of the gradient of a state on its way to each part of u and, for n, of v
         to_candidate = (1 - update) * (1 - candidate * candidate)
         to_update = (all_states[:-1] - candidate) * update * (1 - update)
         to_recurrent_candidate = to_candidate * reset
@@ -168,7 +168,7 @@ class GRURecurrence(torch.autograd.Function):
         flat = grad_parts.flatten(0, 1)
         grad_bias_hh = flat.sum(dim=0)
         grad_weight_hh = flat.t() @ all_states[:-1].flatten(0, 1)
-        # from u to v: the same but for the candidate, where u was scaled by r
+        # the gradient of v is that of u except for the candidate, where u was scaled by r
         torch.mul(all_grads, to_candidate, out=grad_parts[..., 2 * size :])
         grad_weight_ih = flat.t() @ inputs.flatten(0, 1)
         return grad_parts @ weight_ih, grad_initial, grad_weight_ih, grad_weight_hh, flat.sum(dim=0), grad_bias_hh

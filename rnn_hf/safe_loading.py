@@ -1,7 +1,7 @@
-"""What a model folder or repository holds, checked before any of it is loaded.
+"""Checks of a model folder or repository before anything in it is loaded.
 
-Nothing is unpickled, no code that lies beside a model is run, and no memory is taken for a size that the weights do
-not bear out.
+Nothing is unpickled, no code beside a model is run, and no memory is allocated for sizes that do not match the
+weights.
 """
 
 import json
@@ -26,7 +26,7 @@ from .modeling_rnn import RNNForSequenceClassification, RNNForTokenClassificatio
 CONFIG, WEIGHTS, WEIGHTS_INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 
-# With these a configuration asks for packages, or for code from elsewhere, that weights of this family do not need
+# Settings that make a configuration ask for packages or code from elsewhere, which models of this package do not need
 FOREIGN_SETTINGS = (
     "quantization_config",
     "attn_implementation",
@@ -34,7 +34,7 @@ FOREIGN_SETTINGS = (
     "_attn_implementation_internal",
 )
 
-# What a folder can hold
+# Classes that a folder can hold
 HEADS: tuple[type[RNNPreTrainedModel], ...] = (
     RNNModel,
     RNNForSequenceClassification,
@@ -42,7 +42,7 @@ HEADS: tuple[type[RNNPreTrainedModel], ...] = (
     RNNForCausalLM,
 )
 
-# None can be larger than the number of all weights
+# Sizes, none of which can exceed the number of all weights
 SIZES = ("vocab_size", "embedding_size", "hidden_size", "num_labels")
 
 Shape = list[int]
@@ -69,13 +69,13 @@ def folder_or_id(name: str | Path) -> str:
         name: Folder, or `owner/name`.
 
     Raises:
-        FileNotFoundError: If the name can only be that of a folder, and there is none.
+        FileNotFoundError: If the name can only be that of a folder, which does not exist.
     """
     name = str(name)
     folder = Path(expand_home(name))
     if folder.is_dir():
         return str(folder)
-    # where the first part is a folder, the whole is a misspelt path
+    # if the first part is a folder, the whole is a misspelt path
     if "/" in name and is_hub_id(name) and not folder.parent.is_dir():
         return name
     raise FileNotFoundError(f"The model folder {name!r} does not exist. Pass a folder, or `owner/name`.")
@@ -88,24 +88,24 @@ def check_model(
     is_strict: bool = False,
     **hub: Any,
 ) -> RNNConfig:
-    """Return the configuration of a saved model, once its weights are found to be those that it asks for.
+    """Return the configuration of a saved model, after a check that its weights match it.
 
     Args:
         name: Folder, or `owner/name` on the Hub.
-        head: What the weights will be loaded into. Defaults to what the configuration says they were saved from.
-        is_strict: Whether there must be no other weights.
-        hub: `revision`, `token`, `cache_dir` and `local_files_only`, as transformers takes them.
+        head: Class that the weights will be loaded into. Defaults to the class that the configuration names.
+        is_strict: Whether further weights are an error.
+        hub: `revision`, `token`, `cache_dir` and `local_files_only`, as in transformers.
 
     Raises:
-        FileNotFoundError: If there is no such folder.
+        FileNotFoundError: If the folder does not exist.
         ValueError: If the configuration or the weights are missing or damaged, do not belong to a model of this
-            family, contradict each other or are not finite numbers.
+            package, do not match, or are not finite.
     """
     name = folder_or_id(name)
     if find_adapter_config_file(name, **hub) is not None:
         raise ValueError(
-            f"{name!r} holds an adapter (`adapter_config.json`), not a whole model. Save what "
-            "its `merge_and_unload()` returns."
+            f"{name!r} holds an adapter (`adapter_config.json`), not a complete model. Save the "
+            "result of its `merge_and_unload()`."
         )
     facts = _facts_of_family(name, hub)
     parts = sorted(set(weight_parts(name, **hub).values()))
@@ -129,7 +129,7 @@ def check_model(
         if not weight.get_dtype().startswith(prefixes):
             raise ValueError(
                 f"The weights in {name!r} must be {kind} numbers, got {weight.get_dtype()} in {key}. "
-                "Save them as those."
+                "Save them in that type."
             )
         if not is_finite(file.get_tensor(key)):
             raise ValueError(
@@ -143,26 +143,26 @@ def read_tokenizer(name: str | Path, *, trust_remote_code: bool = False, **hub: 
 
     Args:
         name: Folder, or `owner/name` on the Hub.
-        trust_remote_code: Whether to run the code that lies beside it.
-        hub: As in `check_model`.
+        trust_remote_code: Whether to run code beside it.
+        hub: Arguments for the Hub, as in `check_model`.
 
     Raises:
-        FileNotFoundError: If there is no such folder.
-        ValueError: If there is none in it, it is damaged, or it needs code of its own.
+        FileNotFoundError: If the folder does not exist.
+        ValueError: If it has no tokenizer, a damaged one, or one that needs code of its own.
     """
     name = folder_or_id(name)
     try:
-        # not `None`, with which transformers would ask on standard input whether the code may run
+        # with `None`, transformers would ask on standard input whether the code may run
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             name, trust_remote_code=trust_remote_code, **hub
         )
-    except Exception as error:  # `tokenizers` has no other class for what it cannot read
+    except Exception as error:  # `tokenizers` has no class of its own for unreadable files
         raise ValueError(f"The tokenizer of {name!r} cannot be loaded: {one_line(error)}") from error
     return tokenizer
 
 
 def check_token_ids(tokenizer: PreTrainedTokenizerBase, vocab_size: int) -> None:
-    """Check that a model has a word vector for every token; more tokens may hide behind gaps between the ids.
+    """Check that there is a word vector for every token; ids with gaps can exceed the number of tokens.
 
     Args:
         tokenizer: The tokenizer.
@@ -182,16 +182,16 @@ def check_token_ids(tokenizer: PreTrainedTokenizerBase, vocab_size: int) -> None
 def load_classifier(
     name: str, dtype: str | torch.dtype = "float32", **hub: Any
 ) -> tuple[RNNForSequenceClassification, PreTrainedTokenizerBase]:
-    """Return a saved classifier and its tokenizer, both checked before they are used.
+    """Return a saved classifier and its tokenizer, after checks of both.
 
     Args:
         name: Folder, or `owner/name` on the Hub.
-        dtype: A floating type of torch, or its name.
-        hub: As in `check_model`.
+        dtype: Floating-point type of torch, or its name.
+        hub: Arguments for the Hub, as in `check_model`.
 
     Raises:
-        FileNotFoundError: If there is no such folder.
-        ValueError: If it holds no classifier of this family, or a damaged one, or the type is not a floating one.
+        FileNotFoundError: If the folder does not exist.
+        ValueError: If it has no classifier of this package, or a damaged one, or the type is not floating-point.
     """
     type_name = str(dtype).removeprefix("torch.")
     if type_name == "int8":
@@ -214,20 +214,20 @@ def load_classifier(
 
 
 def commit_of(name: str, revision: str, cache_dir: str | Path | None) -> str:
-    """Return the commit that a branch or tag of a repository pointed at when its model was loaded from the Hub."""
+    """Return the commit that a branch or tag pointed to when its model was loaded from the Hub."""
     config = try_to_load_from_cache(name, CONFIG, cache_dir=cache_dir, revision=revision)
     return Path(config).parent.name if isinstance(config, str) else revision
 
 
 def read_facts(name: str, **hub: Any) -> dict[str, Any] | None:
-    """Return what `config.json` says of a model of any family, or `None` if there is no such file.
+    """Return the content of the `config.json` of a model of any family, or `None` without such a file.
 
     Args:
         name: Folder, or `owner/name` on the Hub.
-        hub: As in `check_model`.
+        hub: Arguments for the Hub, as in `check_model`.
 
     Raises:
-        ValueError: If the file is not a mapping in JSON.
+        ValueError: If the file is not a JSON object.
     """
     path = file_of(name, CONFIG, hub)
     if path is None:
@@ -242,11 +242,11 @@ def read_facts(name: str, **hub: Any) -> dict[str, Any] | None:
 
 
 def refuse_foreign_settings(name: str, facts: dict[str, Any]) -> None:
-    """Refuse a configuration that asks for packages or for code from elsewhere.
+    """Reject a configuration that asks for packages or code from elsewhere.
 
     Args:
-        name: Folder or repository, for the message.
-        facts: What its `config.json` says.
+        name: Folder or repository, for the error message.
+        facts: Content of its `config.json`.
 
     Raises:
         ValueError: If one of `FOREIGN_SETTINGS` is set.
@@ -259,18 +259,18 @@ def refuse_foreign_settings(name: str, facts: dict[str, Any]) -> None:
 
 
 def _facts_of_family(name: str, hub: dict[str, Any]) -> dict[str, Any]:
-    """Return what `config.json` says of a model of this family."""
+    """Return the content of the `config.json` of a model of this package."""
     facts = read_facts(name, **hub)
     if facts is None:
-        raise ValueError(f"{name!r} has no {CONFIG}. Pass a folder that a model was saved in.")
+        raise ValueError(f"{name!r} has no {CONFIG}. Pass a folder with a saved model.")
     if facts.get("model_type") != RNNConfig.model_type:
-        raise ValueError(f"{name!r} is a {facts.get('model_type')!r} model, not one of this family.")
+        raise ValueError(f"{name!r} is a {facts.get('model_type')!r} model, not one of this package.")
     refuse_foreign_settings(name, facts)
     return facts
 
 
 def _make_config(name: str, facts: dict[str, Any], found: dict[str, Shape]) -> RNNConfig:
-    """Return the configuration, for which no more is made than the weights have numbers."""
+    """Return the configuration, without allocating more memory than the weights take."""
     num_weights = sum(torch.Size(shape).numel() for shape in found.values())
     limits = {**dict.fromkeys(SIZES, num_weights), "num_hidden_layers": len(found)}
     for size, limit in limits.items():
@@ -286,7 +286,7 @@ def _make_config(name: str, facts: dict[str, Any], found: dict[str, Shape]) -> R
         said = one_line(error.__cause__ or error)
         raise ValueError(f"The configuration of {name!r} is not valid: {said}") from error
     except (AttributeError, ImportError, LookupError, TypeError, ValueError) as error:
-        # what transformers runs into where a setting has a type it does not expect
+        # raised by transformers for settings of unexpected types
         raise ValueError(f"The configuration of {name!r} is not valid: {one_line(error)}") from error
 
 
@@ -300,7 +300,7 @@ def _saved_head(facts: dict[str, Any]) -> type[RNNPreTrainedModel]:
 
 
 def _check_architecture(name: str, facts: dict[str, Any], head: type[RNNPreTrainedModel]) -> None:
-    """Refuse the weights of another head; a subclass that is not of this package may have been saved, too."""
+    """Reject the weights of another head; a saved subclass from another package is accepted."""
     try:
         saved = _saved_head(facts)
     except ValueError:
@@ -310,7 +310,7 @@ def _check_architecture(name: str, facts: dict[str, Any], head: type[RNNPreTrain
 
 
 def _expected_weights(head: type[RNNPreTrainedModel], config: RNNConfig) -> dict[str, torch.Tensor]:
-    """Return the weights that a configuration asks for, without their values; what is tied is saved once."""
+    """Return the weights that a configuration asks for, without their values; tied weights are saved once."""
     with torch.device("meta"):
         model = head(config)
     tied: dict[str, Any] = model.all_tied_weights_keys
@@ -318,7 +318,7 @@ def _expected_weights(head: type[RNNPreTrainedModel], config: RNNConfig) -> dict
 
 
 def file_of(name: str, file: str, hub: dict[str, Any]) -> Path | None:
-    """Return where a file lies, after a download if need be, or `None` if there is none."""
+    """Return the path of a file, downloaded if necessary, or `None` if there is no such file."""
     try:
         path = cached_file(name, file, _raise_exceptions_for_missing_entries=False, **hub)
     except OSError as error:
@@ -327,14 +327,14 @@ def file_of(name: str, file: str, hub: dict[str, Any]) -> Path | None:
 
 
 def weight_parts(name: str, **hub: Any) -> dict[str, str]:
-    """Return the names of all weights of a model, and which safetensors file each is in.
+    """Return the names of all weights of a model, and the safetensors file of each.
 
     Args:
         name: Folder, or `owner/name` on the Hub.
-        hub: As in `check_model`.
+        hub: Arguments for the Hub, as in `check_model`.
 
     Raises:
-        ValueError: If there is no file of weights, only a pickle, or a damaged one.
+        ValueError: If there is no file of weights, only a pickle, or a damaged file.
     """
     path = file_of(name, WEIGHTS, hub)
     if path is not None:
@@ -346,15 +346,15 @@ def weight_parts(name: str, **hub: Any) -> dict[str, str]:
     for pickle in PICKLES:
         if (Path(name) / pickle).is_file() if Path(name).is_dir() else has_file(name, pickle, **settings):
             raise ValueError(
-                f"{name!r} has its weights as a pickle ({pickle}), which can run any code when it is read, and no "
+                f"{name!r} has its weights as a pickle ({pickle}), which can run any code when it is loaded, and no "
                 f"{WEIGHTS}. If you trust whoever made it, convert it: `AutoModel....from_pretrained({name!r}, "
                 "use_safetensors=False).save_pretrained(FOLDER)`."
             )
-    raise ValueError(f"{name!r} has no {WEIGHTS}. Pass a folder that a model was saved in.")
+    raise ValueError(f"{name!r} has no {WEIGHTS}. Pass a folder with a saved model.")
 
 
 def _weight_map(index: Path) -> dict[str, str]:
-    """Return which file each weight is in, for weights that are split into several."""
+    """Return the file of each weight, for weights that are split into several files."""
     try:
         parts: dict[str, str] = dict(json.loads(index.read_text(encoding="utf-8"))["weight_map"])
         names = sorted(set(parts.values()))
@@ -368,7 +368,7 @@ def _weight_map(index: Path) -> dict[str, str]:
 
 
 def part_of(name: str, part: str, hub: dict[str, Any]) -> Path:
-    """Return where one of the files of weights lies, after a download if need be."""
+    """Return the path of one of several files of weights, downloaded if necessary."""
     path = file_of(name, part, hub)
     if path is None:
         raise ValueError(f"{name!r} has no {part}, which its {WEIGHTS_INDEX} names. Fetch it again.")
@@ -376,15 +376,15 @@ def part_of(name: str, part: str, hub: dict[str, Any]) -> Path:
 
 
 def open_weights(path: Path) -> Any:
-    """Return a file of weights of which the header was read and compared with the size."""
+    """Open a file of weights, whose header is checked against its size."""
     try:
         return safe_open(path, framework="pt")
     except SafetensorError as error:
-        raise ValueError(f"{str(path)!r} is not a whole file of weights: {one_line(error)}") from error
+        raise ValueError(f"{str(path)!r} is not a complete file of weights: {one_line(error)}") from error
 
 
 def is_finite(tensor: torch.Tensor) -> bool:
-    """Return whether no entry is infinite or not a number."""
-    # a sum takes a tenth of the time, and is finite but for what is looked at in full
+    """Return whether all entries are finite."""
+    # a sum takes a tenth of the time; if it is not finite, all entries are checked
     tensor = tensor.to(torch.float32)
     return bool(tensor.sum().isfinite()) or bool(tensor.isfinite().all())

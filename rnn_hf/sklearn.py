@@ -14,31 +14,31 @@ from .text_classifier import TextClassifier
 
 
 class RNNTextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn is not typed
-    """A recurrent text classifier for `Pipeline`, `cross_val_score`, `GridSearchCV` and their like.
+    """A recurrent text classifier for `Pipeline`, `cross_val_score`, `GridSearchCV` and similar tools.
 
-    `fit` takes raw texts, one class for each, and trains by `TextClassifier.train`, whose arguments those below are;
-    `None` stands for its default.
+    `fit` takes raw texts with one class each and calls `TextClassifier.train`, whose arguments those below are; `None`
+    stands for its default.
 
     Args:
-        hidden_size: Width of the recurrent state in one direction.
-        embedding_size: Width of the word vectors.
+        hidden_size: Size of the hidden state in one direction.
+        embedding_size: Size of the word vectors.
         num_hidden_layers: Number of recurrent layers.
         cell_type: `"rnn"`, `"lstm"` or `"gru"`.
-        bidirectional: Whether every layer also reads from the end to the start.
-        classifier_pooling: How the states of a text become one vector.
-        vocab_size: Largest number of words.
-        max_length: Tokens after which a text is cut off.
-        word_dropout: Share of the tokens that training replaces with the unknown word.
+        bidirectional: Whether each layer also reads the text from end to start.
+        classifier_pooling: How the hidden states of a text become one vector.
+        vocab_size: Maximum size of the vocabulary.
+        max_length: Maximum number of tokens in a text; longer texts are truncated.
+        word_dropout: Share of tokens that training replaces with the unknown word.
         word_vectors: Pretrained word vectors: a file, or the folder or Hub repository of a model.
-        num_train_epochs: How often the training rows are read.
+        num_train_epochs: Number of passes over the training rows.
         max_steps: Number of optimizer steps.
-        learning_rate: Highest learning rate.
-        per_device_train_batch_size: Texts per batch.
+        learning_rate: Peak learning rate.
+        per_device_train_batch_size: Batch size.
         class_weights: `"balanced"`, a number for each class in the order of `classes_`, or a dictionary.
-        validation_size: Share of the rows that choose the best weights.
-        random_state: Seed.
-        settings: Further arguments of `TextClassifier.train` by their names.
-        show_progress: Whether to print lines and draw progress bars.
+        validation_size: Share of rows held out to choose the best weights.
+        random_state: Random seed.
+        settings: Further arguments of `TextClassifier.train`, by name.
+        show_progress: Whether to print lines and show progress bars.
 
     Attributes:
         classes_: The classes. Shape `(num_classes,)`.
@@ -51,7 +51,7 @@ class RNNTextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         ([0, 1], (1, 2))
     """
 
-    # Arguments that have another name in `TextClassifier.train`, or are none of its settings
+    # Arguments that have another name in `TextClassifier.train`, or are not among its settings
     _OTHER_NAMES: ClassVar[Mapping[str, str]] = {"random_state": "seed"}
     _OF_THE_CALL = ("settings", "show_progress")
 
@@ -105,15 +105,15 @@ class RNNTextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
         return tags
 
     def fit(self, X: Iterable[str], y: Iterable[Any]) -> "RNNTextClassifier":  # noqa: N803  # scikit-learn's names
-        """Train on texts and their classes; return the estimator itself.
+        """Train on texts and their classes; return the estimator.
 
         Args:
-            X: Texts; a table with a single column is taken as that column.
-            y: The class of each: strings, booleans or whole numbers.
+            X: Texts; a table with a single column is used as that column.
+            y: Class of each text: strings, booleans or integers.
 
         Raises:
             TypeError: If a text is not a string.
-            ValueError: If `y` has fewer than two classes, more than one column or other numbers than whole ones, or an
+            ValueError: If `y` has fewer than two classes, several columns, or numbers that are not integers, or an
                 argument is out of its domain.
         """
         if y is None:
@@ -135,7 +135,7 @@ class RNNTextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
             arguments["class_weights"] = weights if len(weights) == len(self.class_weights) else self.class_weights
         self.classifier_ = TextClassifier.train(
             _one_column(X),
-            # strings and whole numbers are labels as they are; floats would ask for a regression
+            # strings and integers are labels as they are; floats would mean a regression
             (classes if classes.dtype.kind in "UOiu" else classes.astype(str)).tolist(),
             show_progress=self.show_progress,
             **arguments,
@@ -166,7 +166,7 @@ class RNNTextClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  
 
 
 def _one_column(texts: Any) -> list[str]:
-    """Return texts as a list, also those of a table with a single column."""
+    """Return texts as a list; a table with a single column is used as that column."""
     if getattr(texts, "ndim", 1) == 2 and texts.shape[1] == 1:
         texts = np.asarray(texts)[:, 0]
     return as_list(texts, "X")

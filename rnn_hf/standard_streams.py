@@ -1,4 +1,4 @@
-"""Standard streams that are closed, full, or read by a program that has ended."""
+"""Standard streams that are closed or full, or whose reader has exited."""
 
 import os
 import sys
@@ -6,15 +6,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-# What a shell reports of a program that SIGPIPE ended
+# Status that a shell reports for a program ended by SIGPIPE
 BROKEN_PIPE_STATUS = 141
 
 
 @contextmanager
 def standard_streams() -> Iterator[None]:
-    """Let a closed output go nowhere, and exit without a word if nobody reads an open one any more.
+    """Discard what is printed to a closed stream, and exit silently if the reader of an open stream has exited.
 
-    `sys.stdin` stays `None` where it is closed, and so does `sys.__stdout__`.
+    `sys.stdin` and `sys.__stdout__` stay `None` if they are closed.
     """
     _open_closed_streams()
     try:
@@ -31,10 +31,10 @@ def standard_streams() -> Iterator[None]:
 
 
 def flush_streams() -> None:
-    """Write what is left in the standard streams; one that cannot be written goes nowhere from then on.
+    """Flush the standard streams; a stream that cannot be written is discarded from then on.
 
     Raises:
-        OSError: If one cannot be written; `BrokenPipeError` if nobody reads it.
+        OSError: If a stream cannot be written; `BrokenPipeError` if its reader has exited.
     """
     failed = None
     for stream in (sys.stdout, sys.stderr):
@@ -42,7 +42,7 @@ def flush_streams() -> None:
             stream.flush()
         except OSError as error:
             failed = error
-            # Python flushes once more when it exits
+            # Python flushes again when it exits
             with suppress(OSError, ValueError), Path(os.devnull).open("wb") as nowhere:
                 os.dup2(nowhere.fileno(), stream.fileno())
         except ValueError:
@@ -52,7 +52,7 @@ def flush_streams() -> None:
 
 
 def _open_closed_streams() -> None:
-    """Open what the operating system would otherwise give to the next files, which would get what is printed."""
+    """Open closed streams, or else the next files would get their numbers and receive what is printed."""
     for number in (0, 1, 2):
         try:
             os.fstat(number)

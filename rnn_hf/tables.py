@@ -1,4 +1,4 @@
-"""The answers of a classifier to folders of Parquet files, in one process or on the workers of Ray Data."""
+"""Classification of folders of Parquet files, in one process or by workers of Ray Data."""
 
 import logging
 import os
@@ -20,32 +20,30 @@ from .files import atomic_folder
 from .inference import CHUNK_SIZE
 from .text_classifier import TextClassifier
 
-# Start of the names of answers
+# Prefix of the columns of answers
 PREFIX = "predicted_"
 
-# A file of the workers holds so many rows at most; they pass through memory together
+# Maximum number of rows in a file of a worker; they are in memory together
 MAX_ROWS_PER_FILE = 2**16
 
-# So that none waits long for the last one
+# Several, so that no worker waits long for the last one
 FILES_PER_WORKER = 4
 
 
 @dataclass
 class TableClassifier:
-    """Answers tables of texts: a callable for `pyarrow` tables, and a class for `Dataset.map_batches` of Ray Data.
+    """Classifies tables of texts: a callable for `pyarrow` tables, and a class for `Dataset.map_batches` of Ray Data.
 
-    A table comes back with all its columns and, after them, the answers: `predicted_label` and
-    `predicted_probability`; where a text may have several labels, `predicted_labels`; for a regression
-    `predicted_value`, or `predicted_values` by name where there are several targets.
+    It returns the table with the answers after all columns: `predicted_label` and `predicted_probability`; if a text
+    may have several labels, `predicted_labels`; for a regression, `predicted_value`, or `predicted_values` by name if
+    there are several targets.
 
     Args:
-        classifier: The classifier. One that was loaded from a folder or the Hub travels to other processes as the name
-            of the place, and is loaded there.
-        text_column_names: Columns that make up the text, joined by one blank; a missing value is an empty text.
-        batch_size: Texts that go through the model together.
-        all_probabilities: Whether to add `predicted_probabilities`, every label's probability by its name.
-        threshold: Probability from which a label is given, where a text may have several. Default: the
-            model's own.
+        classifier: The classifier. If it was loaded from a folder or the Hub, other processes load it from there, too.
+        text_column_names: Columns that make up the text, joined by a space; a missing value is an empty text.
+        batch_size: Number of texts per batch.
+        all_probabilities: Whether to add `predicted_probabilities`, the probability of every label by name.
+        threshold: Minimum probability of each label, if a text may have several. Default: the model's own thresholds.
 
     Example:
         >>> from rnn_hf import RNNConfig, RNNForSequenceClassification
@@ -63,7 +61,7 @@ class TableClassifier:
     threshold: float | None = None
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        """Return a table with the answers to its texts, in its order."""
+        """Return a table with the answers to its texts, in the same order."""
         texts = joined_texts(table, self.text_column_names).to_pylist()
         probabilities = self.classifier.predict_proba(texts, self.batch_size, show_progress=False)
         for name, answers in self.columns(probabilities).items():
@@ -71,17 +69,17 @@ class TableClassifier:
         return table
 
     def check_columns(self, schema: pa.Schema) -> None:
-        """Check that a table has room for the answers.
+        """Check that a table has no columns with the names of answers.
 
         Raises:
-            ValueError: If it has a column of the name of one of theirs.
+            ValueError: If it has such a column.
         """
         for name in self.columns(np.zeros((0, self.classifier.model.num_labels), dtype=np.float32)):
             if name in schema.names:
-                raise ValueError(f'Column "{name}" must be free for the answers, but is in the input. Rename it.')
+                raise ValueError(f'The input must not have the column "{name}", which the predictions get. Rename it.')
 
     def columns(self, probabilities: np.ndarray) -> dict[str, pa.Array]:
-        """Return the columns that are added for what `predict_proba` gives.
+        """Return the columns to add for the result of `predict_proba`.
 
         Args:
             probabilities: Shape `(num_texts, num_labels)`.
@@ -103,7 +101,7 @@ class TableClassifier:
 
 
 def answer_types(classifier: TextClassifier) -> dict[str, pa.DataType]:
-    """Return the types of the columns that a classifier's answers may have, by their names without `PREFIX`."""
+    """Return the types of all columns that the answers of a classifier may have, by name without `PREFIX`."""
     label = pa.int64() if classifier.model.config.has_integer_labels else pa.string()
     number = pa.float32()
     numbers = pa.struct([(name, number) for name in classifier.label_names])
@@ -122,8 +120,8 @@ def parquet_files(folder: Path) -> tuple[list[Path], pa.Schema, int]:
     """Return the Parquet files of a folder in the order of their names, their columns, and their number of rows.
 
     Raises:
-        FileNotFoundError: If there is no such folder.
-        ValueError: If it has no Parquet file or no row, or its files differ in their columns.
+        FileNotFoundError: If the folder does not exist.
+        ValueError: If it has no Parquet file or no rows, or its files have different columns.
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"The folder of `input_dir` does not exist: {str(folder)!r}. Check the path.")
@@ -139,7 +137,7 @@ def parquet_files(folder: Path) -> tuple[list[Path], pa.Schema, int]:
         columns = metadata.schema.to_arrow_schema()
         schema = schema or columns
         if not columns.equals(schema):
-            raise ValueError(f"{str(file)!r} must have the columns of {str(files[0])!r}. Give it a folder of its own.")
+            raise ValueError(f"{str(file)!r} must have the columns of {str(files[0])!r}. Move it to another folder.")
         num_rows += metadata.num_rows
     if num_rows == 0:
         raise ValueError(f"`input_dir` must hold rows, got none in {str(folder)!r}.")
@@ -151,8 +149,8 @@ def text_columns_in(head: pa.Table, wanted: Sequence[str] | None, classifier: Te
 
     Args:
         head: The first rows of a table.
-        wanted: The columns. Defaults to those that the classifier was trained on; if it does not know them, to what
-            `text_columns_of` finds.
+        wanted: The columns. Defaults to those that the classifier was trained on; if it does not know them, to the
+            result of `text_columns_of`.
         classifier: The classifier.
 
     Raises:
@@ -168,12 +166,12 @@ def text_columns_in(head: pa.Table, wanted: Sequence[str] | None, classifier: Te
 
 
 def predict_folder(answer: TableClassifier, files: Sequence[Path], folder: Path) -> None:
-    """Write the answers to Parquet files into files of the same names, their rows in the same order.
+    """Write Parquet files with the answers added, under the same names and with the same order of rows.
 
     Args:
-        answer: What answers a table.
-        files: What is read, a few thousand rows at a time.
-        folder: What is written. It is there as a whole, or not at all.
+        answer: Adds the answers to a table.
+        files: The input, read in chunks of a few thousand rows.
+        folder: The output folder. It is written completely or not at all.
     """
     with atomic_folder(folder.resolve()) as beside:
         for file in files:
@@ -186,15 +184,15 @@ def predict_folder(answer: TableClassifier, files: Sequence[Path], folder: Path)
 
 @contextmanager
 def ray_started(num_workers: int) -> Iterator[None]:
-    """Start Ray on this machine, or join the cluster that the environment variable `RAY_ADDRESS` names, and leave it.
+    """Start Ray on this machine, or join the cluster that the environment variable `RAY_ADDRESS` names.
 
-    What is started here has no dashboard and reports nothing to anyone.
+    Ray is started here without a dashboard and without usage reports.
 
     Args:
-        num_workers: Workers that there must be room for.
+        num_workers: Number of workers that must fit.
 
     Raises:
-        ValueError: If Ray is not installed, or the cluster has no CPU to spare for reading and writing.
+        ValueError: If Ray is not installed, or the cluster has no CPU left for reading and writing.
         ConnectionError: If there is no cluster at `RAY_ADDRESS`.
     """
     if find_spec("ray") is None:
@@ -208,7 +206,7 @@ def ray_started(num_workers: int) -> Iterator[None]:
     try:
         num_cpus = int(ray.cluster_resources().get("CPU", 0))
         if num_workers >= num_cpus:
-            # the workers would hold all of them and wait for ever for rows to be read
+            # the workers would hold all CPUs and wait for ever for rows to be read
             raise ValueError(f"`num_workers` must be below the {num_cpus} CPUs of the cluster, got {num_workers}.")
         yield
     finally:
@@ -218,32 +216,32 @@ def ray_started(num_workers: int) -> Iterator[None]:
 def predict_folder_with_ray(
     answer: TableClassifier, files: Sequence[Path], folder: Path, num_rows: int, num_workers: int
 ) -> None:
-    """Write the answers to Parquet files as `predict_folder` does, but by workers of Ray Data, which was started.
+    """Write Parquet files with the answers added, as `predict_folder` does, but by workers of Ray Data.
 
-    The files are numbered: whoever reads them in the order of their names has the rows in the order of the input. A
-    worker that dies is replaced, and what it had not finished is done again. The model, the input and the output lie
-    where every machine of the cluster finds them under the same path.
+    Ray must be running. The files are numbered: in the order of their names, their rows are in the order of the input.
+    A worker that dies is replaced, and its unfinished work is done again. The model, the input and the output must
+    have the same paths on every machine of the cluster.
 
     Args:
-        answer: What answers a table; each worker has its own.
-        files: What is read.
-        folder: What is written. It is there as a whole, or not at all.
-        num_rows: Rows of all files.
-        num_workers: Processes that answer, each on one CPU.
+        answer: Adds the answers to a table; each worker has its own copy.
+        files: The input.
+        folder: The output folder. It is written completely or not at all.
+        num_rows: Number of rows in all files.
+        num_workers: Number of processes that classify, each on one CPU.
 
     Raises:
-        RuntimeError: If a row was lost or came twice.
+        RuntimeError: If a row was lost or written twice.
     """
     import ray  # an extra
 
     class NumberedFiles(ray.data.Datasink):  # type: ignore[misc]  # an extra has no types where it is not installed
-        """One file for each task; `write_parquet` would let the threads of Arrow mix up the rows of a file."""
+        """One file per task; with `write_parquet`, the threads of Arrow would mix up the rows of a file."""
 
         def __init__(self, folder: Path) -> None:
             self.folder = folder
 
         def write(self, blocks: Iterable[pa.Table], ctx: Any) -> None:
-            """Write some blocks, over what a worker that died has left of them."""
+            """Write blocks, replacing the file that a dead worker may have left."""
             pq.write_table(pa.concat_tables(blocks), self.folder / f"part-{ctx.task_idx:05}.parquet")
 
     logging.getLogger("ray.data").setLevel(logging.WARNING)

@@ -1,4 +1,4 @@
-"""From strings to labels and probabilities, with a saved model."""
+"""From texts to labels and probabilities, with a trained or saved model."""
 
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -24,27 +24,26 @@ from .threads import in_new_thread
 
 
 class TextClassifier:
-    """A model of this family with its tokenizer: strings in, labels, probabilities or embeddings out, fast.
+    """A model of this package with its tokenizer: strings in; labels, probabilities or embeddings out; fast.
 
-    `train` makes one from texts and labels, `from_pretrained` loads one. Texts of similar length are batched, on a CPU
-    one batch on each of torch's threads, so that hardly any time is spent on padding or on waiting. Several threads
-    may share a classifier, and a process may be forked after it has used one.
+    `train` makes one from texts and labels, `from_pretrained` loads one. Texts of similar length are batched, and on
+    a CPU, each of torch's threads runs a batch. Threads may share a classifier, and a process may fork after use.
 
-    A classifier that `from_pretrained` loaded is pickled as the place it came from and how it was loaded, and is
-    loaded from there again: no weights are sent to another process, and a change made to the model since is not in the
-    pickle, nor in a copy by `copy.deepcopy`. Any other classifier is pickled with its weights.
+    A classifier from `from_pretrained` is pickled as its source and loaded from there again: no weights are sent to
+    another process, and later changes to the model are neither in the pickle nor in a copy by `copy.deepcopy`. Any
+    other classifier is pickled with its weights.
 
     Args:
         model: The classifier.
         tokenizer: The tokenizer it was trained with.
 
     Attributes:
-        results: What training measured, as in `all_results.json`, such as `results["validation_accuracy"]`; empty
-            unless `train` made the classifier.
-        recipe: Every argument of that training, by name; likewise.
+        results: Results of training, as in `all_results.json`, such as `results["validation_accuracy"]`; empty unless
+            `train` made the classifier.
+        recipe: All arguments of that training, by name; also empty otherwise.
 
     Raises:
-        TypeError: If the model is none of this family, or has adapters of PEFT beside its weights.
+        TypeError: If the model is not one of this package, or has PEFT adapters.
         ValueError: If the tokenizer has more tokens than the model.
 
     Example:
@@ -84,25 +83,25 @@ class TextClassifier:
     ) -> "TextClassifier":
         """Train a new classifier on texts and labels.
 
-        Needs `pip install "rnn-hf[train]"`. It leaves the random states, threads and signals of the process as they
+        Needs `pip install "rnn-hf[train]"`. The random states, threads and signals of the process are left as they
         were. Trainings in several threads take turns; other threads should draw no random numbers meanwhile.
 
         Args:
             texts: Strings: a list, an array, or a column of a data frame or a dataset.
-            labels: As many labels. Strings, whole numbers or booleans: one class for each text; lists of strings or of
-                whole numbers: any number of classes; floating-point numbers, or lists of them: a regression. Whole
-                numbers are predicted as `int`, other classes as `str`.
-            validation: Texts and labels that choose the best weights. Defaults to a tenth of the rows, or
-                2,000 of more than 20,000 (`validation_size` is another share), cut off with equal shares of the
-                classes; a class with a single row stays in training.
-            show_progress: Whether to print lines and draw progress bars.
-            settings: The arguments of `rnn-hf train` by their names, such as `hidden_size=64`, `tune_minutes=10`,
+            labels: As many labels. Strings, integers or booleans: one class per text; lists of strings or of integers:
+                any number of classes; floating-point numbers, or lists of them: a regression. Integers are predicted
+                as `int`, other classes as `str`.
+            validation: Texts and labels to choose the best weights on. Defaults to a tenth of the rows, or 2,000 of
+                more than 20,000 (`validation_size` is another share), held out with equal shares of the classes; a
+                class with a single row stays in training.
+            show_progress: Whether to print lines and show progress bars.
+            settings: Arguments of `rnn-hf train`, by name, such as `hidden_size=64`, `tune_minutes=10`,
                 `class_weights="balanced"`, `seed=1`; `model_name_or_path` continues from a saved model. With
-                `output_dir`, the model, its results and its card are written there; without, nothing is.
+                `output_dir`, the model, its results and its card are written there; without it, nothing is written.
 
         Raises:
-            ImportError: If the packages that training needs are missing.
-            TypeError: If an argument is unknown, or a value is of the wrong type.
+            ImportError: If a package that training needs is missing.
+            TypeError: If an argument is unknown, or a value has the wrong type.
             ValueError: If a value is missing or out of its domain, or there are fewer than two classes.
 
         Example:
@@ -112,7 +111,7 @@ class TextClassifier:
             >>> classifier.predict("a good film"), classifier.results["validation_accuracy"]
             ('good', 1.0)
         """
-        with kept_random_states():  # some of the packages draw random numbers when they are imported
+        with kept_random_states():  # some packages draw random numbers on import
             try:
                 from .reporting.results import write_results
                 from .training.from_lists import train_on_lists
@@ -138,21 +137,21 @@ class TextClassifier:
         device: str | torch.device | None = None,
         dtype: str | torch.dtype = "float32",
     ) -> "TextClassifier":
-        """Load a classifier from a folder or from the Hub; only safetensors are read, and no code is run.
+        """Load a classifier from a folder or the Hub; only safetensors are read, and no code is run.
 
         Args:
             name_or_path: Folder or `owner/name`.
             revision: Branch, tag or commit on the Hub.
-            token: Access token of the Hub. It is in no pickle: the process that reads one needs its own login.
-            cache_dir: Where downloads are kept.
-            local_files_only: Whether to look into the cache only.
-            device: Where the model runs; the CPU by default.
-            dtype: Type of the weights, whatever they are saved in: a floating type of torch or its name.
+            token: Access token of the Hub. It is not pickled: the process that unpickles needs its own login.
+            cache_dir: Folder for downloads.
+            local_files_only: Whether to use only the cache.
+            device: Device of the model; the CPU by default.
+            dtype: Floating-point type of the weights, of torch or by name, whatever type they are saved in.
 
         Raises:
-            FileNotFoundError: If there is no such folder.
-            ValueError: If the folder or repository holds no model of this family, or one that is damaged, or the type
-                is not a floating type.
+            FileNotFoundError: If the folder does not exist.
+            ValueError: If the folder or repository has no model of this package, or a damaged one, or the type is not
+                floating-point.
         """
         hub: dict[str, Any] = {
             "revision": revision or "main",
@@ -161,11 +160,11 @@ class TextClassifier:
             "local_files_only": local_files_only,
         }
         name = folder_or_id(name_or_path)
-        # a thread that works in a process that was forked, too
+        # in a thread that also works in a forked process
         model, tokenizer = in_new_thread(load_classifier, name, dtype, **hub)
         classifier = cls(model if device is None else model.to(device), tokenizer)  # type: ignore[arg-type]
         is_folder = Path(name).is_dir()
-        # another process has another working directory, and the branch may have moved on when it loads
+        # another process may have another working directory, and the branch may have moved by then
         classifier._place = {
             "name_or_path": str(Path(name).absolute()) if is_folder else name,
             "revision": revision if is_folder else commit_of(name, revision or "main", cache_dir),
@@ -179,7 +178,7 @@ class TextClassifier:
 
     @property
     def problem_type(self) -> ProblemType:
-        """What the model answers: one class a text, any number of classes, or numbers."""
+        """Type of the problem: one class per text, several classes, or numbers."""
         return self.model.config.resolved_problem_type
 
     @property
@@ -189,17 +188,17 @@ class TextClassifier:
 
     @property
     def labels(self) -> list[Any]:
-        """The classes in the order of their ids, as `predict` returns them: their names, or whole numbers."""
+        """The classes in the order of their ids, as `predict` returns them: names or integers."""
         return [int(name) if self.model.config.has_integer_labels else name for name in self.label_names]
 
     @property
     def max_length(self) -> int | None:
-        """Number of tokens after which a text is cut off, as in training; `None`: never."""
+        """Maximum number of tokens in a text, as in training; longer texts are truncated. `None`: no limit."""
         return training_length(self.tokenizer)
 
     @property
     def pad_token_id(self) -> int:
-        """Id that fills a batch up; the mask keeps it from being read, so any id will do if there is none."""
+        """Id of padding, which the mask excludes, so any id will do if there is none."""
         return self.model.config.pad_token_id or 0
 
     @overload
@@ -217,17 +216,17 @@ class TextClassifier:
         show_progress: bool = True,
         threshold: float | None = None,
     ) -> Any:
-        """Return the answer to each text, in order; to a single string, its answer.
+        """Return the answer to each text, in order, or the answer to a single string.
 
-        An answer is the label; a list of labels if a text may have several; for a regression a float, or a list of
-        them if there are several targets.
+        An answer is a label; a list of labels if a text may have several; for a regression, a float, or a list of
+        floats if there are several targets.
 
         Args:
             texts: One string, or any iterable of strings; a generator is read in chunks.
-            batch_size: Texts per batch.
-            show_progress: Whether to draw a progress bar if it takes more than two seconds.
-            threshold: Probability from which on a label is given, if a text may have several. Default: the thresholds
-                that were chosen in training, or 0.5.
+            batch_size: Number of texts per batch.
+            show_progress: Whether to show a progress bar after two seconds.
+            threshold: Minimum probability of each label, if a text may have several. Default: the thresholds chosen in
+                training, or 0.5.
         """
         if isinstance(texts, str):
             return self.answers(self.predict_proba(texts)[None], threshold)[0]
@@ -235,7 +234,7 @@ class TextClassifier:
         return [answer for probabilities in chunks for answer in self.answers(probabilities, threshold)]
 
     def answers(self, probabilities: np.ndarray, threshold: float | None = None) -> list[Any]:
-        """Return what `predict` makes of the rows that `predict_proba` and `iter_proba` give.
+        """Return the answers of `predict` for rows of `predict_proba` or `iter_proba`.
 
         Args:
             probabilities: Shape `(num_texts, num_labels)`.
@@ -249,13 +248,13 @@ class TextClassifier:
         return list(labels[probabilities.argmax(axis=1)])
 
     def thresholds(self, threshold: float | None = None) -> float | list[float]:
-        """Return a threshold if it is given, and otherwise those of the model's configuration, or 0.5."""
+        """Return the given threshold, or else those of the model's configuration, or 0.5."""
         return threshold if threshold is not None else self.model.config.label_thresholds or 0.5
 
     def predict_proba(
         self, texts: str | Iterable[str], batch_size: int = 256, show_progress: bool = True
     ) -> np.ndarray:
-        """Return the probabilities of each text, in order; the numbers themselves for a regression.
+        """Return the probabilities of each text, in order; for a regression, the numbers themselves.
 
         The arguments are those of `predict`.
 
@@ -271,14 +270,14 @@ class TextClassifier:
         show_progress: bool = True,
         normalize_embeddings: bool = False,
     ) -> np.ndarray:
-        """Return the embedding of each text that the classifier reads, in order: for search, clustering, neighbours.
+        """Return the embedding of each text, in order, as the classifier uses it: for search, clustering, neighbours.
 
-        Texts of one class lie close together, and what the classes do not need may be lost.
+        Texts of one class lie close together, and information that the classes do not need may be lost.
 
         Args:
-            texts: As in `predict`, like the two that follow.
-            batch_size: As there.
-            show_progress: As there.
+            texts: As in `predict`.
+            batch_size: As in `predict`.
+            show_progress: As in `predict`.
             normalize_embeddings: Whether to scale the vectors to length 1, so that their dot products are cosines. The
                 vector of a text without tokens may stay 0.
 
@@ -292,18 +291,18 @@ class TextClassifier:
     def iter_proba(self, texts: Iterable[str], batch_size: int = 256) -> Iterator[np.ndarray]:
         """Yield the probabilities of a stream of texts, in order, without keeping the texts or the answers.
 
-        Memory stays flat once oneDNN has compiled code for as many shapes of batches as it caches (1,024, about 50
-        MiB; the environment variable `ONEDNN_PRIMITIVE_CACHE_CAPACITY` sets the number).
+        Memory stays constant once oneDNN has compiled code for as many batch shapes as it caches (1,024, about 50 MiB;
+        set the number by the environment variable `ONEDNN_PRIMITIVE_CACHE_CAPACITY`).
 
         Args:
-            texts: Any iterable of strings. It is read in chunks, two of them ahead of what is yielded.
-            batch_size: Texts per batch.
+            texts: Any iterable of strings. It is read in chunks, two of them in advance.
+            batch_size: Number of texts per batch.
 
         Yields:
             Probabilities of the next chunk, float32 of shape `(num_texts, num_labels)`.
 
         Raises:
-            TypeError: If a single string is given in the place of several.
+            TypeError: If a single string is given.
             ValueError: If `batch_size` is below 1.
         """
         yield from self._inference.chunks(self._probabilities, self.model.num_labels, texts, batch_size)
@@ -316,16 +315,17 @@ class TextClassifier:
         threshold: float | None = None,
         show_progress: bool = True,
     ) -> dict[str, Any]:
-        """Return the metrics of the answers to labelled texts. Needs `pip install "rnn-hf[train]"`.
+        """Return the metrics on labelled texts. Needs `pip install "rnn-hf[train]"`.
 
-        Texts and labels are those of `train`, with the classes of the classifier; other arguments those of `predict`.
+        Texts and labels are as in `train`, with the classes of the classifier; the other arguments are as in
+        `predict`.
 
         Returns:
-            What `rnn_hf.training.metrics.compute_metrics` returns, such as `"accuracy"` and `"per_class"`.
+            Result of `rnn_hf.training.metrics.compute_metrics`, with keys such as `"accuracy"` and `"per_class"`.
 
         Raises:
             TypeError: If a text is not a string.
-            ValueError: If a label is missing, or none of the classifier's.
+            ValueError: If a label is missing, or not among those of the classifier.
         """
         try:
             from .training.from_lists import labelled_texts
@@ -337,12 +337,12 @@ class TextClassifier:
         return compute_metrics(logits, truth, self.label_names, self.problem_type, self.thresholds(threshold))
 
     def save_pretrained(self, save_directory: str | Path) -> None:
-        """Save the model, its tokenizer, the code that loads it elsewhere, and its card.
+        """Save the model, its tokenizer, the code for loading it elsewhere, and its card.
 
-        A classifier that `train` made also gets its recipe and its results.
+        If `train` made the classifier, its recipe and results are saved, too.
 
         Args:
-            save_directory: Folder for the files; others there stay, but those in `figures/`.
+            save_directory: Folder for the files; other files in it are kept, except in `figures/`.
         """
         folder = Path(expand_home(save_directory))
         if not str(save_directory) or (folder.exists() and not folder.is_dir()):
@@ -356,12 +356,12 @@ class TextClassifier:
 
         Args:
             repo_id: `owner/name`; the repository is created if it does not exist.
-            private: Whether a new repository is private. An existing public one is then refused.
+            private: Whether a new repository is private. An existing public repository is then rejected.
             revision: Branch to commit to, created from `main` if it does not exist. Default: `main`.
-            commit_message: First line of the commit.
+            commit_message: Commit message.
 
         Raises:
-            ValueError: If the name or the access token is not valid, or the Hub refuses.
+            ValueError: If the name or the access token is not valid, or the Hub rejects the commit.
             ConnectionError: If the Hub does not answer.
         """
         from .hub import check_hub_access, push_folder
@@ -396,5 +396,5 @@ class TextClassifier:
 
 
 def _load_again(kind: type[TextClassifier], place: dict[str, Any], fingerprint: str) -> TextClassifier:
-    # the hash of what was loaded is there for caches of what was pickled
+    # the fingerprint is for caches of pickled objects
     return kind.from_pretrained(**place)

@@ -1,7 +1,7 @@
-"""How many threads torch computes with in one thread of a process, without a change to the others.
+"""The number of threads that torch uses in one thread of a process, without a change for others.
 
-Whoever computes here on a CPU does so in workers that have one thread each. So a process that has used a model can be
-forked: OpenMP, whose threads are missing in the child, is never asked there to share work among them.
+On a CPU, models run in workers of one thread each. A process that has used a model can therefore be forked: OpenMP,
+whose threads are missing in the child process, never has to share work among them there.
 """
 
 import os
@@ -25,25 +25,25 @@ if hasattr(os, "register_at_fork"):
 def in_new_thread(
     function: Callable[Parameters, Result], *args: Parameters.args, **kwargs: Parameters.kwargs
 ) -> Result:
-    """Call a function in a thread that nothing has used before, which has what threads of a process share alone."""
+    """Call a function in a new thread, which has the settings that all threads of the process share."""
     future: Future[Result] = Future()
 
     def call() -> None:
         try:
             future.set_result(function(*args, **kwargs))
-        except BaseException as error:  # raised in the thread that waits
+        except BaseException as error:  # it is raised in the waiting thread
             future.set_exception(error)
 
-    # a daemon, so that Ctrl-C need not wait for it
+    # a daemon, so that Ctrl-C does not wait for it
     threading.Thread(target=call, daemon=True).start()
     return future.result()
 
 
 def set_num_threads_here(number: int) -> None:
-    """Let torch compute with a number of threads in the calling thread alone.
+    """Set the number of threads that torch uses in the calling thread alone.
 
-    `torch.set_num_threads` also sets the number for every thread that uses torch for the first time: a new thread
-    tells what it was, and another one puts it back.
+    `torch.set_num_threads` also sets the number for every thread that uses torch for the first time. A new thread
+    therefore reads that number beforehand, and another one restores it.
     """
     with _setting:
         of_new_threads = in_new_thread(torch.get_num_threads)
@@ -53,7 +53,7 @@ def set_num_threads_here(number: int) -> None:
 
 @contextmanager
 def num_threads_here(number: int) -> Iterator[None]:
-    """Let torch compute with a number of threads in the calling thread inside the block."""
+    """Set the number of threads that torch uses in the calling thread inside the block."""
     before = torch.get_num_threads()
     if number != before:
         set_num_threads_here(number)
@@ -65,13 +65,13 @@ def num_threads_here(number: int) -> Iterator[None]:
 
 
 def one_thread_each(num_workers: int) -> ThreadPoolExecutor:
-    """Return a pool whose workers compute on one thread each: batches in parallel are faster than one by one."""
+    """Return a pool whose workers use one thread each: parallel batches are faster than one batch at a time."""
     return ThreadPoolExecutor(num_workers, "rnn_hf", initializer=set_num_threads_here, initargs=(1,))
 
 
 def standing_workers(num_workers: int, purpose: str) -> ThreadPoolExecutor:
-    """Return such a pool that all who name its purpose share for as long as the process lives."""
-    # a process that was forked has none of the threads of its parent
+    """Return such a pool, which lives as long as the process; all callers with the same purpose share it."""
+    # a forked process has none of the threads of its parent
     return _standing_workers(os.getpid(), num_workers, purpose)
 
 

@@ -1,3 +1,3 @@
-"""The version of the package, alone in a file so that building it imports nothing."""
+"""The version of the package, in a file of its own so that the build imports nothing."""
 
 __version__ = "0.2.0"

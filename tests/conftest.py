@@ -68,7 +68,10 @@ def empty_figures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatc
 
 @pytest.fixture(autouse=True)
 def fresh_accelerator() -> Iterator[None]:
-    """Accelerate keeps its settings for the whole process; every test starts without them."""
+    """Accelerate keeps its settings for the whole process; every test starts without them.
+
+    Here and in other tests `_reset_state` is private: it is what Accelerate's own tests use.
+    """
     AcceleratorState._reset_state(reset_partial_state=True)
     GradientState._reset_state()
     yield

@@ -1,4 +1,4 @@
-"""Rows and the answers to them, written as JSON Lines, JSON, CSV, TSV or Parquet."""
+"""Writing rows with the answers of a classifier, as JSON Lines, JSON, CSV or TSV."""
 
 import csv
 import json
@@ -15,12 +15,12 @@ from rnn_hf.text_classifier import TextClassifier
 
 from .json_lines import AnswerFormat, json_line, json_lines
 
-# Takes rows, as objects or (Parquet) as Arrow's record batches, and the answer to each as a line of JSON
+# Takes rows, as objects or (for Parquet) as Arrow's record batches, and the answer to each as a line of JSON
 Write = Callable[[Any, list[str]], None]
 
 
 def answer_names(classifier: TextClassifier, form: AnswerFormat) -> list[str]:
-    """Return the names that the answers of a classifier have."""
+    """Return the names of a classifier's answers."""
     (line,) = json_lines(classifier, np.zeros((1, classifier.model.num_labels)), form)
     return list(json.loads(line))
 
@@ -29,10 +29,10 @@ def answer_names(classifier: TextClassifier, form: AnswerFormat) -> list[str]:
 def answer_writer(
     output: Path | TextIO, ending: str, columns: Sequence[str], answers: Sequence[str], delimiter: str | None
 ) -> Iterator[Write]:
-    """Give the function that writes rows as text, with their answers after them.
+    """Yield a function that writes rows as text, with the answers after them.
 
-    A list or an object is JSON in a field of a CSV or TSV file. A tab or an end of a line in a field of a TSV file,
-    which has no quotes, becomes a blank.
+    In CSV and TSV files, lists and objects are JSON. In TSV files, which have no quotes, tabs and line ends become
+    spaces.
 
     Args:
         output: A file, or an open stream.

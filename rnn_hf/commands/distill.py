@@ -50,9 +50,9 @@ def main(args: DistillationRunArguments) -> dict[str, Any]:
         model = create_classifier(splits, tokenizer, args, config, rows["train"])
         label_loss = create_label_loss(rows["train"], splits, args, accelerator.device)
 
-        # the student must not depend on what the teachers draw, nor on whether they have answered before
+        # the student must not depend on random numbers of the teachers, nor on whether their answers are cached
         with torch.random.fork_rng():
-            # all are loaded before one answers for an hour
+            # load all teachers before the first one answers, which may take an hour
             teachers = [load_teacher(name, splits.label_names, args) for name in args.teacher_name_or_path]
             rows = with_noised_copies(rows, splits, tokenizer, args)
             answers = ask_teachers(teachers, splits, args, accelerator)

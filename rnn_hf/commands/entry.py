@@ -1,4 +1,4 @@
-"""How every command starts and exits: parsed arguments, and one line and an exit status for an error of the user."""
+"""Start and exit of every command: parsed arguments, and one line and an exit status for an error of the user."""
 
 import functools
 import shlex
@@ -34,11 +34,11 @@ class Command(Protocol[Answer]):
 
 @contextmanager
 def user_errors() -> Iterator[None]:
-    """Turn the errors of the user inside the block into one that exits with status 2, without a traceback.
+    """Turn errors of the user inside the block into an error that exits with status 2, without a traceback.
 
-    It surrounds the reading of arguments, data and models, where an error is one that the user can fix. What fails
-    afterwards is a bug and keeps its traceback. Secrets of the Hub are removed from the message, and from what is
-    logged inside the block.
+    Use it around the reading of arguments, data and models, whose errors the user can fix. Errors elsewhere are bugs
+    and keep their tracebacks. Secrets of the Hub are removed from the message, and from what is logged inside the
+    block.
     """
     try:
         with scrubbed_logs():
@@ -50,12 +50,12 @@ def user_errors() -> Iterator[None]:
 
 
 def exit_with(name: str, message: str, status: int) -> NoReturn:
-    """Exit after one line, which the first of several processes prints.
+    """Exit after printing one line, in the first of several processes.
 
     Args:
-        name: What the line starts with: the name of the program.
+        name: Name of the program, which starts the line.
         message: What happened, and what to do.
-        status: One of the exit statuses in `rnn_hf.errors`.
+        status: An exit status of `rnn_hf.errors`.
     """
     if is_first_process():
         print(f"{name}: {'error: ' if status < SIGNAL_STATUS else ''}{message}", file=sys.stderr)
@@ -68,8 +68,8 @@ def exit_statuses(
     """Decorate the `main` of a program: errors that are not bugs exit with one line and their status.
 
     Args:
-        name: Name of the program, which the line starts with.
-        arguments: The dataclasses of its flags, which get their dashes in that line, and in all that `say` prints.
+        name: Name of the program, which starts the line.
+        arguments: Dataclasses of the flags, which get their dashes in that line and in the lines of `say`.
     """
     flags = {flag for group in arguments for flag in names_of(group)}
 
@@ -97,13 +97,13 @@ def exit_statuses(
 def command(
     arguments: type[Arguments], description: str | None, name: str | None = None, from_data: Collection[str] = ()
 ) -> Callable[[Callable[[Arguments], Result]], Command[Result]]:
-    """Decorate the `main` of a command, which is called with its arguments and becomes a function of a command line.
+    """Decorate the `main` of a command, a function of its arguments, to make it a function of the command line.
 
     Args:
-        arguments: The dataclass of its arguments.
-        description: What `--help` shows first: the docstring of its module.
-        name: Its name. Default: `rnn-hf` and the name of the job of these arguments.
-        from_data: Names of the arguments that the job chooses from the data where they are not given.
+        arguments: Dataclass of the arguments.
+        description: First text of `--help`: the docstring of the module.
+        name: Name of the command. Default: `rnn-hf` and the job of these arguments.
+        from_data: Names of the arguments that the job chooses from the data if they are not given.
     """
     name = name or f"rnn-hf {arguments.job}"  # type: ignore[attr-defined]  # every dataclass of a job has one
     parser = CommandParser([arguments], from_data, prog=name, description=description)

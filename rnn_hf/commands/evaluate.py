@@ -32,13 +32,13 @@ from .json_lines import THRESHOLD_HELP, AnswerFormat, json_lines
 from .parser import check_folder_of
 
 FIGURE_FORMATS = (".png", ".svg", ".pdf")
-# Number of errors listed if there are too many classes for a confusion matrix
+# Number of errors shown if there are too many classes for a confusion matrix
 NUM_ERRORS = 20
 
 
 @dataclass
 class EvaluateArguments(CheckedArguments):
-    """What is evaluated, and on what."""
+    """What is evaluated, and on which rows."""
 
     job: ClassVar[str] = "evaluate"
     group: ClassVar[str] = "data"
@@ -72,7 +72,7 @@ class EvaluateArguments(CheckedArguments):
 
 
 def check_figure_file(path: Path) -> None:
-    """Refuse a picture that could not be drawn at the end."""
+    """Reject a figure that could not be drawn at the end."""
     if path.suffix not in FIGURE_FORMATS:
         raise ValueError(f"`figure_file` must end in {', '.join(FIGURE_FORMATS)}, got {str(path)!r}.")
     if find_spec("matplotlib") is None:
@@ -82,10 +82,10 @@ def check_figure_file(path: Path) -> None:
 def as_table(metrics: dict[str, Any]) -> str:
     """Return metrics as text: totals, a row for each class or target, and the confusion matrix of a classifier.
 
-    With more than 50 classes, it shows the most frequent ones, and the most frequent errors instead of the matrix.
+    With more than 50 classes, it shows the most frequent classes, and the most frequent errors instead of the matrix.
 
     Args:
-        metrics: What `compute_metrics` returns.
+        metrics: Result of `compute_metrics`.
     """
     if "r2" in metrics:
         per_target = metrics.get("per_target", {"": metrics})
@@ -136,8 +136,8 @@ def main(args: EvaluateArguments) -> dict[str, Any]:
         accelerator = create_accelerator(args.use_cpu)
         classifier = TextClassifier.from_pretrained(args.model_name_or_path)
         if args.figure_file is not None and classifier.problem_type != "single_label_classification":
-            raise ValueError("`figure_file` needs a model that gives one class a text. Leave it out.")
-        with PartialState().main_process_first():  # the others read what it has cached
+            raise ValueError("`figure_file` needs a model with one class per text. Leave it out.")
+        with PartialState().main_process_first():  # the others read its cache
             dataset = load_text_dataset(
                 args.dataset_name,
                 args.dataset_config_name,

@@ -17,14 +17,14 @@ THRESHOLD_HELP = (
 
 @dataclass(frozen=True)
 class AnswerFormat:
-    """What is written of an answer.
+    """Contents of an answer.
 
     Args:
-        all_probabilities: Whether to write every class's probability.
-        threshold: Probability from which a label is written, if a text may have several. Default: the model's own.
+        all_probabilities: Whether to write the probability of every class.
+        threshold: Minimum probability of each label, if a text may have several. Default: the model's own thresholds.
         top_k: Number of most probable labels to write, each with its probability.
-        min_probability: Probability below which the label is `null`.
-        prefix: What the names of the answers begin with.
+        min_probability: Minimum probability of a label; below it, the label is `null`.
+        prefix: Prefix of the names.
     """
 
     all_probabilities: bool = False
@@ -34,38 +34,38 @@ class AnswerFormat:
     prefix: str = ""
 
     def check(self, problem_type: str) -> None:
-        """Refuse what the answers of a model do not have.
+        """Reject contents that the answers of a model do not have.
 
         Raises:
-            ValueError: If they do not have one label, or any.
+            ValueError: If a text has no single label, or no label at all.
         """
         if self.min_probability is not None and problem_type != "single_label_classification":
-            raise ValueError("`min_probability` needs a model that gives one class a text. Leave it out.")
+            raise ValueError("`min_probability` needs a model with one class per text. Leave it out.")
         if self.top_k is not None and problem_type == "regression":
-            raise ValueError("`top_k` needs a model that gives classes. Leave it out.")
+            raise ValueError("`top_k` needs a model with classes. Leave it out.")
 
 
-# Six decimals of a probability; of a target, which may be of any size, all digits of a float32
+# Six decimals of a probability, and all digits of the float32 of a target, which may be of any size
 PROBABILITY, TARGET = ".6f", ".9g"
 
 
 def by_name(names: Sequence[str], row: Sequence[float], form: str) -> str:
-    """Return a JSON object of numbers in some form."""
+    """Return a JSON object of formatted numbers."""
     return f"{{{', '.join(f'{name}: {number:{form}}' for name, number in zip(names, row, strict=True))}}}"
 
 
 def json_lines(
     classifier: TextClassifier, probabilities: np.ndarray, form: AnswerFormat | None = None
 ) -> Iterator[str]:
-    """Yield one line of JSON for each text.
+    """Yield one line of JSON per text.
 
     Args:
-        classifier: What answered.
-        probabilities: Its answers. Shape `(num_texts, num_labels)`.
-        form: What is written of them.
+        classifier: The classifier.
+        probabilities: Its result of `predict_proba`. Shape `(num_texts, num_labels)`.
+        form: Contents of an answer.
     """
     form = form or AnswerFormat()
-    # escapes for a label with terminal control characters, or without a UTF-8 form
+    # escape labels with terminal control characters, or without a UTF-8 form
     names = [json.dumps(label, ensure_ascii=not label.isprintable()) for label in classifier.label_names]
     problem_type, of = classifier.problem_type, form.prefix
     best = probabilities.argmax(axis=1).tolist()
@@ -94,7 +94,7 @@ def json_lines(
 
 
 def json_line(row: Any) -> str:
-    """Return a row or a value as JSON on one line, with escapes for what a terminal cannot show.
+    """Return a row or a value as JSON on one line, with escapes for unprintable characters.
 
     Example:
         >>> json_line({"id": 7, "score": float("nan")})
@@ -102,7 +102,7 @@ def json_line(row: Any) -> str:
     """
     try:
         line = json.dumps(row, ensure_ascii=False, default=str, allow_nan=False)
-    except ValueError:  # JSON has no NaN, and no infinity
+    except ValueError:  # JSON has neither NaN nor infinity
         row = json.loads(json.dumps(row, default=str), parse_constant=lambda name: None)
         line = json.dumps(row, ensure_ascii=False)
     return line if line.isprintable() else json.dumps(row, default=str)

@@ -1,4 +1,4 @@
-"""Command lines and recipes become dataclasses."""
+"""Parsing command lines and recipes into dataclasses."""
 
 import difflib
 import re
@@ -27,16 +27,16 @@ EPILOG = (
 
 
 class MappingLoader(yaml.SafeLoader):
-    """Reads YAML as far as a recipe has a use for it.
+    """Reads the part of YAML that recipes need.
 
-    Aliases are rejected, because a few lines of them can stand for more values than memory holds, and duplicate keys,
-    because YAML would silently take the last one.
+    Aliases are rejected, because a few lines of them can stand for more values than fit into memory; so are duplicate
+    keys, because YAML would silently use the last one.
     """
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         """Return the next value, which must not be an alias."""
         if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("it has an alias (`*`). Write the value out where it is used")
+            raise yaml.YAMLError("it has an alias (`*`). Repeat the value instead")
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
@@ -44,19 +44,19 @@ class MappingLoader(yaml.SafeLoader):
         names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
         twice = [name for name, count in Counter(names).items() if count > 1]
         if twice:
-            raise yaml.YAMLError(f"`{twice[0]}` is in it more than once")
+            raise yaml.YAMLError(f"the key `{twice[0]}` occurs more than once")
         return super().construct_mapping(node, deep)
 
 
 class CommandParser(HfArgumentParser):
-    """Turns command lines and recipes into dataclasses.
+    """Parses command lines and recipes into dataclasses.
 
-    A recipe is a YAML file of flag names and values, given before all flags. Its entries are read as if they had been
-    typed at the start of the command line, so that both are checked alike and the command line overrides the recipe.
+    A recipe is a YAML file of flag names and values, given before all flags. Its entries are parsed as if they were
+    typed at the start of the command line: they are checked in the same way, and the command line overrides them.
 
     Args:
-        dataclass_types: The dataclasses whose fields are the flags.
-        from_data: Names of the flags that the job chooses from the data where they are not given.
+        dataclass_types: Dataclasses whose fields are the flags.
+        from_data: Names of the flags that the job chooses from the data if they are not given.
         kwargs: Passed on to `argparse.ArgumentParser`.
     """
 
@@ -79,7 +79,7 @@ class CommandParser(HfArgumentParser):
             self.epilog = EPILOG
 
     def add_argument(self, *names: str, **settings: Any) -> Action:
-        """Add a flag to its group in `--help`, where one spelling of it is shown.
+        """Add a flag to its group in `--help`, which shows the first spelling only.
 
         Args:
             names: All spellings.
@@ -115,38 +115,38 @@ class CommandParser(HfArgumentParser):
         return f"{text} Default: {shown}.".replace("%", "%%")
 
     def format_help(self) -> str:
-        """Return what `--help` prints: prose filled to the width of the terminal, examples as they are written."""
+        """Return the text of `--help`: prose filled to the width of the terminal, examples unchanged."""
         width = shutil.get_terminal_size().columns - 2
         self.description, self.epilog = (_filled(text, width) for text in (self.description, self.epilog))
         return super().format_help()
 
     def error(self, message: str) -> NoReturn:
-        """Raise an error, where argparse would print the usage and exit."""
+        """Raise an error, instead of printing the usage and exiting."""
         raise ValueError(message)
 
     def flags(self) -> list[str]:
-        """Return the names of all flags but `--help`, without their dashes."""
+        """Return the names of all flags except `--help`, without dashes."""
         return list(self.group_names)
 
     def parse(self, argv: Sequence[str]) -> tuple[tuple[Any, ...], set[str]]:
-        """Read a command line.
+        """Parse a command line.
 
         Args:
             argv: The words after the command's name; the first one may be the path of a recipe.
 
         Returns:
-            The dataclasses in the order of their types, and the names of the flags that were given.
+            The dataclasses in the order of their types, and the names of the given flags.
 
         Raises:
-            ValueError: If a flag is unknown, or a value has the wrong type or lies out of range.
-            FileNotFoundError: If there is no recipe of that name.
+            ValueError: If a flag is unknown, or a value has the wrong type or is out of its domain.
+            FileNotFoundError: If the recipe does not exist.
         """
         words = list(argv)
         if words and not words[0].startswith("-"):
             words = [*self._recipe_words(Path(expand_home(words[0]))), *words[1:]]
         for word in words:
             if word == "--" or (word.startswith("--") and word.endswith("=--")):
-                # argparse would drop the dashes and take an empty list for the value
+                # argparse would drop the dashes and use an empty list
                 raise ValueError(f"`--` cannot be a value, got {word!r}. Pass another one.")
         *values, unknown = self.parse_args_into_dataclasses(
             words, look_for_args_file=False, return_remaining_strings=True
@@ -177,12 +177,12 @@ class CommandParser(HfArgumentParser):
             if not all(isinstance(item, str | int | float | date) for item in values):
                 raise ValueError(f"{place} must be one value or a list, got {value!r:.80}.")
             if len(values) == 1:
-                # in one word, because the value may look like a flag itself
+                # in one word, because the value may look like a flag
                 words.append(f"--{name}={values[0]}")
                 continue
             for item in values:
                 if isinstance(item, str) and item.startswith("-"):
-                    raise ValueError(f"{place} must have items that do not begin with a dash, got {item!r:.80}.")
+                    raise ValueError(f"{place} must have items that do not start with a dash, got {item!r:.80}.")
             words += [f"--{name}", *map(str, values)]
         return words
 
@@ -192,27 +192,29 @@ def read_mapping(path: Path, what: str, of: str) -> dict[Any, Any]:
 
     Args:
         path: The file.
-        what: What it is called in the message of an error.
-        of: What it must map, likewise.
+        what: Name of the file in error messages.
+        of: Description of the mapping in error messages.
 
     Raises:
-        OSError: If it cannot be read.
-        ValueError: If it is not YAML, or no mapping.
+        OSError: If the file cannot be read.
+        ValueError: If it is not YAML, or not a mapping.
     """
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), MappingLoader)  # it is a safe one
+        content = yaml.load(path.read_text(encoding="utf-8"), MappingLoader)  # a safe loader
     except OSError:
         raise
-    except Exception as error:  # PyYAML lets many kinds through: of bad numbers and dates, of deep nesting
+    except Exception as error:  # PyYAML passes on errors of numbers, dates and deep nesting
         reason = str(error) or type(error).__name__
-        raise ValueError(f"The {what} {str(path)!r} is not YAML of the kind it must be: {reason:.500}") from error
+        raise ValueError(
+            f"The {what} {str(path)!r} is not YAML, or uses a feature of it that is not supported: {reason:.500}"
+        ) from error
     if not isinstance(content, dict):
         raise ValueError(f"The {what} {str(path)!r} must be a mapping of {of}, got {content!r:.80}.")
     return content
 
 
 def value_name(flag: str) -> str:
-    """Return what stands for the value of a flag in `--help`.
+    """Return the placeholder of a flag's value in `--help`.
 
     Example:
         >>> value_name("train_file"), value_name("text_column_names")
@@ -222,7 +224,7 @@ def value_name(flag: str) -> str:
 
 
 def _filled(text: str | None, width: int) -> str | None:
-    """Return a text with its paragraphs filled to a width, but for those that are indented."""
+    """Return a text with its paragraphs filled to a width, except for indented ones."""
     paragraphs = (text or "").strip("\n").split("\n\n")
     return "\n\n".join(
         part if part.startswith(" ") else textwrap.fill(part, width, break_on_hyphens=False) for part in paragraphs
@@ -230,9 +232,9 @@ def _filled(text: str | None, width: int) -> str | None:
 
 
 def with_dashes(message: str, flags: Collection[str]) -> str:
-    """Return a message in which the arguments that it names in backticks are spelled as flags.
+    """Return a message with the arguments in backticks spelled as flags.
 
-    The library names arguments as Python does; only the command line knows of dashes.
+    The library names arguments as Python does; only the command line uses dashes.
 
     Args:
         message: The message.
@@ -251,19 +253,19 @@ def with_dashes(message: str, flags: Collection[str]) -> str:
 
 
 def check_folder_of(name: str, file: str | None) -> None:
-    """Check that a file could be written, before hours are spent on its content.
+    """Check that a file can be written, before hours are spent on its content.
 
     Args:
-        name: The argument that names the file.
-        file: The file, if there is to be one.
+        name: Name of the argument.
+        file: The file, or `None`.
 
     Raises:
         FileNotFoundError: If its folder does not exist.
-        ValueError: If it is a folder itself, or a device or pipe, in whose place the file would be put.
+        ValueError: If it is a folder, a device or a pipe, which a file would replace.
     """
     if file is not None and Path(file).is_dir():
         raise ValueError(f"`{name}` must be a file, got the folder {file!r}. Pass a file in it.")
     if file is not None and Path(file).exists() and not Path(file).is_file():
-        raise ValueError(f"`{name}` must be a file on a disk, got {file!r}. Leave it out and redirect the output.")
+        raise ValueError(f"`{name}` must be a regular file, got {file!r}. Leave it out and redirect the output.")
     if file is not None and not Path(file).parent.is_dir():
         raise FileNotFoundError(f"The folder of `{name}` does not exist: '{Path(file).parent}'. Create it.")

@@ -44,7 +44,7 @@ InputFormat = Literal["lines", "table"]
 
 @dataclass
 class PredictArguments(CheckedArguments):
-    """What is classified, with what, and where the answers go."""
+    """What is classified, by which model, and where the answers are written."""
 
     job: ClassVar[str] = "predict"
     group: ClassVar[str] = "data"
@@ -66,7 +66,7 @@ class PredictArguments(CheckedArguments):
     )
     input_format: InputFormat | None = flag(None, "Format of `input_file`. Default: that of its extension.")
     input_dir: str | None = path_flag(None, "Folder of .parquet files, read in the order of their names.")
-    output_dir: str | None = path_flag(None, "New or empty folder for the same files with columns for the answers.")
+    output_dir: str | None = path_flag(None, "New or empty folder for the same files with columns of predictions.")
     text_column_names: list[str] | None = flag(
         None,
         "Columns that make up the text, joined by a space. Default: those of the training data; if the model does not "
@@ -89,52 +89,52 @@ class PredictArguments(CheckedArguments):
 
     @property
     def has_table(self) -> bool:
-        """Whether `input_file` is a table, or a sheet of cells."""
+        """Whether `input_file` is a table or a spreadsheet."""
         if self.input_file is None or self.input_format is not None:
             return self.input_format == "table"
         return ending_of(self.input_file) in (*FORMATS, *SHEETS)
 
     @property
     def form(self) -> AnswerFormat:
-        """What is written of each answer."""
+        """Contents of an answer."""
         return AnswerFormat(self.all_probabilities, self.threshold, self.top_k, self.min_probability)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.text is not None and self.input_file is not None:
-            raise ValueError("`text` and `input_file` exclude each other. Drop one of them.")
+            raise ValueError("`text` and `input_file` are mutually exclusive. Drop one of them.")
         if (self.input_dir is None) != (self.output_dir is None):
             missing = "output_dir" if self.output_dir is None else "input_dir"
-            raise ValueError(f"`input_dir` and `output_dir` go together. Pass `{missing}`.")
+            raise ValueError(f"`input_dir` and `output_dir` need each other. Pass `{missing}`.")
         for name in ("text", "input_file", "output_file", "input_format", "top_k", "min_probability"):
             if self.input_dir is not None and getattr(self, name) is not None:
-                raise ValueError(f"`{name}` and `input_dir` exclude each other. Drop one of them.")
+                raise ValueError(f"`{name}` and `input_dir` are mutually exclusive. Drop one of them.")
         if self.input_dir is None and self.num_workers:
-            raise ValueError("`num_workers` needs `input_dir`. Pass it, or drop the other.")
+            raise ValueError("`num_workers` needs `input_dir`. Pass it, or leave out `num_workers`.")
         if self.input_format is not None and self.input_file is None:
-            raise ValueError("`input_format` needs `input_file`. Pass it, or drop the other.")
+            raise ValueError("`input_format` needs `input_file`. Pass it, or leave out `input_format`.")
         for name in ("text_column_names", "delimiter"):
             if self.input_dir is None and not self.has_table and getattr(self, name) is not None:
                 raise ValueError(
-                    f"`{name}` needs a table as `input_file`, or `input_dir`. Pass it, or drop the other."
+                    f"`{name}` needs a table as `input_file`, or `input_dir`. Pass one, or leave out `{name}`."
                 )
         if self.output_file is not None and self.output_file.lower().endswith((*COMPRESSIONS, *SHEETS)):
             raise ValueError(f"`output_file` must end in {', '.join(FORMATS)}, got {self.output_file!r}. Pass a .csv.")
 
     def output_ending(self, of_input: str) -> str:
-        """Return the format of the output; `of_input` or, where that is not for streams, JSON Lines by default."""
+        """Return the format of the output; by default, that of the input if it is CSV or TSV, or else JSON Lines."""
         ending = "" if self.output_file is None else Path(self.output_file).suffix.lower()
         return ending if ending in FORMATS else of_input if of_input in (".csv", ".tsv") else ".jsonl"
 
 
 def lines_of(args: PredictArguments, stack: ExitStack) -> Iterator[str]:
-    """Open the input and return its lines without their ends."""
+    """Open the input and return its lines without line ends."""
     if args.input_file is None:
         text = decoded(sys.stdin.buffer, args.encoding)
         stack.callback(text.detach)  # standard input stays open
         return _lines(text, "Standard input", "other bytes", args.encoding)
     if args.input_file.lower().endswith((*COMPRESSIONS,)):
-        from rnn_hf.data.table_files import open_text  # needs packages that lines do without
+        from rnn_hf.data.table_files import open_text  # needs packages that plain lines do not
 
         text = open_text(args.input_file, args.encoding)
     else:
@@ -153,18 +153,18 @@ def _lines(text: TextIOWrapper, name: str, place: str, encoding: str | None) -> 
 
 
 def check_output_dir(folder: Path) -> None:
-    """Refuse a folder that cannot be written as a whole, or that holds something."""
+    """Reject a folder that cannot be created, or that is not empty."""
     if not folder.resolve().parent.is_dir():
-        raise FileNotFoundError(f"The folder of `output_dir` does not exist: '{folder.parent}'. Make it.")
+        raise FileNotFoundError(f"The folder of `output_dir` does not exist: '{folder.parent}'. Create it.")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ValueError(f"`output_dir` must be a new or an empty folder, got {str(folder)!r}. Pass another one.")
+        raise ValueError(f"`output_dir` must be a new or empty folder, got {str(folder)!r}. Pass another one.")
 
 
 def classify_folder(args: PredictArguments) -> int:
     """Classify a folder of Parquet files; return the number of texts."""
     with ExitStack() as stack:
         with user_errors():
-            # lines need none of this, which takes seconds
+            # only for tables: the import takes seconds
             from rnn_hf import tables as parquet
 
             output_dir = Path(str(args.output_dir))
@@ -189,14 +189,14 @@ def classify_folder(args: PredictArguments) -> int:
 
 
 def open_output(args: PredictArguments, stack: ExitStack) -> Any:
-    """Return a file that becomes the output file in the end, or the stream where there is none."""
+    """Return a file that becomes the output file at the end, or standard output."""
     return sys.stdout if args.output_file is None else stack.enter_context(atomic_file(Path(args.output_file)))
 
 
 def lines_writer(
     output: Any, ending: str, classifier: TextClassifier, names: list[str]
 ) -> AbstractContextManager[Write]:
-    """Return the function that writes answers to lines, which are not written themselves."""
+    """Return a function that writes the answers to lines, without the lines."""
     if ending != ".parquet":
         return answer_writer(output, ending, [], names, None)
     import pyarrow as pa
@@ -227,7 +227,7 @@ def classify_table(args: PredictArguments) -> int:
     """Classify the rows of a table and write each with its answer; return their number."""
     with ExitStack() as stack:
         with user_errors():
-            # lines need none of this, which takes seconds
+            # only for tables: the import takes seconds
             from rnn_hf.data.table_files import TableFile
 
             from .tables_of_answers import AnsweredTable
@@ -249,7 +249,7 @@ def classify_table(args: PredictArguments) -> int:
 
 
 def bar_of(args: PredictArguments) -> Any:
-    """Return a progress bar; a terminal that shows the answers needs none between them."""
+    """Return a progress bar, hidden if the answers are printed to a terminal."""
     is_hidden = args.output_file is None and sys.stdout.isatty()
     return progress_bar(unit="text", delay=2, **({"disable": True} if is_hidden else {}))
 
@@ -261,8 +261,11 @@ def main(args: PredictArguments) -> None:
     with user_errors():
         check_folder_of("output_file", args.output_file)
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-            # each would answer all texts, and overwrite the files of the others
-            raise ValueError("The launcher must start one process. Drop it: `num_workers` shares out `input_dir`.")
+            # each process would classify all texts and overwrite the files of the others
+            raise ValueError(
+                "`rnn-hf predict` must run in one process, got several. Leave out the launcher; `num_workers` divides "
+                "an `input_dir`."
+            )
         if sys.stdin is None and not (args.text or args.input_file or args.input_dir):
             raise ValueError("Standard input is closed. Pass `text` or `input_file`.")
         if sys.__stdout__ is None and not (args.output_file or args.output_dir):

@@ -3,7 +3,7 @@
     rnn-hf push runs/mine OWNER/NAME --private
     rnn-hf push runs/mine OWNER/NAME --dry_run
 
-Log in with `hf auth login` before, or set `HF_TOKEN`.
+Log in with `hf auth login` first, or set `HF_TOKEN`.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""Tables of any size whose texts get answers: what of `rnn-hf predict` needs Arrow."""
+"""Classification of tables of any size: the parts of `rnn-hf predict` that need Arrow."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -22,16 +22,16 @@ from .json_lines import AnswerFormat
 
 
 class AnsweredTable:
-    """A file of rows, the columns of its texts, and the names that the answers get.
+    """A table, the columns of its texts, and the names of its answers.
 
     Args:
         table: The rows.
-        classifier: What answers.
+        classifier: The classifier.
         text_column_names: Columns of the text. Defaults to those of the training data.
-        form: What is written of an answer.
+        form: Contents of an answer.
 
     Attributes:
-        form: The same; the names have a prefix if the table has one of them.
+        form: The same, with a prefix for the names if the table has a column of such a name.
         answers: Names of the answers.
 
     Raises:
@@ -55,19 +55,19 @@ class AnsweredTable:
             self.answers = answer_names(classifier, self.form)
         for name in self.answers:
             if name in self.columns:
-                raise ValueError(f'Column "{name}" must be free for the answers, but is in the table. Rename it.')
+                raise ValueError(f'The table must not have the column "{name}", which the predictions get. Rename it.')
 
     def writer(
         self, output: Any, ending: str, classifier: TextClassifier, delimiter: str | None
     ) -> AbstractContextManager[Write]:
-        """Return the function that writes what `chunks` yields, and the answers."""
+        """Return a function that writes the rows of `chunks` and the answers."""
         if ending == ".parquet":
             return parquet_writer(output, self.table.schema, classifier, self.answers)
         is_same = ending == self.table.format
         return answer_writer(output, ending, self.columns, self.answers, delimiter if is_same else None)
 
     def chunks(self, ending: str) -> Iterator[tuple[Any, list[str]]]:
-        """Yield rows as the output in some format takes them, and their texts."""
+        """Yield chunks of rows, in the form that the output format needs, and their texts."""
         with user_errors():
             if ending == ".parquet":
                 for batch in self.table.batches(CHUNK_SIZE):
@@ -85,12 +85,12 @@ def _text(value: Any) -> str:
 def parquet_writer(
     file: Path, columns: pa.Schema, classifier: TextClassifier, answers: Sequence[str]
 ) -> Iterator[Write]:
-    """Give the function that writes record batches with their answers after them.
+    """Yield a function that writes record batches with the answers after them.
 
     Args:
         file: The file.
-        columns: Columns of the batches; without any, the rows can be anything.
-        classifier: What answers.
+        columns: Columns of the batches; if there are none, rows are not written.
+        classifier: The classifier.
         answers: Names of the answers.
     """
     types = answer_types(classifier)
@@ -110,7 +110,7 @@ def parquet_writer(
 
 
 def _typed(value: Any, wanted: pa.DataType) -> Any:
-    """Return an answer with numbers for the labels that are written as strings of digits in JSON."""
+    """Return an answer with integers for labels that JSON has as strings of digits."""
     if isinstance(value, list):
         return [_typed(item, wanted.value_type) for item in value]
     if isinstance(value, dict):

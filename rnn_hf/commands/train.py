@@ -36,7 +36,7 @@ def main(args: ClassifierRunArguments) -> dict[str, Any]:
         accelerator = start_accelerator(args)
         check_tuning(args, accelerator.num_processes)
 
-        # the first process reads and tokenizes, the others find the result in its cache
+        # the first process reads and tokenizes the rows, the others find them in its cache
         config = checkpoint_config(args)
         with accelerator.main_process_first():
             splits = load_splits(args, config, can_stream=True)

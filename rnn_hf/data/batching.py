@@ -46,6 +46,7 @@ class EncodedRows(Dataset[TokenBatch]):
     """
 
     def __init__(self, dataset: datasets.Dataset) -> None:
+        # private; `flatten_indices` would otherwise write a copy of rows that are in order
         if dataset._indices is not None:
             dataset = dataset.flatten_indices()
         self._dataset = dataset

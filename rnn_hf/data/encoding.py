@@ -76,6 +76,7 @@ class RowEncoder:
             text; a list of float32, 0 or 1 for each class, for several classes; float32, or a list of float32, for a
             regression.
         """
+        # `_fingerprint` is private, but the only digest of the rows
         return rows.map(
             self._encode_rows,
             input_columns=["text", "label"],

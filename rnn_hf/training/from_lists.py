@@ -274,6 +274,7 @@ def own_accelerate_state() -> Iterator[None]:
 
     Otherwise a second run could not choose another device or precision, and a run would change the caller's.
     """
+    # `_shared_state` is private; `_reset_state`, private too, would forget the state of the caller
     shared = [(state, dict(state._shared_state)) for state in (AcceleratorState, PartialState, GradientState)]
     variables = {name: value for name, value in os.environ.items() if name.startswith("ACCELERATE_")}
     for state, _ in shared:

@@ -254,7 +254,7 @@ def _changed_settings(
 ) -> dict[str, Any]:
     """Return the given settings that differ from a checkpoint's, all of which must be changeable."""
     if not isinstance(config, RNNConfig):
-        raise ValueError(f"{args.model_name_or_path!r} is a {config.model_type!r} model, not one of this family.")
+        raise ValueError(f"{args.model_name_or_path!r} is a {config.model_type!r} model, not one of this package.")
     settings = {name: value for name, value in model_settings(args).items() if name in args.given}
     for name, value in settings.items():
         if name not in changeable | {"vocab_size"} and getattr(config, name) != value:

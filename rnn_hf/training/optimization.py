@@ -130,7 +130,8 @@ def clip_grad_norm(parameters: Iterable[nn.Parameter], max_norm: float) -> Tenso
             gradients.append(parameter.grad)
     total_norm = nn.utils.get_total_norm(gradients)
     scale = (max_norm / (total_norm + 1e-6)).clamp(max=1.0)
-    torch._foreach_mul_(gradients, scale)
+    for gradient in gradients:
+        gradient.mul_(scale)
     return total_norm
 
 

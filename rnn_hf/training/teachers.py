@@ -161,6 +161,7 @@ def ask_teacher(
     def answers(split: Dataset) -> np.ndarray:
         # rows in a file are kept by the library until its cache is cleared, and so are the answers to them
         places = [Path(file["filename"]).parent for file in split.cache_files[:1]]
+        # `_fingerprint` is private, but the only digest of the rows
         files = [folder / f"teacher-{Hasher.hash([split._fingerprint, weights])}.npy" for folder in places]
         # on several machines with caches of their own, all have them or all ask
         if files and all(gather_object([files[0].exists()])):

@@ -66,7 +66,7 @@ def test_lines_end_at_line_feeds_alone(model: str, tmp_path: Path, capsys: pytes
         (["--text", "a"], "--model_name_or_path"),
         (["--model_name_or_path", "x", "--input_file", "a", "--text", "a"], "Drop one of them"),
         (["--model_name_or_path", "x", "--input_file", "nowhere.txt"], "nowhere.txt"),
-        (["--model_name_or_path", "x", "--text", "a", "--output_file", "/dev/null"], "must be a file on a disk"),
+        (["--model_name_or_path", "x", "--text", "a", "--output_file", "/dev/null"], "must be a regular file"),
         (["--model_name_or_path", "x", "--batch_size", "0"], "`--batch_size` must be at least 1"),
     ],
 )

@@ -177,14 +177,14 @@ def import_in_code(folder: Path, module: str) -> None:
         ),
         (lambda folder: set_config(folder, auto_map={"AutoConfig": "nowhere.A"}), "nowhere.py not found"),
         (lambda folder: (folder / "tokenizer.json").unlink(), "tokenizer.json not found"),
-        (lambda folder: (folder / "model.safetensors").write_bytes(b"half"), "not a whole file of weights"),
+        (lambda folder: (folder / "model.safetensors").write_bytes(b"half"), "not a complete file of weights"),
         (drop_a_weight, "classifier.bias must have the shape [2], got none"),
         (widen_a_weight, "classifier.bias must have the shape [2], got [7]"),
         (lambda folder: (folder / "config.json").write_text("{"), "is not JSON"),
-        (lambda folder: set_config(folder, model_type="bert"), "'bert' model, not one of this family"),
+        (lambda folder: set_config(folder, model_type="bert"), "'bert' model, not one of this package"),
         (lambda folder: set_config(folder, hidden_size=0), "`hidden_size` must be at least 1"),
         (lambda folder: set_config(folder, architectures=["Other"]), "got 'Other'"),
-        (lambda folder: break_card(folder, ""), "must begin with front matter"),
+        (lambda folder: break_card(folder, ""), "must start with front matter"),
         (lambda folder: break_card(folder, "---\ntags: [a\n---"), "front matter of the card"),
         (lambda folder: break_card(folder, "---\ntags: [a]\n---"), "no `pipeline_tag`"),
         # only the Hub knows which licences there are
@@ -287,7 +287,7 @@ def test_a_revision_that_cannot_be_a_branch_is_one_line(
     hub: str, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     line = refusal(capsys, str(folder), NAME, "--revision", "refs/pr/5")
-    assert "The Hub refused to take 'owner/tiny': " in line
+    assert "The Hub rejected 'owner/tiny': " in line
     assert "Invalid reference for a branch: refs/pr/5" in line
 
 

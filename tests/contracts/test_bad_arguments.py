@@ -186,7 +186,7 @@ OF_OTHERS = [
     ("predict", [*MODEL, "--text", "a", "--output_file", "{out}/no/x.jsonl"], "`--output_file` does not exist"),
     ("push_to_hub", [], "folder"),
     ("push_to_hub", ["{good}"], "name"),
-    ("push_to_hub", ["{out}", "a/b"], "is not a whole model"),
+    ("push_to_hub", ["{out}", "a/b"], "is not a complete model"),
     ("push_to_hub", ["./nowhere", "a/b"], "nowhere"),
     ("push_to_hub", ["{good}", "nobody"], "must be named OWNER/NAME"),
     ("push_to_hub", ["{good}", "a/b/c"], "must be named OWNER/NAME"),

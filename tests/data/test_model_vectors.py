@@ -218,7 +218,7 @@ def replace_weights(**tensors: torch.Tensor) -> Any:
     [
         (break_tokenizer, "tokenizer.json' cannot be loaded"),
         (remove_tokenizer, "no tokenizer.json"),
-        (cut_weights, "not a whole file of weights"),
+        (cut_weights, "not a complete file of weights"),
         (lambda folder: (folder / "model.safetensors").unlink(), "has no model.safetensors"),
         (replace_weights(embeddings=torch.ones(11)), "must be a matrix of numbers, got F32 of the shape"),
         (replace_weights(embeddings=torch.ones(11, 2, dtype=torch.int64)), "must be a matrix of numbers, got I64"),
