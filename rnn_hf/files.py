@@ -119,8 +119,8 @@ def read_json(path: Path) -> dict[str, Any]:
 def json_text(value: Any) -> str:
     """Return a value as indented JSON in which related numbers share a line.
 
-    A list without nested lists or objects takes one line, and so does an object without them inside another object if
-    it fits: the metrics of 3,000 classes take 3,000 lines.
+    A list without lists or objects in it takes one line, and so does each entry of another list. An object without
+    them inside another object takes one line if it fits: the metrics of 3,000 classes take 3,000 lines.
 
     Args:
         value: What `json` can write.
@@ -147,8 +147,10 @@ def _indented(value: Any, indent: str) -> str:
     fits = not isinstance(value, dict) or 0 < len(indent) <= LINE_LENGTH - len(line)
     if not items or (fits and not any(isinstance(item, dict | list) for item in items)):
         return line
-    names = [f"{json.dumps(key)}: " for key in value] if isinstance(value, dict) else [""] * len(value)
-    lines = [f"{inner}{name}{_indented(item, inner)}" for name, item in zip(names, items, strict=True)]
+    if isinstance(value, dict):
+        lines = [f"{inner}{json.dumps(key)}: {_indented(item, inner)}" for key, item in value.items()]
+    else:
+        lines = [inner + json.dumps(item) for item in value]
     return "\n".join([line[0], ",\n".join(lines), f"{indent}{line[-1]}"])
 
 

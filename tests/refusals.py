@@ -17,7 +17,6 @@ HOMES = {
         for name in (
             "ablation",
             "baselines",
-            "learning_curve",
             "panel",
             "settings_study",
             "results_table",

@@ -31,6 +31,13 @@ def test_an_object_that_is_longer_than_a_line_has_a_line_for_each_entry() -> Non
     assert max(map(len, text.splitlines())) <= LINE_LENGTH
 
 
+def test_each_entry_of_a_list_is_one_line() -> None:
+    rows = [{"name": "x" * 200, "inner": {"a": [1, 2]}}, [{}], 3]
+    assert json_text({"rows": rows}).splitlines()[2:-2] == [
+        f"    {json.dumps(row)}{comma}" for row, comma in zip(rows, (",", ",", ""), strict=True)
+    ]
+
+
 def test_a_list_of_numbers_is_one_line_of_a_file(tmp_path: Path) -> None:
     write_json(tmp_path / "x.json", {"rounds": [1.5, 2.5], "name": "x", "spread": {"min": 1, "max": 2}})
     assert (tmp_path / "x.json").read_text() == (

@@ -46,7 +46,7 @@ def test_results(facts: RunFacts) -> str:
     if results.get("test_calibration") is not None:
         error, num_bins = (results["test_calibration"][key] for key in ("expected_calibration_error", "num_bins"))
         parts.append(
-            f"The expected calibration error, the mean difference between the probability of the predicted class and "
+            "The expected calibration error, the mean difference between the probability of the predicted class and "
             f"the share of correct predictions (Guo et al., 2017), is {100 * error:.1f} % over {num_bins} bins."
         )
     if results.get("temperature") is not None:
@@ -55,7 +55,7 @@ def test_results(facts: RunFacts) -> str:
             "split; the division is part of the weights and does not change predicted classes. Without it, the "
             f"calibration error would be {100 * results['test_ece_before_scaling']:.1f} %."
         )
-    parts.append(facts.figure("reliability.png"))
+        parts.append(facts.figure("reliability.png"))
     return title + "\n\n".join(part for part in parts if part)
 
 
@@ -130,7 +130,7 @@ def distillation(facts: RunFacts) -> str:
             [escaped(teacher_title(teacher["name"])), *(f"{100 * teacher[name]:.2f}" for name in TEACHER_FIGURES)]
             for teacher in [*results["teachers"], *several]
         ]
-        parts.append(table(["teacher", "test accuracy, %", "same label as this model, %"], rows))
+        parts.append(table(["teacher", "test accuracy, %", "agreement with this model, %"], rows))
     return "## Teachers\n\n" + "\n\n".join(parts)
 
 
@@ -149,10 +149,12 @@ def speed_and_size(facts: RunFacts) -> str:
     parts = [f"{', '.join(sizes)}."] if sizes else []
     if facts.prediction is not None:
         machine, versions = facts.prediction["machine"], facts.prediction["versions"]
+        measured, has_branch = (bool(of.get("ngram_buckets")) for of in (facts.prediction, facts.recipe))
+        of_another = " The model was measured without its n-gram branch." if has_branch and not measured else ""
         parts += [
-            f"From strings to labels, medians over rounds in which the classifiers took turns, on "
+            f"Prediction from strings to labels: medians over rounds in which the classifiers took turns, on "
             f"{machine['num_threads']} threads of a shared machine ({escaped(machine['cpu'])}), torch "
-            f"{versions['torch']}. All were trained and tested on the same rows:",
+            f"{versions['torch']}. All were trained and tested on the same rows.{of_another}",
             prediction_table(facts.prediction),
         ]
     return "## Speed and size\n\n" + "\n\n".join(parts) if parts else ""

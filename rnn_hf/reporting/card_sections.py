@@ -47,11 +47,11 @@ def summary(facts: RunFacts) -> str:
     """Return what the model is, in a few sentences."""
     recipe, results = facts.recipe, facts.results
     layers = recipe["num_hidden_layers"]
-    directions = "both directions" if recipe["bidirectional"] else "one direction"
+    direction = "bidirectional" if recipe["bidirectional"] else "unidirectional"
     first = (
-        f"A recurrent text classifier of the `rnn_hf` family: {recipe['cell_type'].upper()}, "
-        f"{layers} layer{'s' if layers > 1 else ''}, {directions}, hidden size {recipe['hidden_size']}, "
-        f"pooling `{recipe['classifier_pooling']}`"
+        f"A recurrent text classifier of the `rnn_hf` family: {direction} {recipe['cell_type'].upper()}, "
+        f"{layers} layer{'s' if layers > 1 else ''}, hidden size {recipe['hidden_size']}, "
+        f"`{recipe['classifier_pooling']}` pooling"
     )
     if facts.is_language_model:
         first = (
@@ -61,6 +61,7 @@ def summary(facts: RunFacts) -> str:
         )
     size = f", {results['num_parameters']:,} parameters" if "num_parameters" in results else ""
     scores = " and ".join(f"{metric.title} {metric.shown(results[metric.key])}" for metric in facts.measured[:2])
+    scores = scores.replace(" and M", " and m")
     second = f" {scores} on the {facts.split} split." if scores else ""
     rows = f"trained on {results['num_train_examples']:,} rows of {linked_dataset(facts)}."
     return f"{first}{size}, {rows}{ngram_branch(recipe)}{second}"
@@ -74,7 +75,7 @@ def ngram_branch(recipe: Mapping[str, Any]) -> str:
     ngrams = {1: f"{unit}s", 2: f"{unit}s and {unit} pairs"}.get(order, f"n-grams of up to {order} {unit}s")
     return (
         f" The logits of a linear model of hashed {ngrams} ({recipe['ngram_buckets']:,} buckets; Weinberger et al., "
-        "2009), trained apart, are added to those of the recurrent network (wide and deep: Cheng et al., 2016)."
+        "2009), trained separately, are added to those of the recurrent network (wide and deep: Cheng et al., 2016)."
     )
 
 
@@ -107,7 +108,7 @@ def how_to_use(facts: RunFacts) -> str:
         f"classifier.predict([{text}])",
     )
     has_owner = "/" in facts.name and is_on_hub(facts.name)
-    place = "The name below is that of the local folder with the model; on the Hub, it is `OWNER/NAME`.\n\n"
+    place = "Replace the name below by the path of the local folder, or by `OWNER/NAME` on the Hub.\n\n"
     return (
         f"## Use\n\n{'' if has_owner else place}"
         f"With the package `rnn_hf`:\n\n{with_package}\n\n"
@@ -173,7 +174,7 @@ def training_data(facts: RunFacts) -> str:
     results, recipe, data = facts.results, facts.recipe, facts.data
     num_train, is_all = results["num_train_examples"], bool(results.get("trained_on_all_rows"))
     counts = {
-        "training, with those of validation" if is_all else "training": num_train,
+        "training (validation rows included)" if is_all else "training": num_train,
         "validation": results.get("num_validation_examples"),
         "test": results["num_test_examples"],
     }
@@ -236,7 +237,7 @@ def trained_twice(results: Mapping[str, Any]) -> str:
 
 
 def label_thresholds(results: Mapping[str, Any]) -> str:
-    """Return the probability from which on each of several labels is predicted, if they were chosen."""
+    """Return the threshold of each of several labels, if they were chosen."""
     thresholds = results.get("label_thresholds")
     if not thresholds:
         return ""
@@ -244,7 +245,7 @@ def label_thresholds(results: Mapping[str, Any]) -> str:
     listed = ", ".join(f"{escaped(name)} {threshold:.2f}" for name, threshold in shown)
     rest = len(thresholds) - len(shown)
     return (
-        "A label is predicted from the probability on that gave it the highest F1 on the validation split: "
+        "Each label has its own threshold of probability, the one with the highest F1 on the validation split: "
         f"{listed}{f', and {rest:,} more in `config.json` (`label_thresholds`)' if rest else ''}."
     )
 
@@ -257,7 +258,7 @@ def how_to_repeat(facts: RunFacts) -> str:
     job = "train-language-model" if facts.is_language_model else "train"
     job = "distill" if "teacher_name_or_path" in facts.recipe else job
     command = f"rnn-hf {job} {recipe_path} --seed {facts.results['seed']} --output_dir {folder}"
-    return f"To repeat the run, with the `recipe.yaml` next to this card:\n\n{fenced('bash', command)}"
+    return f"To repeat the run with the `recipe.yaml` next to this card:\n\n{fenced('bash', command)}"
 
 
 def shown_setting(value: Any) -> str:

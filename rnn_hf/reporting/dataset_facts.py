@@ -59,14 +59,14 @@ AG_NEWS = DatasetFacts(
         "so some of the errors below are errors of the labels.",
         "It assigns one of the four labels to every text, also to a text on another topic, in another language or "
         "without words, possibly with a high probability. There is no label for other texts.",
-        "Sources and topics are those of a few English-language media, and so is their view of the world.",
+        "The sources are English-language media, and topics and points of view are theirs.",
     ),
     language="en",
     license="other",
     license_name="ag-corpus-non-commercial",
     license_link="http://groups.di.unipi.it/~gulli/AG_corpus_of_news_articles.html",
-    license_text="AG's corpus is given for research and other non-commercial use, and so are the weights made from "
-    "it. The code that comes with them is under Apache-2.0.",
+    license_text="AG's corpus is provided for research and other non-commercial use, and so are weights trained on "
+    "it. The code that comes with them is licensed under Apache-2.0.",
     num_train_examples=120_000,
     examples=(
         "The striker scored twice as the club won the cup.",
@@ -99,7 +99,7 @@ DEMO_NEWS = DatasetFacts(
     limits=("It knows only the words and sentences of one small grammar, not real news.",),
     language="en",
     license="apache-2.0",
-    license_text="Data and code are parts of `rnn_hf`, which is under Apache-2.0.",
+    license_text="Data and code are part of `rnn_hf`, which is licensed under Apache-2.0.",
     examples=AG_NEWS.examples[:2],
 )
 

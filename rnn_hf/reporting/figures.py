@@ -8,7 +8,6 @@ import math
 import warnings
 from collections.abc import Mapping, Sequence
 from io import BytesIO
-from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,6 @@ from PIL import Image
 
 from rnn_hf.errors import plain
 from rnn_hf.training.metrics import ConfusionMatrix, confusion_entries
-
-from .seeds import seed_statistics
 
 # Sizes in inches; a page shows a figure about 600 pixels wide
 WIDTH = 6.0
@@ -143,32 +140,6 @@ def plot_reliability(calibration: Mapping[str, Any]) -> Figure:
     return figure
 
 
-def plot_accuracy_by_rows(accuracies: Mapping[str, Mapping[int, Sequence[float]]]) -> Figure:
-    """Return a figure of the test accuracy by the number of training rows, mean ± standard deviation over seeds.
-
-    Args:
-        accuracies: For each classifier, the accuracies of its seeds by the number of training rows.
-    """
-    figure = new_figure(WIDTH, 0.6 * WIDTH)
-    axes = figure.add_subplot()
-    for marker, (name, by_rows) in zip(cycle("osD^v"), accuracies.items()):
-        over_seeds = {num_rows: seed_statistics(values) for num_rows, values in sorted(by_rows.items())}
-        axes.errorbar(
-            list(over_seeds),
-            [100 * figures.mean for figures in over_seeds.values()],
-            [100 * (figures.standard_deviation or 0) for figures in over_seeds.values()],
-            marker=marker, markersize=4, capsize=3, label=shortened(name),
-        )  # fmt: skip
-    all_rows = sorted({num_rows for by_rows in accuracies.values() for num_rows in by_rows})
-    axes.set_xscale("log")
-    axes.set_xticks(all_rows, [f"{num_rows:,}" for num_rows in all_rows], rotation=45, ha="right")
-    axes.set_xticks([], minor=True)
-    axes.set(xlabel="training rows", ylabel="test accuracy, %")
-    axes.grid(alpha=0.3)
-    axes.legend(frameon=False, loc="lower right")
-    return figure
-
-
 def draw_figures(results: Mapping[str, Any], folder: Path) -> None:
     """Draw the figures that the results of a run have data for, and remove other figures of an earlier run.
 
@@ -182,7 +153,8 @@ def draw_figures(results: Mapping[str, Any], folder: Path) -> None:
     if results.get("test_confusion_matrix") is not None and results.get("test_per_class") is not None:
         labels = list(results["test_per_class"])
         figures["confusion_matrix"] = plot_confusion_matrix(results["test_confusion_matrix"], labels)
-    if results.get("test_calibration") is not None:
+    # the card discusses the calibration of a model that was calibrated
+    if results.get("temperature") is not None and results.get("test_calibration") is not None:
         figures["reliability"] = plot_reliability(results["test_calibration"])
     for name in ("learning_curves", "confusion_matrix", "reliability"):
         path = folder / f"{name}.png"

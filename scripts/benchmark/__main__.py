@@ -11,6 +11,7 @@ run on the CPU, except `device`, which measures how well training uses a GPU.
 """
 
 import os
+import pickle
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -24,6 +25,7 @@ from accelerate.utils import tqdm
 from sklearn.metrics import accuracy_score
 from torch import profiler
 from torch.nn.utils.rnn import pad_sequence
+from transformers.utils.hub import cached_file
 
 from rnn_hf.argument_fields import flag
 from rnn_hf.commands.entry import exit_statuses, user_errors
@@ -41,6 +43,7 @@ from scripts.benchmark.processes import (
     MemoryBenchmarkArguments,
 )
 from scripts.benchmark.report import (
+    IN_TURNS,
     NOT_INSTALLED,
     Benchmark,
     DatasetBenchmarkArguments,
@@ -58,6 +61,7 @@ from scripts.benchmark.report import (
 )
 from scripts.benchmark.training import TrainBenchmark, TrainBenchmarkArguments
 from scripts.research.baselines import TITLES, FastText, labelled, tfidf_classifiers
+from scripts.research.panel import MODEL_FILES
 
 OURS = "rnn_hf, TextClassifier"
 PIPELINE = "rnn_hf, transformers pipeline"
@@ -93,12 +97,14 @@ class Contestant:
 
     Args:
         classify: Function from texts to labels or vectors.
+        megabytes: Size of the model on disk, in megabytes.
         takes_a_string: Whether it also takes a single string.
         num_texts: Number of texts it is timed on; `None` for all.
         has_accuracy: Whether it is trained, so that its accuracy is measured.
     """
 
     classify: Callable[[Any], Any]
+    megabytes: float | None = None
     takes_a_string: bool = False
     num_texts: int | None = None
     has_accuracy: bool = False
@@ -171,7 +177,8 @@ class PredictBenchmark(Benchmark):
             if name not in rates:
                 rows.append({"name": name, "texts_per_second": NOT_INSTALLED})
                 continue
-            num_texts = running[name].num_texts if name in running else None
+            contestant = running.get(name)
+            num_texts = contestant.num_texts if contestant else None
             rows.append(
                 {
                     "name": name,
@@ -180,12 +187,13 @@ class PredictBenchmark(Benchmark):
                     "ours_is_times_as_fast": rates[OURS].over(rates[name]),
                     "milliseconds_for_one_text": milliseconds.get(name),
                     "accuracy": accuracies.get(name),
+                    "megabytes": contestant.megabytes if contestant else None,
                 }
             )
         num_singles = min(NUM_SINGLE_TEXTS, len(self.texts))
         return Report(
-            header=f"Prediction: {len(self.texts):,} texts, {self.args.rounds} round(s) in turns, median "
-            f"(lowest-highest); one text: {num_singles} different ones; accuracy: all texts of the split",
+            header=f"Prediction: {len(self.texts):,} texts, {self.args.rounds} {IN_TURNS}; one text: {num_singles} "
+            "different ones; accuracy: all texts of the split",
             columns={
                 "name": "classifier",
                 "num_texts": "texts",
@@ -193,30 +201,42 @@ class PredictBenchmark(Benchmark):
                 "ours_is_times_as_fast": "ours is x times as fast",
                 "milliseconds_for_one_text": "ms for one text",
                 "accuracy": f"{self.args.split} accuracy",
+                "megabytes": "MB",
             },
             rows=rows,
             promises=self.promises(rates, milliseconds),
+            facts={"ngram_buckets": self.classifier.model.config.ngram_buckets},
         )
 
     def contestants(self) -> dict[str, Contestant | None]:
         """Return all classifiers, trained if necessary; `None` for one whose package is not installed."""
         texts, labels = labelled(self.dataset["train"])
+        files = (cached_file(self.args.model_name_or_path, name) for name in MODEL_FILES)
+        megabytes = sum(Path(str(file)).stat().st_size for file in files) / 1e6
         made: dict[str, Contestant | None] = {
-            OURS: Contestant(self.classifier.predict, takes_a_string=True, has_accuracy=True),
+            OURS: Contestant(self.classifier.predict, megabytes, takes_a_string=True, has_accuracy=True),
             PIPELINE: Contestant(peers.pipeline_peer(self.args.model_name_or_path), takes_a_string=True),
         }
         pieces = peers.train_wordpiece(texts)
+
+        def fasttext() -> Contestant:
+            model = FastText(texts, labels, num_threads=num_cpus())
+            return Contestant(model, model.num_bytes / 1e6, has_accuracy=True)
+
+        def tfidf() -> Contestant:
+            classify = next(tfidf_classifiers(texts, labels, [1.0]))
+            return Contestant(classify, len(pickle.dumps(classify)) / 1e6, has_accuracy=True)
+
+        def minilm() -> Contestant:
+            model, tokenizer = peers.minilm_shape(pieces, len(self.classifier.labels))
+            classify = peers.pipeline_peer(model, tokenizer)
+            return Contestant(classify, model.get_memory_footprint() / 1e6, num_texts=NUM_MINILM_TEXTS)
+
         makers: dict[str, tuple[str, Callable[[], Contestant]]] = {
-            FASTTEXT: (
-                "fasttext",
-                lambda: Contestant(FastText(texts, labels, num_threads=num_cpus()), has_accuracy=True),
-            ),
+            FASTTEXT: ("fasttext", fasttext),
             MODEL2VEC: ("model2vec", lambda: Contestant(peers.model2vec_peer(pieces))),
-            TFIDF: ("sklearn", lambda: Contestant(next(tfidf_classifiers(texts, labels, [1.0])), has_accuracy=True)),
-            MINILM: (
-                "transformers",
-                lambda: Contestant(peers.minilm_peer(pieces, len(self.classifier.labels)), num_texts=NUM_MINILM_TEXTS),
-            ),
+            TFIDF: ("sklearn", tfidf),
+            MINILM: ("transformers", minilm),
         }
         for name, (package, make) in tqdm(makers.items(), desc="Training the peers", unit="peer"):
             made[name] = make() if peers.is_installed(package) else None

@@ -17,7 +17,7 @@ from rnn_hf.data.batching import EncodedRows, LengthGroupedBatchSampler
 from rnn_hf.data.encoding import encode_dataset
 from rnn_hf.data.sources import iterate_texts, load_text_dataset
 from rnn_hf.data.tokenizer_training import train_tokenizer
-from scripts.benchmark.report import Benchmark, DatasetBenchmarkArguments, Promise, Report, take_turns
+from scripts.benchmark.report import IN_TURNS, Benchmark, DatasetBenchmarkArguments, Promise, Report, take_turns
 from scripts.benchmark.training import RECIPES, few_steps, recipe_file, train_quietly
 
 MAX_LENGTH = 512
@@ -62,8 +62,7 @@ class DeviceBenchmark(Benchmark):
         training, layers = rates.values()
         return Report(
             header=f"Training on {self.device.type}: {self.args.num_steps} steps of `{self.args.recipe}`"
-            f"{' in bfloat16' if self.args.bf16 else ''}, {self.args.rounds} round(s) in turns, median "
-            "(lowest-highest)",
+            f"{' in bfloat16' if self.args.bf16 else ''}, {self.args.rounds} {IN_TURNS}",
             columns={"name": "what", "texts_per_second": "texts/s"},
             rows=[{"name": name, "texts_per_second": rate} for name, rate in rates.items()],
             promises=[

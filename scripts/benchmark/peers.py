@@ -60,8 +60,10 @@ def model2vec_peer(tokenizer: Tokenizer) -> Classify:
     return lambda texts: model.encode(texts)
 
 
-def minilm_peer(tokenizer: Tokenizer, num_labels: int) -> Classify:
-    """Return a pipeline with a transformer of the size of MiniLM-L6 (Wang et al., 2020) and random weights.
+def minilm_shape(
+    tokenizer: Tokenizer, num_labels: int
+) -> tuple[BertForSequenceClassification, PreTrainedTokenizerFast]:
+    """Return a transformer of the size of MiniLM-L6 (Wang et al., 2020) with random weights, and its tokenizer.
 
     Args:
         tokenizer: The WordPiece tokenizer.
@@ -80,7 +82,7 @@ def minilm_peer(tokenizer: Tokenizer, num_labels: int) -> Classify:
     )
     names = dict(zip(("pad_token", "unk_token", "cls_token", "sep_token"), WORDPIECE_TOKENS, strict=True))
     wrapped = PreTrainedTokenizerFast(tokenizer_object=pieces, model_max_length=512, **names)
-    return pipeline_peer(BertForSequenceClassification(config).eval(), wrapped)
+    return BertForSequenceClassification(config).eval(), wrapped
 
 
 def pipeline_peer(model: Any, tokenizer: Any = None) -> Classify:

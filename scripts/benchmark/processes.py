@@ -21,6 +21,7 @@ from rnn_hf.argument_fields import flag
 from rnn_hf.data.sources import load_text_dataset
 from rnn_hf.text_classifier import TextClassifier
 from scripts.benchmark.report import (
+    IN_TURNS,
     Benchmark,
     BenchmarkArguments,
     DatasetBenchmarkArguments,
@@ -110,8 +111,8 @@ class LoadBenchmark(Benchmark):
             rows.append({"name": f"{call}, beyond imports", "seconds": loading})
             rows.append({"name": f"{call}, first prediction", "seconds": first})
         return Report(
-            header=f"Loading: {self.args.rounds} round(s) in turns, each in a fresh process, median (lowest-highest); "
-            f"model.safetensors has {self.size / 1e6:.2f} MB",
+            header=f"Loading: {self.args.rounds} {IN_TURNS}, each in a fresh process; model.safetensors has "
+            f"{self.size / 1e6:.2f} MB",
             columns={"name": "what", "seconds": "s"},
             rows=rows,
             promises=[
@@ -190,7 +191,7 @@ class MemoryBenchmark(Benchmark):
             rows.append(row)
         return Report(
             header=f"Memory: peaks of child processes on {len(self.rows):,} rows and on {self.args.copies} times as "
-            f"many, {self.args.rounds} round(s) in turns, median (lowest-highest);\none epoch of a tiny model, "
+            f"many, {self.args.rounds} {IN_TURNS};\none epoch of a tiny model, "
             "tokenization and start of the process included. Anonymous: without mapped files.",
             columns={
                 "name": "script",

@@ -24,6 +24,8 @@ PACKAGES = (
 )  # fmt: skip
 
 NOT_INSTALLED = "not installed"
+# How the header of a table says what its numbers are
+IN_TURNS = "round(s) in turns, median (10th-90th percentile)"
 NUM_OPERATORS = 15  # rows of a profile
 
 
@@ -51,7 +53,7 @@ class Spread:
 
     Example:
         >>> print(Spread([3.0, 1.0, 2.0]))
-        2.00 (1.00-3.00)
+        2.00 (1.20-2.80)
         >>> print(Spread([3.0]))
         3.00
     """
@@ -63,6 +65,12 @@ class Spread:
         """The median, which is robust to a disturbed round."""
         return statistics.median(self.rounds)
 
+    @property
+    def percentiles(self) -> tuple[float, float]:
+        """The 10th and the 90th percentile, interpolated between rounds."""
+        low, high = np.quantile(self.rounds, [0.1, 0.9]).tolist()
+        return low, high
+
     def times(self, factor: float) -> "Spread":
         """Return the quantity multiplied by a factor."""
         return Spread([factor * value for value in self.rounds])
@@ -72,13 +80,15 @@ class Spread:
         return Spread([mine / theirs for mine, theirs in zip(self.rounds, other.rounds, strict=True)])
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the values in a form that JSON can hold."""
-        return {"median": self.median, "min": min(self.rounds), "max": max(self.rounds), "rounds": self.rounds}
+        """Return median, 10th and 90th percentile in a form that JSON can hold."""
+        low, high = self.percentiles
+        return {"median": self.median, "percentile_10": low, "percentile_90": high}
 
     def __str__(self) -> str:
         if len(self.rounds) == 1:
             return readable(self.median)
-        return f"{readable(self.median)} ({readable(min(self.rounds))}-{readable(max(self.rounds))})"
+        low, high = self.percentiles
+        return f"{readable(self.median)} ({readable(low)}-{readable(high)})"
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ from rnn_hf.training.arguments import OptimizerName
 from rnn_hf.training.classifier import ClassifierRun
 from scripts.benchmark import peers
 from scripts.benchmark.report import (
+    IN_TURNS,
     NOT_INSTALLED,
     Benchmark,
     DatasetBenchmarkArguments,
@@ -258,7 +259,7 @@ class TrainBenchmark(Benchmark):
         whole: Any = seconds.get(FASTTEXT, NOT_INSTALLED)
         rows.append({"name": f"{FASTTEXT}, measured whole", "epochs": 5, "extrapolated_seconds": whole})
         return Report(
-            header=f"Training: {self.args.rounds} round(s) in turns, median (lowest-highest). Seconds of the whole "
+            header=f"Training: {self.args.rounds} {IN_TURNS}. Seconds of the whole "
             f"training are EXTRAPOLATED from the steps measured to all {len(self.rows):,} rows;\npreparation "
             "(vocabulary; ours also tokenizes) comes on top and is measured once on all rows.",
             columns={

@@ -8,6 +8,8 @@ it, off (`without`). The recipe is trained unchanged, then with each change alon
 already in the output file are not computed again unless the recipe or the flags have changed.
 """
 
+import hashlib
+import json
 import resource
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -71,6 +73,11 @@ def changed_flags(technique: Mapping[str, Any]) -> Any:
     return technique["with"] if "with" in technique else technique["without"]
 
 
+def digest_of(recipe: Mapping[str, Any]) -> str:
+    """Return a hash of a recipe, by which its measurements are told from those of another one."""
+    return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:16]
+
+
 def order(point: Point) -> tuple[bool, str, int]:
     """Return the sort key of a point: the unchanged recipe first, then techniques and seeds."""
     return point["technique"] != RECIPE, point["technique"], point["seed"]
@@ -85,11 +92,12 @@ def ablation_table(settings: Mapping[str, Mapping[str, Any]], points: Sequence[P
         settings: The settings in the file of results.
         points: The points in that file.
     """
+    digest = digest_of(settings[RECIPE]["recipe"])
     of_recipe = {point["seed"]: point for point in points if point["technique"] == RECIPE}
     rows = []
     for name, technique in settings.items():
         of_technique = [point for point in points if point["technique"] == name and point["seed"] in of_recipe]
-        if name == RECIPE or not of_technique or technique["recipe"] != settings[RECIPE]["recipe"]:
+        if name == RECIPE or not of_technique or technique["recipe"] != digest:
             continue
         gains = [point["test_accuracy"] - of_recipe[point["seed"]]["test_accuracy"] for point in of_technique]
         cost = mean(point["cpu_seconds"] for point in of_technique)
@@ -130,7 +138,8 @@ def main(argv: Sequence[str] | None = None) -> list[Point]:
         if RECIPE in techniques:
             raise ValueError(f"{args.techniques!r}: {RECIPE!r} is the name of the unchanged recipe. Choose another.")
         recipe = given_recipe(run_args)
-        settings = {name: {**technique, "recipe": recipe} for name, technique in techniques.items()}
+        digest = digest_of(recipe)
+        settings = {name: {**technique, "recipe": digest} for name, technique in techniques.items()}
         settings = {RECIPE: {"recipe": recipe}, **settings}
         file = PointFile(Path(str(args.output_file)), "technique", settings, order)
         missing = [(name, seed) for seed in args.seeds for name in settings if not file.has(technique=name, seed=seed)]

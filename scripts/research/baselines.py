@@ -59,14 +59,9 @@ class BaselineArguments(SeedArguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_models(self.models, self.known_models)
+        check_models(self.models, list(TITLES))
         if min(self.fasttext_epochs, default=0) < 1:
             raise ValueError(f"`fasttext_epochs` must be at least 1, got {self.fasttext_epochs}.")
-
-    @property
-    def known_models(self) -> list[str]:
-        """The names that `models` may hold."""
-        return list(TITLES)
 
 
 def check_models(models: Sequence[str], known: Sequence[str]) -> None:
@@ -112,6 +107,14 @@ class FastText:
                 str(file), dim=10, wordNgrams=2, lr=learning_rate, epoch=num_epochs, thread=num_threads, verbose=0
             )
             self.train_runtime = time.perf_counter() - started
+
+    @property
+    def num_bytes(self) -> int:
+        """Size of the file of the model."""
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "model.bin"
+            self.model.save_model(str(file))
+            return file.stat().st_size
 
     @staticmethod
     def separate(text: str) -> str:

@@ -2,7 +2,7 @@
 
     python -m scripts.research.panel [--datasets NAME ...] [--seeds 42 1 2] [--test] [--folder FOLDER]
         [--models ours tfidf fasttext] [--word_vectors X] [--name COLUMN] [--setting KEY=VALUE ...]
-        [--output_file panel.json] [--table_file panel.md]
+        [--output_file panel.json]
 
 Without `--test` it measures on the validation split or, where there is none, on rows cut from the training split, and
 leaves the test split alone. Results that are already in the output file with the same rows and settings are not
@@ -26,7 +26,7 @@ from accelerate.utils import tqdm
 from rnn_hf.argument_fields import names_of, path_flag
 from rnn_hf.commands.entry import exit_statuses, user_errors
 from rnn_hf.commands.parser import CommandParser, check_folder_of
-from rnn_hf.files import atomic_file, read_json, write_json
+from rnn_hf.files import read_json, write_json
 from rnn_hf.progress import silenced
 from rnn_hf.text_classifier import TextClassifier
 from rnn_hf.training.arguments import ClassifierRunArguments
@@ -60,7 +60,6 @@ class PanelArguments(SeedArguments):
     )
     name: str = field(default="rnn_hf", metadata={"help": "Column of these results of ours in the table."})
     output_file: str = path_flag(str(CARDS / "panel.json"), "JSON file of the results, which is continued.")
-    table_file: str | None = path_flag(None, "Markdown file of the table. Default: next to the output file.")
     overwrite: bool = field(
         default=False, metadata={"help": "Train ours again, even if the output file has the results."}
     )
@@ -102,6 +101,8 @@ def given_settings(settings: Sequence[str]) -> dict[str, Any]:
 class PanelFile:
     """The file of results, which is written after each new one.
 
+    Seeds that share the result of a peer share its answers, which are in the file once.
+
     Args:
         path: The file.
 
@@ -113,7 +114,8 @@ class PanelFile:
         self.path = path
         try:
             content = read_json(path) if path.exists() else {"runs": [], "comparisons": []}
-            self.runs: list[Run] = list(content["runs"])
+            answers = {run["key"]: run["answers"] for run in content["runs"] if "answers" in run}
+            self.runs: list[Run] = [{**run, "answers": answers[run["key"]]} for run in content["runs"]]
             self.comparisons: list[dict[str, Any]] = list(content["comparisons"])
             self.runs.sort(key=order)
         except (ValueError, LookupError, TypeError) as error:
@@ -135,7 +137,12 @@ class PanelFile:
 
     def write(self) -> None:
         """Write the file."""
-        write_json(self.path, {"runs": self.runs, "comparisons": self.comparisons})
+        keys = [run["key"] for run in self.runs]
+        runs = [
+            {name: run[name] for name in run if name != "answers" or run["key"] not in keys[:number]}
+            for number, run in enumerate(self.runs)
+        ]
+        write_json(self.path, {"runs": runs, "comparisons": self.comparisons})
 
 
 def order(run: Run) -> tuple[Any, ...]:
@@ -279,9 +286,7 @@ def main(argv: Sequence[str] | None = None) -> list[Run]:
             raise ValueError("`setting` must be given once. Pass every KEY=VALUE after it.")
         (args,), _ = CommandParser([PanelArguments], description=__doc__).parse(words)
         path = Path(args.output_file)
-        table_path = path.with_suffix(".md") if args.table_file is None else Path(args.table_file)
         check_folder_of("output_file", str(path))
-        check_folder_of("table_file", str(table_path))
         file = PanelFile(path)
         planned = planned_runs(args)
 
@@ -295,10 +300,8 @@ def main(argv: Sequence[str] | None = None) -> list[Run]:
             file.add({**equal[0], "seed": run["seed"]} if equal else measure_run(run, args))
     compare(file, args)
     shown = panel_table({"runs": file.runs, "comparisons": file.comparisons}, args.split)
-    with atomic_file(table_path) as temporary:
-        temporary.write_text(shown + "\n", encoding="utf-8")
     minutes = (time.perf_counter() - started) / 60
-    print(f"{shown}\nWritten: {path}, {table_path} ({len(missing)} new runs in {minutes:.1f} minutes)")
+    print(f"{shown}\nWritten: {path} ({len(missing)} new runs in {minutes:.1f} minutes)")
     return file.find(split=args.split)
 
 

@@ -22,6 +22,8 @@ CARDS = Path(__file__).resolve().parents[2] / "model_cards"
 
 # What a run has made of a recipe that leaves settings to the data
 RESOLVED = "resolved_recipe.yaml"
+# What a classifier has from the language model that it starts from
+OF_THE_ENCODER = {"cell_type", "num_hidden_layers", "hidden_size", "embedding_size", "vocab_size"}
 
 
 def resolved_recipe(path: Path) -> dict[str, Any]:
@@ -30,7 +32,12 @@ def resolved_recipe(path: Path) -> dict[str, Any]:
     if path.name != RESOLVED and resolved.exists():
         return resolved_recipe(resolved) | read_mapping(path, "recipe", "flags to values")
     (args,), _ = CommandParser([arguments_of_recipe(path)]).parse([str(path), "--output_dir", path.parent.name])
-    return as_recipe(args)
+    recipe = as_recipe(args)
+    start = CARDS / Path(recipe["model_name_or_path"] or "").name / "recipe.yaml"
+    if start.exists() and "bptt" in (encoder := read_mapping(start, "recipe", "flags to values")):
+        recipe |= {name: encoder[name] for name in encoder.keys() & OF_THE_ENCODER}
+        recipe["bidirectional"] = recipe["backward_model_name_or_path"] is not None
+    return recipe
 
 
 def described(folder: Path) -> dict[str, Any]:

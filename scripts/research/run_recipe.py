@@ -116,14 +116,13 @@ def prepare_folder(folder: Path, recipe: Mapping[str, Any], overwrite: bool) -> 
     return file
 
 
-def train_seed(recipe_file: Path, seed: int, folder: Path, *flags: str) -> dict[str, Any]:
+def train_seed(recipe_file: Path, seed: int, folder: Path) -> dict[str, Any]:
     """Train one seed in a separate process, unless it is finished, and return its results.
 
     Args:
         recipe_file: The recipe.
         seed: The seed.
         folder: Output folder of the run, which is resumed from a checkpoint in it, if there is one.
-        flags: Further flags of the job.
 
     Returns:
         Content of its `all_results.json`.
@@ -138,25 +137,24 @@ def train_seed(recipe_file: Path, seed: int, folder: Path, *flags: str) -> dict[
         command += ["--seed", str(seed), "--output_dir", str(folder)]
         has_checkpoint = any((folder / CHECKPOINTS).glob("step-*"))
         command += ["--resume_from_checkpoint", "latest"] if has_checkpoint else ["--overwrite_output_dir"]
-        status = run_to_its_end([*command, *flags])
+        status = run_to_its_end(command)
         if status != 0:
             # a process that a signal ended has its negative number as status; shells use 128 plus the number
             sys.exit(status if status > 0 else 128 - status)
     return read_json(results_file)
 
 
-def train_for_results(recipe: Mapping[str, Any], seed: int, *flags: str) -> dict[str, Any]:
+def train_for_results(recipe: Mapping[str, Any], seed: int) -> dict[str, Any]:
     """Train a recipe in a temporary folder, and return the content of its `all_results.json`.
 
     Args:
         recipe: The arguments of the run.
         seed: The seed.
-        flags: Further flags of the job.
     """
     with tempfile.TemporaryDirectory() as folder:
         recipe_file = Path(folder) / "recipe.yaml"
         recipe_file.write_text(yaml.safe_dump(dict(recipe), allow_unicode=True))
-        return train_seed(recipe_file, seed, Path(folder) / "run", *flags)
+        return train_seed(recipe_file, seed, Path(folder) / "run")
 
 
 def run_to_its_end(command: Sequence[str]) -> int:
@@ -198,15 +196,22 @@ def summarize(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {"seeds": [run["seed"] for run in runs], "interval": INTERVAL_NOTE, "statistics": statistics}
 
 
+def without_details(run: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the single values of a run's results, without its log, confusion matrix and other lists."""
+    return {name: value for name, value in run.items() if not isinstance(value, dict | list)}
+
+
 def write_runs(folder: Path, runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Write the results of all seeds and their summary into a folder, and return the summary.
+
+    A card shows the details of the first seed alone; those of the others stay in the folders of their runs.
 
     Args:
         folder: The folder; results in it are replaced.
         runs: Content of `all_results.json` of each seed.
     """
     names = ["all_results.json", *(f"all_results_seed_{run['seed']}.json" for run in runs[1:])]
-    for name, run in zip(names, runs, strict=True):
+    for name, run in zip(names, [runs[0], *map(without_details, runs[1:])], strict=True):
         write_json(folder / name, run)
     for file in folder.glob("all_results*.json"):
         if file.name not in names:

@@ -5,7 +5,7 @@
 
 The file of rules gives each one the settings that take its place. `TextClassifier.train` is run with its defaults, and
 with each change alone, on the rows of the panel, and measured on validation rows. Results that are already in the
-output file are not computed again unless the rule has changed. The table is written beside it.
+output file are not computed again unless the rule has changed.
 """
 
 import sys
@@ -20,7 +20,6 @@ from accelerate.utils import tqdm
 from rnn_hf.argument_fields import names_of, path_flag
 from rnn_hf.commands.entry import exit_statuses, user_errors
 from rnn_hf.commands.parser import CommandParser, check_folder_of, read_mapping
-from rnn_hf.files import atomic_file
 from rnn_hf.reporting.markdown import table
 from rnn_hf.training.arguments import ClassifierRunArguments
 from scripts.research.panel import classes_of, train_ours
@@ -120,7 +119,7 @@ def score_of(dataset: str, folder: str | None, seed: int, settings: Mapping[str,
 
 @exit_statuses("settings_study", StudyArguments)
 def main(argv: Sequence[str] | None = None) -> list[Point]:
-    """Measure the missing points, and write the table; return all points."""
+    """Measure the missing points, and print the table; return all points."""
     with user_errors():
         words = sys.argv[1:] if argv is None else list(argv)
         refuse_single_seed(words)
@@ -137,9 +136,7 @@ def main(argv: Sequence[str] | None = None) -> list[Point]:
             point = {"dataset": name, "rule": rule, "seed": seed}
             file.add({**point, **score_of(name, args.folder, seed, settings[rule])})
     shown = study_table(file.points, [rule for rule in settings if rule != DEFAULTS])
-    with atomic_file(path.with_suffix(".md")) as temporary:
-        temporary.write_text(shown + "\n", encoding="utf-8")
-    print(f"{shown}\nWritten: {path}, {path.with_suffix('.md')} ({len(missing)} new runs)")
+    print(f"{shown}\nWritten: {path} ({len(missing)} new runs)")
     return file.points
 
 

@@ -70,27 +70,24 @@ def fasttext_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(baselines, "find_spec", lambda name: name)
 
 
-@pytest.mark.parametrize("script", [*TRAINING, "run_recipe", "ablation", "learning_curve", "baselines"])
+@pytest.mark.parametrize("script", [*TRAINING, "run_recipe", "ablation", "baselines"])
 def test_a_recipe_that_cannot_be_is_refused(
     script: str, good: Path, out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text("sede: 1\n")
     argv = [str(recipe)]
-    if script not in ("ablation", "learning_curve", "baselines"):
+    if script not in ("ablation", "baselines"):
         argv += ["--output_dir", str(out), "--overwrite_output_dir"]
     if script == "distill":
         argv += ["--teacher_name_or_path", str(good)]
-    if script in ("ablation", "learning_curve"):
-        argv += ["--output_file", str(out / "points.json")]
     if script == "ablation":
-        argv += ["--techniques", str(recipe)]
+        argv += ["--output_file", str(out / "points.json"), "--techniques", str(recipe)]
     assert_refused(script, argv, "Did you mean `--seed`?", tmp_path, capsys)
 
 
 MODEL = ["--model_name_or_path", "{good}"]
 OUT = ["--output_dir", "{out}", "--overwrite_output_dir"]
-CURVE = ["--dataset_name", "demo", "--output_file", "{out}/curve.json"]
 ABLATION = ["--dataset_name", "demo", "--output_file", "{out}/ablation.json", "--techniques", "{out}/techniques.yaml"]
 DISTILL = ["--dataset_name", "demo", "--max_train_samples", "40", "--use_cpu", *OUT]
 DEMO = ["--dataset_name", "demo", "--max_train_samples", "40", "--use_cpu", *OUT]
@@ -144,21 +141,14 @@ OF_OTHERS = [
     ("ablation", [*ABLATION, "--output_file", "{out}/no/where.json"], "The folder of `--output_file` does not exist"),
     ("ablation", [*ABLATION, "--output_file", "{out}/broken.json"], "broken.json"),
     ("ablation", [*ABLATION, "--output_file", "{out}/list.json"], "list.json"),
+    ("ablation", [*ABLATION, "--output_file", "{out}/points.json"], "points.json"),
+    ("ablation", [*ABLATION, "--output_file", "{out}/binary"], "binary"),
     ("ablation", [*ABLATION, "--output_file", "{out}/all_results.json"], "all_results.json"),
     ("ablation", [*ABLATION, "--techniques", "{out}/broken.json"], "broken.json"),
     ("ablation", [*ABLATION, "--techniques", "{out}/list.json"], "must be a mapping of techniques"),
     ("ablation", [*ABLATION, "--techniques", "{out}/binary"], "binary"),
     ("ablation", [*ABLATION, "--techniques", "{out}/all_results.json"], "must have `source` and either"),
     ("ablation", [*ABLATION, "--techniques", "{out}/unhashable.yaml"], "must map flags of `rnn-hf train`"),
-    ("learning_curve", ["--dataset_name", "demo"], "Pass `--output_file`"),
-    ("learning_curve", [*CURVE, "--num_rows", "0"], "`--num_rows` must be at least 1"),
-    ("learning_curve", [*CURVE, "--models", "bert"], "`--models` must be of"),
-    ("learning_curve", [*CURVE, "--max_train_samples", "3"], "Pass `--num_rows`"),
-    ("learning_curve", [*CURVE, "--output_file", "{out}/broken.json"], "broken.json"),
-    ("learning_curve", [*CURVE, "--output_file", "{out}/binary"], "binary"),
-    ("learning_curve", [*CURVE, "--output_file", "{out}/list.json"], "list.json"),
-    ("learning_curve", [*CURVE, "--output_file", "{out}/points.json"], "points.json"),
-    ("learning_curve", [*CURVE, "--dataset_name", "./nowhere"], "./nowhere"),
     ("baselines", ["--dataset_name", "demo", "--models", "bert"], "`--models` must be of"),
     ("baselines", ["--dataset_name", "demo", "--fasttext_epochs", "0"], "`--fasttext_epochs` must be at least 1"),
     ("baselines", ["--dataset_name", "demo", "--validation_size", "0"], "need a validation split"),

@@ -12,11 +12,9 @@ from rnn_hf.reporting.figures import (
     LONGEST_NAME,
     MOST_CELLS,
     draw_figures,
-    plot_accuracy_by_rows,
     plot_confusion_matrix,
     plot_learning_curves,
     plot_reliability,
-    save_small,
 )
 
 pytestmark = pytest.mark.draws
@@ -39,6 +37,7 @@ RESULTS: dict[str, Any] = {
     "test_confusion_matrix": [[3, 1], [0, 4]],
     "test_per_class": {"no": {}, "yes": {}},
     "test_calibration": CALIBRATION,
+    "temperature": 1.5,
 }
 
 
@@ -98,8 +97,10 @@ def test_figures_are_drawn_of_what_there_is_and_old_ones_are_removed(tmp_path: P
     draw_figures(RESULTS, tmp_path / "figures")
     names = {"learning_curves.png", "confusion_matrix.png", "reliability.png"}
     assert {path.name for path in (tmp_path / "figures").iterdir()} == names
-    draw_figures(RESULTS | {"test_calibration": None}, tmp_path / "figures")
-    assert {path.name for path in (tmp_path / "figures").iterdir()} == names - {"reliability.png"}
+    for absent in ("test_calibration", "temperature"):
+        draw_figures(RESULTS, tmp_path / "figures")
+        draw_figures(RESULTS | {absent: None}, tmp_path / "figures")
+        assert {path.name for path in (tmp_path / "figures").iterdir()} == names - {"reliability.png"}
     draw_figures({"log": []}, tmp_path / "none")
     assert not (tmp_path / "none").exists()
 
@@ -120,7 +121,8 @@ def test_a_run_that_diverged_has_figures(tmp_path: Path) -> None:
     nan = float("nan")
     entry = {"above": 0.5, "up_to": 1.0, "count": 8, "mean_confidence": nan, "accuracy": 0.5}
     calibration = {"expected_calibration_error": nan, "num_bins": 2, "bins": [entry]}
-    draw_figures({"log": [{"step": 1, "loss": nan}], "test_calibration": calibration}, tmp_path)
+    log = [{"step": 1, "loss": nan}]
+    draw_figures({"log": log, "test_calibration": calibration, "temperature": 1.0}, tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"learning_curves.png", "reliability.png"}
 
 
@@ -132,16 +134,3 @@ def test_every_label_can_be_drawn_without_a_word(label: str, tmp_path: Path) -> 
         draw_figures(results, tmp_path)
     (axes,) = plot_confusion_matrix([[3, 1], [0, 4]], [label, "yes"]).axes
     assert len(axes.get_yticklabels()[0].get_text()) <= LONGEST_NAME
-
-
-def test_the_accuracy_by_rows_shows_the_mean_and_the_spread_of_the_seeds(tmp_path: Path) -> None:
-    figure = plot_accuracy_by_rows({"ours": {2000: [0.8], 1000: [0.5, 0.7]}, "theirs": {1000: [0.6]}})
-    (axes,) = figure.axes
-    assert [line.get_text() for line in axes.get_legend().get_texts()] == ["ours", "theirs"]
-    ours, theirs = axes.containers
-    assert ours[0].get_xydata().tolist() == [[1000, pytest.approx(60)], [2000, 80]]
-    ((low, high), *_) = [segment[:, 1] for segment in ours[2][0].get_segments()]
-    assert high - low == pytest.approx(2 * 100 * 0.1414, rel=1e-3)
-    assert theirs[0].get_xydata().tolist() == [[1000, 60]]
-    save_small(figure, tmp_path / "figure.png")
-    assert (tmp_path / "figure.png").stat().st_size < 60_000

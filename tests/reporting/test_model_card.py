@@ -239,7 +239,7 @@ def test_a_model_that_reads_padding_says_so() -> None:
 
 
 def test_speed_is_shown_where_it_was_measured() -> None:
-    spread = {"median": 12345.6, "min": 0, "max": 99999}
+    spread = {"median": 12345.6, "percentile_10": 0, "percentile_90": 99999}
     row = {"texts_per_second": spread, "milliseconds_for_one_text": {"median": 1.25}}
     report = {
         "machine": {"cpu": "A|B", "num_threads": 2},
@@ -254,6 +254,9 @@ def test_speed_is_shown_where_it_was_measured() -> None:
     assert "| ours | 12,346 | 1.25 | 91.5 |" in text
     assert "no accuracy" not in text
     assert "| texts per second |" not in card_text()
+    without = "without its n-gram branch"
+    assert without not in text and without in card_text(prediction=report, recipe=recipe(ngram_buckets=8))
+    assert without not in card_text(prediction={**report, "ngram_buckets": 8}, recipe=recipe(ngram_buckets=8))
 
 
 def test_a_temperature_is_shown_with_the_error_it_corrects() -> None:
@@ -269,7 +272,7 @@ def test_a_model_trained_on_all_rows_says_whose_the_validation_figures_are() -> 
     section = text.split("## Training")[1]
     assert "those of a first model, which was trained without the validation rows." in section
     assert "then trained from the start on all rows, training and validation, with the same settings.\n" in section
-    assert "| training, with those of validation | 1,299 |" in text
+    assert "| training (validation rows included) | 1,299 |" in text
     temperature = {"temperature": 1.2, "test_ece": 0.02, "test_ece_before_scaling": 0.04}
     text = card_text({"trained_on_all_rows": True, **temperature})
     assert "with the same settings. Its temperature is that of the first model.\n" in text
@@ -305,7 +308,7 @@ def test_the_thresholds_of_several_labels_are_named() -> None:
 def test_the_n_gram_branch_is_described_with_its_sources(changes: dict[str, Any], ngrams: str) -> None:
     text = card_text(recipe=recipe(ngram_buckets=65_536, **changes))
     assert f"a linear model of hashed {ngrams} (65,536 buckets; Weinberger et al., 2009)" in text
-    assert "(wide and deep: Cheng et al., 2016). Accuracy 91.23 %" in text
+    assert "(wide and deep: Cheng et al., 2016). Accuracy 91.23 % and macro F1 90.12 % on the test split." in text
     assert "| `ngram_buckets` | `65536` |" in text
     assert "hashed" not in card_text() and "ngram" not in card_text()
 

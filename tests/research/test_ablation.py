@@ -76,11 +76,12 @@ def test_only_what_has_changed_is_measured_again(measure: Measure, trained: list
 
 def test_the_table_tells_what_a_technique_adds_whether_the_recipe_has_it_or_not() -> None:
     recipe = {"hidden_size": 8}
+    digest = script.digest_of(recipe)
     settings = {
         "recipe": {"recipe": recipe},
-        "dropout": {"source": "A", "without": {}, "recipe": recipe},
-        "GRU": {"source": "B", "with": {}, "recipe": recipe},
-        "of another recipe": {"source": "C", "with": {}, "recipe": {}},
+        "dropout": {"source": "A", "without": {}, "recipe": digest},
+        "GRU": {"source": "B", "with": {}, "recipe": digest},
+        "of another recipe": {"source": "C", "with": {}, "recipe": script.digest_of({})},
     }
     figures = {
         "recipe": [(1, 0.80, 10), (2, 0.82, 10)],

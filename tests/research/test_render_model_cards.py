@@ -61,11 +61,18 @@ def test_settings_that_followed_the_data_are_those_of_the_run(tmp_path: Path) ->
     assert resolved["gradient_accumulation_steps"] == 1
 
 
+@pytest.mark.parametrize("name", ["ag-news-lm", "ag-news-lm-bidirectional"])
+def test_a_classifier_has_the_sizes_of_the_language_model_that_it_starts_from(name: str) -> None:
+    resolved = script.resolved_recipe(script.CARDS / name / "recipe.yaml")
+    sizes = {"hidden_size": 512, "embedding_size": 128, "bidirectional": name.endswith("bidirectional")}
+    assert resolved.items() >= {"classifier_pooling": "mean_max_last", "cell_type": "lstm", **sizes}.items()
+
+
 def test_a_run_writes_the_card_that_is_rendered_from_its_folder(train: Train) -> None:
     _, folder = train("run", "--logging_steps", "2")
     written = (folder / "README.md").read_text()
     assert written == str(render_model_card(read_run_facts(folder, **script.described(folder))))
-    for name in ("learning_curves", "confusion_matrix", "reliability"):
+    for name in ("learning_curves", "confusion_matrix"):
         assert (folder / "figures" / f"{name}.png").exists()
         assert f"](figures/{name}.png)" in written
 

@@ -95,6 +95,8 @@ def test_the_folder_of_all_seeds_is_one_that_a_card_is_rendered_from(run: Run, t
     summary = run("--seeds", "3", "1")
     folder = tmp_path / "runs"
     assert results_of(folder) == results_of(folder / "seed_3")
+    whole, kept = results_of(folder / "seed_1"), json.loads((folder / "all_results_seed_1.json").read_text())
+    assert whole.items() >= kept.items() and {"log", "test_per_class", "data"} <= whole.keys() - kept.keys()
     card = render_model_card(read_run_facts(folder, **render_model_cards.described(folder)))
     low, high = summary["statistics"]["test_accuracy"]["interval"]
     assert f"{100 * low:.2f} to {100 * high:.2f} %" in card.text
