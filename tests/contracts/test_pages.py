@@ -25,11 +25,8 @@ NOT_RUN = {
     "runs/ag-news": "needs the model of such a run",
     "pip install": "installs packages: .ci/run does that",
     "pytest": "runs this test",
-    "ruff": ".ci/run does that",
     "torchrun": "starts processes: test_launches.py and test_several_processes.py do that",
-    "scripts.benchmark": "takes minutes: tests/benchmark runs it on a few texts",
     "sentence_transformers": "needs sentence-transformers",
-    "cross_val_score": "trains five times: tests/test_sklearn.py does that",
 }
 
 # What makes a job short
