@@ -23,7 +23,7 @@ from rnn_hf.commands.entry import exit_statuses, user_errors
 from rnn_hf.files import read_json
 from rnn_hf.reporting.seeds import seed_statistics
 from scripts.research.panel_datasets import DATASETS
-from scripts.research.panel_results import OURS, metric_of
+from scripts.research.panel_results import OURS, find_runs, metric_of
 from scripts.research.render_model_cards import CARDS
 from scripts.research.results_table import split_of, summary
 
@@ -160,9 +160,8 @@ def learning_curve_numbers() -> dict[str, dict[int, list[float]]]:
     curves: dict[str, dict[int, list[float]]] = {name: {} for name in TITLES.values()}
     for model, name in TITLES.items():
         for dataset in (dataset for dataset in DATASETS if DATASETS[dataset].title == title):
-            whole = {"dataset": dataset, "split": split, "model": model}
             # seeds that train on the same rows share the result of a peer
-            found = {run["key"]: run for run in panel["runs"] if run.items() >= whole.items()}
+            found = {run["key"]: run for run in find_runs(panel, dataset=dataset, split=split, model=model)}
             if found:
                 num_rows = next(iter(found.values()))["num_train_rows"]
                 curves[name][num_rows] = [metric_of(run) for run in found.values()]

@@ -3,7 +3,7 @@
 import base64
 import math
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
@@ -19,6 +19,8 @@ from scripts.research.panel_peers import TITLES
 Run = dict[str, Any]
 
 OURS = "ours"
+# Column of ours with nothing but the rows
+DEFAULT_NAME = "rnn_hf"
 # The metric that classifiers are compared by, and its title
 METRICS: dict[Kind, tuple[str, str]] = {
     "one label": ("accuracy", "accuracy"),
@@ -26,6 +28,16 @@ METRICS: dict[Kind, tuple[str, str]] = {
     "regression": ("r2", "R²"),
 }
 NUM_RESAMPLES, BOOTSTRAP_SEED = 500, 0
+
+
+def find_runs(content: Mapping[str, Any], **facts: Any) -> list[Run]:
+    """Return the runs with these facts; of ours, only those with nothing but the rows.
+
+    Args:
+        content: Content of the file of results.
+        facts: Entries of a run, such as `dataset="trec_fine"`.
+    """
+    return [run for run in content["runs"] if run.items() >= facts.items() and run["name"] in (None, DEFAULT_NAME)]
 
 
 def metric_of(run: Mapping[str, Any]) -> float:
@@ -180,14 +192,12 @@ def mean_accuracies(content: Mapping[str, Any], split: str, models: Sequence[str
     Returns:
         The mean of each classifier, and the number of rows; no means if there is no such row.
     """
-    names = [run["name"] for run in content["runs"] if run["model"] == OURS][:1]
     accuracies: dict[str, list[float]] = {model: [] for model in models}
     for name, dataset in DATASETS.items():
         if dataset.kind != "one label" or dataset.without_blanks:
             continue
-        runs = [run for run in content["runs"] if (run["dataset"], run["split"]) == (name, split)]
         found = {
-            model: {run["seed"]: run for run in runs if run["model"] == model and run["name"] in (None, *names)}
+            model: {run["seed"]: run for run in find_runs(content, dataset=name, split=split, model=model)}
             for model in models
         }
         seeds = set.intersection(*map(set, found.values()))
@@ -201,22 +211,26 @@ def mean_accuracies(content: Mapping[str, Any], split: str, models: Sequence[str
 def panel_table(content: Mapping[str, Any], split: str) -> str:
     """Return the panel as a table: a row for each dataset, a column for each classifier.
 
-    Shares and R2 are in percent: mean ± standard deviation over the seeds, or a single number where a peer was trained
-    once. The difference is between the first column of ours and the best of the peers, ± its standard error over the
-    measured rows.
+    Shares and R2 are in percent: mean ± standard deviation over the seeds, or a single number where there was one run.
+    The difference is between the first column of ours and the better peer, ± its standard error over the measured
+    rows; the last row has the mean difference of each column of ours.
 
     Args:
         content: Content of the file of results.
         split: `"validation"` or `"test"`.
     """
     runs = [run for run in content["runs"] if run["split"] == split]
-    names = list(dict.fromkeys(run["name"] for run in runs if run["model"] == OURS))
+    names = sorted({run["name"]: None for run in runs if run["model"] == OURS}, key=lambda name: name != DEFAULT_NAME)
     peers = [peer for peer in TITLES if any(run["model"] == peer for run in runs)]
     compared = {
-        found["dataset"]: found
-        for found in content["comparisons"]
-        if found["split"] == split and names and found["name"] == names[0]
+        name: {
+            found["dataset"]: found
+            for found in content["comparisons"]
+            if (found["split"], found["name"]) == (split, name)
+        }
+        for name in names
     }
+    of_first = compared[names[0]] if names else {}
     rows = []
     for dataset in DATASETS:
         of_dataset = [run for run in runs if run["dataset"] == dataset]
@@ -230,11 +244,11 @@ def panel_table(content: Mapping[str, Any], split: str) -> str:
         first = of_dataset[0]
         facts = [title, f"{first['num_train_rows']:,}", "" if kind == "regression" else f"{first['num_classes']:,}"]
         rows.append(
-            [*facts, *scores, _shown_difference(compared.get(dataset)), *_of_ours(columns[0] if names else [])]
+            [*facts, *scores, _shown_difference(of_first.get(dataset)), *_of_ours(columns[0] if names else [])]
         )
-    if compared:
-        mean_difference = f"{100 * fmean(found['difference'] for found in compared.values()):+.1f}"
-        rows.append(["mean", "", "", *[""] * (len(names) + len(peers)), mean_difference, "", "", ""])
+    if of_first:
+        means = [_mean_difference(found.values()) for found in compared.values()]
+        rows.append(["mean difference", "", "", *means, *[""] * len(peers), means[0], "", "", ""])
     titles = [
         "dataset", "rows", "classes", *map(escaped, names), *(TITLES[peer] for peer in peers),
         "difference to the better peer", "macro F1, %", "training, s", "MB",
@@ -255,12 +269,14 @@ def _shown_difference(found: Mapping[str, Any] | None) -> str:
     return f"{100 * found['difference']:+.1f} ± {100 * found['standard_error']:.1f}" if found else ""
 
 
+def _mean_difference(compared: Collection[Mapping[str, Any]]) -> str:
+    return f"{100 * fmean(found['difference'] for found in compared):+.1f}" if compared else ""
+
+
 def _of_ours(runs: Sequence[Run]) -> list[str]:
     """Return the cells of macro F1, seconds and megabytes."""
     if not runs:
         return ["", "", ""]
     macro_f1 = percent([run["macro_f1"] for run in runs]) if "macro_f1" in runs[0] else ""
-    return [macro_f1, *(f"{fmean(run[key] for run in runs):.{digits}f}" for key, digits in TIMES_AND_SIZES)]
-
-
-TIMES_AND_SIZES = (("seconds", 0), ("megabytes", 1))
+    # all seeds take the same steps, and other programs only add to the time
+    return [macro_f1, f"{min(run['seconds'] for run in runs):.0f}", f"{fmean(run['megabytes'] for run in runs):.1f}"]

@@ -21,7 +21,7 @@ from rnn_hf.files import atomic_file, read_json
 from rnn_hf.reporting.markdown import table
 from rnn_hf.reporting.seeds import percent
 from scripts.research import ablation
-from scripts.research.panel_results import OURS, mean_accuracies, metric_of, panel_table
+from scripts.research.panel_results import OURS, find_runs, mean_accuracies, metric_of, panel_table
 from scripts.research.render_model_cards import CARDS
 from scripts.research.settings_study import read_rules, study_table
 
@@ -66,7 +66,8 @@ PREDICTION_NOTES = (
 PANEL_NOTE = (
     "Accuracy on {split} rows in %, or the metric beside the name of the dataset; mean ± standard deviation over the\n"
     "seeds, or a single number where there was one run. The difference to the better peer is given with its standard\n"
-    "error over the rows that were measured. Macro F1, training time and size are those of `rnn_hf`."
+    "error over the rows that were measured. Macro F1, training time (of the fastest seed) and size are those of the\n"
+    "first column."
 )
 
 
@@ -159,8 +160,7 @@ def summary() -> tuple[dict[str, dict[str, float | None]], int]:
     means, num_rows = mean_accuracies(panel, split, [model for model, _ in SUMMARIZED.values() if model is not None])
     rows: dict[str, dict[str, float | None]] = {}
     for title, (model, name) in SUMMARIZED.items():
-        whole = {"dataset": "ag_news", "split": split, "model": model}
-        found = [run for run in panel["runs"] if run.items() >= whole.items()]
+        found = find_runs(panel, dataset="ag_news", split=split, model=model)
         rows[title] = {
             "mean_accuracy": means.get(model) if model is not None else None,
             "accuracy": fmean(map(metric_of, found)) if found else speeds[name]["accuracy"],
