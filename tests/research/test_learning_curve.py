@@ -47,6 +47,7 @@ def measure(file: Path) -> Measure:
     return run
 
 
+@pytest.mark.usefixtures("trained_here")
 def test_all_learn_from_equally_many_rows_and_are_tested_on_the_same(file: Path, measure: Measure) -> None:
     points = measure("--num_rows", "100", "9999", "--seeds", "3", models="recipe tfidf")
     found = [(point["model"], point["num_train_examples"], point["num_test_examples"]) for point in points]
@@ -124,22 +125,3 @@ def test_the_table_has_a_row_for_each_size_and_the_spread_of_the_seeds() -> None
         "| 1,000 | 60.0 ± 14.1 |  |",
         "| 70,709 |  | 92.0 |",
     ]
-
-
-@pytest.mark.parametrize(
-    ("argv", "message"),
-    [
-        (["--num_rows", "0"], "`--num_rows` must be at least 1"),
-        (["--max_train_samples", "5"], "Pass `--num_rows`"),
-        (["--models", "bert"], "`--models` must be of recipe, fasttext, tfidf, got bert."),
-        (["--output_file", "nowhere/x.json"], "'nowhere'"),
-    ],
-)
-def test_a_mistake_of_the_user_is_one_line(
-    measure: Measure, capsys: pytest.CaptureFixture[str], argv: list[str], message: str
-) -> None:
-    with pytest.raises(SystemExit, match="2"):
-        measure(*argv)
-    (line,) = capsys.readouterr().err.strip().splitlines()
-    assert line.startswith("learning_curve: error: ")
-    assert message in line
