@@ -78,17 +78,14 @@ def fresh_accelerator() -> Iterator[None]:
     os.environ.pop("ACCELERATE_USE_CPU", None)
 
 
-def in_new_process(
-    code: str, *arguments: str, timeout: int = 120, **environment: str
-) -> subprocess.CompletedProcess[str]:
-    """Run Python code in a fresh process, which may take so many seconds."""
+def in_new_process(code: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run Python code in a fresh process."""
     return subprocess.run(
         [sys.executable, "-c", code, *arguments],
         env=os.environ | environment,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=timeout,
     )
 
 
@@ -111,7 +108,6 @@ def run_script(
         env=os.environ | env,
         capture_output=True,
         text=True,
-        timeout=120,
     )
 
 
@@ -162,11 +158,11 @@ def two_threads() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-@pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+@contextmanager
+def hub_served(folder: Path) -> Iterator[str]:
     """Serve an empty Hub to this process and those it starts, which may write there; give its address."""
-    with local_hub.serve(tmp_path / "hub") as address:
-        home = tmp_path / "home"
+    with local_hub.serve(folder / "hub") as address, pytest.MonkeyPatch.context() as patch:
+        home = folder / "home"
         settings = {
             "ENDPOINT": address,
             "HUGGINGFACE_CO_URL_TEMPLATE": address + "/{repo_id}/resolve/{revision}/{filename}",
@@ -175,14 +171,21 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
             "HF_HUB_DISABLE_XET": True,
         }
         for name, value in settings.items():
-            monkeypatch.setattr(constants, name, value)
+            patch.setattr(constants, name, value)
+        patch.setattr(datasets.config, "HF_ENDPOINT", address)
         # two instances that know the address of before
-        monkeypatch.setattr(hf_api.api, "endpoint", address)
-        monkeypatch.setattr(transformers_hub, "_hf_api", None, raising=False)
-        monkeypatch.setenv("HF_ENDPOINT", address)
-        monkeypatch.setenv("HF_HOME", str(home))
-        monkeypatch.setenv("HF_TOKEN", local_hub.WRITE_TOKEN)
-        monkeypatch.setenv("HF_HUB_DISABLE_XET", "1")
+        patch.setattr(hf_api.api, "endpoint", address)
+        patch.setattr(transformers_hub, "_hf_api", None, raising=False)
+        patch.setenv("HF_ENDPOINT", address)
+        patch.setenv("HF_HOME", str(home))
+        patch.setenv("HF_TOKEN", local_hub.WRITE_TOKEN)
+        patch.setenv("HF_HUB_DISABLE_XET", "1")
+        yield address
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Iterator[str]:
+    with hub_served(tmp_path) as address:
         yield address
 
 

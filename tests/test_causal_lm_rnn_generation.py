@@ -18,11 +18,9 @@ from tests.conftest import no_warnings
 from tests.test_causal_lm_rnn import make_language_model
 from tests.tiny_models import (
     TEXTS,
-    WITHOUT_PACKAGE,
     both_depths,
     every_cell,
     make_batch,
-    run_python,
 )
 
 CUTOFFS = [6, 11]
@@ -113,24 +111,6 @@ def test_a_cache_can_be_repeated_selected_and_reset_but_not_cropped() -> None:
 def test_another_cache_is_refused() -> None:
     with pytest.raises(ValueError, match="must be an `RNNCache`, got `DynamicCache`"):
         make_language_model()(torch.tensor([[3]]), **{CACHE_NAME: DynamicCache()})
-
-
-def test_the_hub_files_alone_generate_the_same(tmp_path: Path) -> None:
-    model = make_language_model(adaptive_softmax_cutoffs=CUTOFFS)
-    model.save_pretrained(tmp_path / "model")
-    expected = model.generate(torch.tensor([TEXTS[0]]), do_sample=False, max_new_tokens=9)
-    code = """
-import torch
-from transformers import AutoModelForCausalLM
-folder, prompt, expected = sys.argv[1:]
-model = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True)
-assert model.__class__.__module__.startswith("transformers_modules."), model.__class__.__module__
-tokens = model.generate(torch.tensor([eval(prompt)]), do_sample=False, max_new_tokens=9)
-assert str(tokens.tolist()) == expected, tokens
-"""
-    modules = str(tmp_path / "modules")
-    arguments = (str(tmp_path / "model"), str(TEXTS[0]), str(expected.tolist()))
-    run_python(WITHOUT_PACKAGE + code, *arguments, cwd=tmp_path, HF_MODULES_CACHE=modules)
 
 
 def test_the_pipeline_goes_on_with_a_text(tmp_path: Path) -> None:

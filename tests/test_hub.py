@@ -1,6 +1,5 @@
 """What is pushed to a Hub can be loaded from there, with the package and without it."""
 
-import json
 import pickle
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,6 @@ from rnn_hf import RNNConfig, RNNForSequenceClassification, TextClassifier
 from rnn_hf.commands import push_to_hub
 from rnn_hf.data.tokenizer_training import save_tokenizer, train_tokenizer
 from rnn_hf.data.tokenizing import training_length
-from tests.conftest import in_new_process
 from tests.hub_cards import card_errors
 from tests.local_hub import READ_TOKEN
 from tests.tiny_classifiers import unpickled
@@ -61,26 +59,6 @@ def logits_of(classifier: TextClassifier) -> list[list[float]]:
     batch = classifier.tokenizer(TEXTS, padding=True, return_tensors="pt")
     logits: list[list[float]] = classifier.model(**batch).logits.tolist()
     return logits
-
-
-# As where the package is not installed: an entry of `None` makes every import of it fail
-WITHOUT_PACKAGE = """
-import json, sys
-sys.modules["rnn_hf"] = None
-import torch
-from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoTokenizer, pipeline
-
-def logits_of(model, tokenizer, texts):
-    with torch.no_grad():
-        return model(**tokenizer(texts, padding=True, return_tensors="pt")).logits.tolist()
-"""
-
-
-def run_without_package(code: str, *arguments: str) -> Any:
-    """Run code in a fresh process that cannot import the package; return the JSON in its last line."""
-    done = in_new_process(WITHOUT_PACKAGE + code, *arguments)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
 
 
 # The Hub of the tests says what the real one says
@@ -243,90 +221,6 @@ def test_what_is_pushed_loads_with_the_package(push: Any, hub: str, tmp_path: Pa
     loaded.model.push_to_hub("owner/again")
     loaded.tokenizer.push_to_hub("owner/again")
     assert logits_of(TextClassifier.from_pretrained("owner/again")) == logits_of(classifier)
-
-
-def test_what_is_pushed_loads_without_the_package_bit_for_bit(hub: str, tmp_path: Path) -> None:
-    """Pushed in every way, through every Auto class and the pipeline, and pushed again from there."""
-    ways = {"owner/script": push_by_script, "owner/methods": push_by_methods, "owner/trainer": push_by_trainer}
-    expected, labels = {}, {}
-    for seed, (name, push) in enumerate(ways.items()):
-        classifier = make_classifier(seed)
-        push(classifier, name, tmp_path)
-        expected[name], labels[name] = logits_of(classifier), classifier.predict(TEXTS)
-    assert len({str(logits) for logits in expected.values()}) == len(ways)
-    code = """
-texts = json.loads(sys.argv[1])
-found = {}
-for name in sys.argv[2:]:
-    for at in (name, name + "-again"):
-        config = AutoConfig.from_pretrained(at, trust_remote_code=True)
-        model = AutoModelForSequenceClassification.from_pretrained(at, trust_remote_code=True)
-        encoder = AutoModel.from_pretrained(at, trust_remote_code=True)
-        for thing in (config, model, encoder):
-            assert type(thing).__module__.startswith("transformers_modules."), type(thing)
-        for key, weight in encoder.state_dict().items():
-            assert torch.equal(weight, model.model.state_dict()[key])
-        tokenizer = AutoTokenizer.from_pretrained(at, trust_remote_code=True)
-        classify = pipeline("text-classification", model=at, trust_remote_code=True)
-        found[at] = logits_of(model, tokenizer, texts), [answer["label"] for answer in classify(texts)]
-        if at == name:
-            model.push_to_hub(name + "-again")
-            tokenizer.push_to_hub(name + "-again")
-print(json.dumps(found))
-"""
-    found = run_without_package(code, json.dumps(TEXTS), *ways)
-    for name in ways:
-        for at in (name, f"{name}-again"):
-            assert found[at] == [expected[name], labels[name]], at
-    # what was pushed from there is whole, with the package, too
-    assert logits_of(TextClassifier.from_pretrained("owner/script-again")) == expected["owner/script"]
-
-
-def test_code_is_not_run_without_being_trusted(hub: str, tmp_path: Path) -> None:
-    push_by_script(make_classifier(), NAME, tmp_path)
-    code = """
-refusals = []
-for auto in (AutoConfig, AutoModel, AutoModelForSequenceClassification):
-    try:
-        auto.from_pretrained(sys.argv[1])
-    except ValueError as error:
-        refusals.append(str(error))
-# the question, to which there was no answer, does not end its line
-print()
-print(json.dumps([refusals, [name for name in sys.modules if "modeling_rnn" in name]]))
-"""
-    refusals, loaded = run_without_package(code, NAME)
-    assert len(refusals) == 3
-    assert all("trust_remote_code=True" in refusal for refusal in refusals)
-    assert loaded == []
-
-
-def test_a_revision_pins_weights_and_code(hub: str, tmp_path: Path) -> None:
-    """Loaded at an older commit, a model has that commit's weights and code; `code_revision` is for the code alone."""
-    expected = {}
-    for version in ("old", "new"):
-        classifier = make_classifier(len(version) + (version == "new"))
-        folder = save_folder(classifier, tmp_path / version)
-        with (folder / "modeling_rnn.py").open("a") as file:
-            file.write(f'\nRNNForSequenceClassification.version = "{version}"\n')
-        address = push_to_hub.main([str(folder), NAME])
-        assert address is not None
-        expected[version] = address.split("/")[-1], logits_of(classifier)
-    (old, old_logits), (_, new_logits) = expected["old"], expected["new"]
-    assert old_logits != new_logits
-    code = """
-name, old, texts = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
-found = []
-for revisions in ({}, {"revision": old}, {"revision": "main", "code_revision": old}):
-    model = AutoModelForSequenceClassification.from_pretrained(name, trust_remote_code=True, **revisions)
-    tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=True, **revisions)
-    found.append([model.version, logits_of(model, tokenizer, texts)])
-print(json.dumps(found))
-"""
-    found = run_without_package(code, NAME, old, json.dumps(TEXTS))
-    assert [version for version, _ in found] == ["new", "old", "old"]
-    assert [logits for _, logits in found] == [new_logits, old_logits, new_logits]
-    assert logits_of(TextClassifier.from_pretrained(NAME, revision=old)) == old_logits
 
 
 def test_a_pickle_stays_at_the_commit_that_was_loaded(hub: str, tmp_path: Path) -> None:

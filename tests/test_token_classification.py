@@ -31,13 +31,11 @@ from tests.tiny_models import (
     LAYOUTS,
     NO_DROPOUT,
     TEXTS,
-    WITHOUT_PACKAGE,
     both_depths,
     both_directions,
     every_cell,
     make_batch,
     make_model,
-    run_python,
 )
 
 TAGS = ["O", "B-PERSON", "I-PERSON", "B-PLACE", "I-PLACE", "B-MONEY", "B-TIME"]
@@ -293,22 +291,6 @@ def test_pipeline_gives_entities_with_their_place_in_the_text(
         ("I-PLACE", "Clara"),
         ("B-PERSON", "Lincoln"),
     ]
-
-
-def test_pipeline_without_the_package_gives_the_same(trained: tuple[Path, dict[str, float]], tmp_path: Path) -> None:
-    folder, _ = trained
-    expected = pipeline("ner", model=str(folder))(SENTENCE)
-    code = """
-from transformers import AutoModelForTokenClassification, pipeline
-folder, sentence, expected = sys.argv[1:]
-model = AutoModelForTokenClassification.from_pretrained(folder, trust_remote_code=True)
-assert model.__class__.__module__.startswith("transformers_modules."), model.__class__.__module__
-tokens = pipeline("ner", model=model, tokenizer=folder)(sentence)
-assert str([(token["entity"], token["start"]) for token in tokens]) == expected, tokens
-"""
-    answer = str([(token["entity"], token["start"]) for token in expected])
-    modules = str(tmp_path / "modules")
-    run_python(WITHOUT_PACKAGE + code, folder, SENTENCE, answer, cwd=tmp_path, HF_MODULES_CACHE=modules)
 
 
 def test_pipeline_joins_the_tokens_of_an_entity(trained: tuple[Path, dict[str, float]]) -> None:

@@ -1,8 +1,5 @@
 """Tiny models and batches, torch's own layers beside them, and processes that load them."""
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
@@ -90,23 +87,3 @@ def torch_layers(model: RNNForSequenceClassification) -> nn.RNNBase:
 def logits_alone(model: RNNForSequenceClassification) -> Tensor:
     """The logits of `TEXTS`, each read in a batch of its own."""
     return torch.cat([model(torch.tensor([text])).logits for text in TEXTS])
-
-
-def run_python(code: str, *arguments: str | Path, cwd: Path, **environment: str) -> None:
-    """Run code in a fresh process that cannot reach a network."""
-    variables = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", **environment}
-    command = [sys.executable, "-c", code, *map(str, arguments)]
-    process = subprocess.run(command, cwd=cwd, env=variables, capture_output=True, text=True, timeout=300)
-    assert process.returncode == 0, process.stderr
-
-
-WITHOUT_PACKAGE = """
-import sys
-
-class PackageIsMissing:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] == "rnn_hf":
-            raise ModuleNotFoundError(name)
-
-sys.meta_path.insert(0, PackageIsMissing())
-"""

@@ -1,9 +1,6 @@
 import json
-import os
 import pickle
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -39,7 +36,7 @@ from rnn_hf.training.classifier import ClassifierRun
 from rnn_hf.training.splits import TextSplits
 from scripts.research import render_model_cards
 from tests.commands.test_train import PROMISED_FILES, PROMISED_RESULTS
-from tests.conftest import ROOT, TINY_RUN, TORCHRUN, last_line, weights
+from tests.conftest import TINY_RUN, last_line, weights
 
 Distill = Callable[..., tuple[dict[str, Any], Path]]
 LABELS = ["Sports", "World", "Sci/Tech", "Business"]  # another order than the dataset's
@@ -222,23 +219,6 @@ def test_a_resumed_run_ends_with_the_weights_of_an_undisturbed_one(student: Dist
     assert weights(folder) == weights(whole)
     with pytest.raises(SystemExit, match="2"):
         student("other", teachers, *argv, "--temperature", "3", "--resume_from_checkpoint", str(checkpoint))
-
-
-def test_two_processes_ask_the_teacher_as_one_does(student: Distill, bert: Path, tmp_path: Path) -> None:
-    alone, _ = student("alone", [bert], "--num_noised_copies", "1")
-    folder = tmp_path / "together"
-    argv = [*TINY_RUN, "--output_dir", str(folder), "--num_noised_copies", "1", "--teacher_name_or_path", str(bert)]
-    done = subprocess.run(
-        [sys.executable, "-m", *TORCHRUN, str(ROOT / "scripts" / "distill.py"), *argv],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr
-    together = json.loads((folder / "all_results.json").read_text())
-    assert together["num_processes"] == 2
-    assert together["teacher_accuracy"] == alone["teacher_accuracy"]
 
 
 def test_a_teacher_is_asked_once_about_rows_in_a_file(

@@ -57,22 +57,3 @@ def test_lines_end_at_line_feeds_alone(model: str, tmp_path: Path, capsys: pytes
     capsys.readouterr()
     predict.main(["--model_name_or_path", model, "--input_file", str(lines)])
     assert len(answers(capsys.readouterr().out)) == 3
-
-
-@pytest.mark.parametrize(
-    ("argv", "message"),
-    [
-        (["--model_name_or_path", "./nowhere", "--text", "a"], "./nowhere"),
-        (["--text", "a"], "--model_name_or_path"),
-        (["--model_name_or_path", "x", "--input_file", "a", "--text", "a"], "Drop one of them"),
-        (["--model_name_or_path", "x", "--input_file", "nowhere.txt"], "nowhere.txt"),
-        (["--model_name_or_path", "x", "--text", "a", "--output_file", "/dev/null"], "must be a regular file"),
-        (["--model_name_or_path", "x", "--batch_size", "0"], "`--batch_size` must be at least 1"),
-    ],
-)
-def test_a_mistake_of_the_user_is_one_line(capsys: pytest.CaptureFixture[str], argv: list[str], message: str) -> None:
-    with pytest.raises(SystemExit, match="2"):
-        predict.main(argv)
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("rnn-hf predict: error: ")
-    assert message in line

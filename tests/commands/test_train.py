@@ -1,5 +1,4 @@
 import json
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,10 +13,9 @@ from transformers import AutoTokenizer
 from rnn_hf import RNNForSequenceClassification
 from rnn_hf.commands import evaluate, predict
 from rnn_hf.commands import train as script
-from rnn_hf.reporting import results
 from rnn_hf.training import classifier
 from rnn_hf.training.metrics import compute_metrics
-from tests.conftest import TINY_RUN, TORCHRUN, free_port, run_script, weights
+from tests.conftest import weights
 
 Train = Callable[..., tuple[dict[str, Any], Path]]
 PROMISED_FILES = {
@@ -83,29 +81,6 @@ def test_the_same_seed_and_the_written_recipe_give_the_same_weights(train: Train
     assert weights(first) != weights(other_seed)
 
 
-def test_a_fresh_process_computes_the_trained_models_logits(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
-    trained: list[RNNForSequenceClassification] = []
-    write_results = results.write_results
-    monkeypatch.setattr(
-        results, "write_results", lambda model, *rest: [trained.append(model), write_results(model, *rest)]
-    )
-    _, folder = train("run")
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    batch = tokenizer(["A minister met voters.", "", "The club won!"], padding=True, return_tensors="pt")
-    with torch.no_grad():
-        expected = trained[0].eval()(**batch).logits
-    torch.save(dict(batch), folder / "batch.pt")
-    code = (
-        "import sys, torch, rnn_hf\n"
-        "from transformers import AutoModelForSequenceClassification\n"
-        "model = AutoModelForSequenceClassification.from_pretrained(sys.argv[1]).eval()\n"
-        "with torch.no_grad():\n"
-        "    torch.save(model(**torch.load(sys.argv[1] + '/batch.pt')).logits, sys.argv[1] + '/logits.pt')\n"
-    )
-    subprocess.run([sys.executable, "-c", code, str(folder)], check=True, capture_output=True, timeout=120)
-    assert torch.equal(torch.load(folder / "logits.pt"), expected)
-
-
 def test_evaluating_the_written_model_gives_the_results_of_the_run(train: Train) -> None:
     results, folder = train("run", "--num_train_epochs", "2")
     metrics = evaluate.main(["--model_name_or_path", str(folder), "--dataset_name", "demo", "--use_cpu"])
@@ -157,47 +132,6 @@ def test_accumulated_batches_are_one_batch(train: Train) -> None:
     ours, theirs = (load_file(folder / "model.safetensors") for folder in (small, large))
     for name, weight in theirs.items():
         torch.testing.assert_close(ours[name], weight, msg=lambda text, name=name: f"{name}: {text}")
-
-
-@pytest.mark.parametrize(("launcher", "optim"), [("torchrun", "lazy_adamw"), ("accelerate", "adamw_torch_fused")])
-def test_two_processes_count_every_row_once(tmp_path: Path, launcher: str, optim: str) -> None:
-    module = {
-        "torchrun": TORCHRUN,
-        "accelerate": (
-            "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--main_process_port", free_port(),
-            "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no",
-        ),
-    }[launcher]  # fmt: skip
-    folder = tmp_path / "run"
-    argv = [*TINY_RUN, "--output_dir", str(folder), "--optim", optim]
-    done = run_script(*argv, launcher=(sys.executable, "-m", *module), OMP_NUM_THREADS="1")
-    assert done.returncode == 0, done.stderr
-    results = json.loads((folder / "all_results.json").read_text())
-    assert (results["num_processes"], results["num_test_examples"], results["step"]) == (2, 1000, 4)
-    metrics = evaluate.main(["--model_name_or_path", str(folder), "--dataset_name", "demo", "--use_cpu"])
-    assert metrics["confusion_matrix"] == results["test_confusion_matrix"]
-
-
-def test_frozen_word_vectors_stay_on_two_processes(train: Train, tmp_path: Path) -> None:
-    _, untrained = train("untrained", "--learning_rate", "1e-30", "--max_steps", "1", "--eval_strategy", "no")
-    folder = tmp_path / "run"
-    argv = [*TINY_RUN, "--output_dir", str(folder), "--freeze_embeddings_epochs", "-1", "--eval_strategy", "no"]
-    done = run_script(*argv, launcher=(sys.executable, "-m", *TORCHRUN), OMP_NUM_THREADS="1")
-    assert done.returncode == 0, done.stderr
-    before, after = (load_file(path / "model.safetensors") for path in (untrained, folder))
-    assert torch.equal(before["model.embed_tokens.weight"], after["model.embed_tokens.weight"])
-    assert not torch.equal(before["classifier.weight"], after["classifier.weight"])
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there are GPUs for both processes")
-def test_processes_that_would_train_separately_are_stopped(tmp_path: Path) -> None:
-    argv = [word for word in TINY_RUN if word != "--use_cpu"]
-    launcher = (sys.executable, "-m", *TORCHRUN)
-    done = run_script(*argv, "--output_dir", str(tmp_path / "run"), launcher=launcher)
-    assert done.returncode != 0
-    assert "The launcher started 2 processes, but Accelerate sees 1" in done.stderr
-    assert "Pass `--use_cpu true`" in done.stderr
-    assert not (tmp_path / "run").exists()
 
 
 def test_training_goes_on_from_a_checkpoint_with_other_labels(train: Train, tmp_path: Path) -> None:

@@ -1,7 +1,4 @@
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -170,27 +167,6 @@ def test_the_best_weights_are_kept_and_training_stops_where_nothing_is_gained(ru
     assert folder.exists()
 
 
-def test_two_processes_read_every_token_once_and_train_as_one_does(run: Run, tmp_path: Path) -> None:
-    no_dropout = ["--embedding_dropout", "0", "--classifier_dropout", "0", "--optim", "sgd", "--learning_rate", "0.1"]
-    alone, one = run("one", *no_dropout)
-    folder = tmp_path / "two"
-    command = [
-        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2",
-        str(ROOT / "scripts" / "train_language_model.py"), *TINY_RUN, *no_dropout, "--output_dir", str(folder),
-        "--per_device_train_batch_size", "4", "--per_device_eval_batch_size", "16",
-    ]  # fmt: skip
-    done = subprocess.run(
-        command, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 0, done.stderr
-    results = json.loads((folder / "all_results.json").read_text())
-    assert (results["num_processes"], results["step"], results["epoch"]) == (2, alone["step"], 1)
-    assert results["validation_loss"] == pytest.approx(alone["validation_loss"], rel=1e-5)
-    ours, theirs = (load_file(path / "model.safetensors") for path in (folder, one))
-    for name, weight in theirs.items():
-        torch.testing.assert_close(ours[name], weight, msg=lambda text, name=name: f"{name}: {text}")
-
-
 def test_training_goes_on_from_a_language_model(run: Run, tmp_path: Path) -> None:
     _, first = run("first")
     folder = tmp_path / "second"
@@ -270,27 +246,6 @@ def test_gradual_unfreezing_reaches_the_encoder_after_the_first_epoch_and_can_be
     AcceleratorState._reset_state(reset_partial_state=True)
     train.main([*argv, str(broken), "--resume_from_checkpoint", "latest"])
     assert weights(broken) == weights(whole)
-
-
-@pytest.mark.parametrize(
-    ("argv", "message"),
-    [
-        (["--bidirectional", "true"], "A language model needs `--bidirectional False`"),
-        (["--optim", "lazy_adamw"], "`--optim lazy_adamw` spares word vectors"),
-        (["--label_smoothing_factor", "0.1"], "`--label_smoothing_factor` is only for classifiers"),
-        (["--adaptive_softmax_cutoffs", "90", "30"], "`--adaptive_softmax_cutoffs` must rise"),
-        (["--gradual_unfreezing", "true"], "`--gradual_unfreezing` is only for classifiers"),
-        (["--bptt", "0"], "`--bptt` must be at least 1, got 0"),
-    ],
-)
-def test_mistakes_are_told_in_one_line(
-    run: Run, argv: list[str], message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(SystemExit, match="2"):
-        run("run", *argv)
-    [line] = capsys.readouterr().err.strip().splitlines()[-1:]
-    assert line.startswith("rnn-hf train-language-model: error: ")
-    assert message in line
 
 
 def test_a_tokenizer_without_an_end_of_text_token_is_refused(

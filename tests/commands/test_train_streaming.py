@@ -1,6 +1,5 @@
 """Trainings on rows that are streamed: stopped and resumed, on several processes, from the Hub, over bad rows."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,8 @@ from rnn_hf.commands.train import main
 from rnn_hf.data.demo_news import load_demo_news
 from rnn_hf.data.tokenizer_training import train_tokenizer
 from rnn_hf.training.checkpoints import open_checkpoint
-from tests.conftest import last_line, run_script, weights
+from tests.conftest import last_line, weights
 from tests.contracts.test_interrupted_runs import SAME, stopped_after
-from tests.contracts.test_several_processes import NO_DROPOUT, losses_of, run_on
 
 Train = Callable[..., tuple[dict[str, Any], Path]]
 
@@ -24,17 +22,21 @@ STREAMED = ["--streaming", "--shuffle_buffer_size", "192", "--max_steps", "12", 
 STREAMED += ["--max_train_samples", "100000"]
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """The demo in the Hub's layout: 500 training rows in two files, 100 for validation, 200 to test."""
-    place = tmp_path / "news" / "data"
+def write_news(folder: Path) -> Path:
+    """Write the demo in the Hub's layout: 500 training rows in two files, 100 for validation, 200 to test."""
+    place = folder / "data"
     demo = load_demo_news()
     rows = demo["train"].select(range(600))
     for split, part in (("validation", rows.select(range(500, 600))), ("test", demo["test"].select(range(200)))):
         part.to_parquet(place / f"{split}-00000-of-00001.parquet")
     for number in range(2):
         rows.select(range(500)).shard(2, number).to_parquet(place / f"train-{number:05}-of-00002.parquet")
-    return place.parent
+    return folder
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return write_news(tmp_path / "news")
 
 
 def test_a_stream_trains_a_model_and_says_what_it_read(folder: Path, train: Train) -> None:
@@ -68,37 +70,24 @@ def test_a_stream_stopped_at_any_step_goes_on_as_if_nothing_had_happened(
             assert results[name] == undisturbed[name], (step, name)
 
 
-def test_a_resumed_stream_must_be_cut_into_the_same_pools(folder: Path, tmp_path: Path, train: Train) -> None:
+def test_a_resumed_stream_must_be_cut_into_the_same_pools(
+    folder: Path, train: Train, capsys: pytest.CaptureFixture[str]
+) -> None:
     settings = ["--dataset_name", str(folder), *STREAMED, "--save_strategy", "steps", "--save_steps", "5"]
     train("run", *settings)
-    done = run_script(*settings, "--output_dir", str(tmp_path / "run"), "--shuffle_buffer_size", "128",
-                      "--resume_from_checkpoint", "latest")  # fmt: skip
-    assert done.returncode == 2
-    assert "The checkpoint was made with" in last_line(done.stderr)
+    with pytest.raises(SystemExit, match="2"):
+        train("run", *settings, "--shuffle_buffer_size", "128", "--resume_from_checkpoint", "latest")
+    assert "The checkpoint was made with" in last_line(capsys.readouterr().err)
 
 
-def test_two_processes_train_on_the_batches_of_one(folder: Path, tmp_path: Path) -> None:
-    settings = ["--dataset_name", str(folder), *STREAMED, *NO_DROPOUT, "--embedding_size", "16", "--hidden_size", "8"]
-    settings += ["--use_cpu", "--optim", "adamw_torch_fused", "--learning_rate", "0.01"]
-    alone, two = (run_on(number, tmp_path, "train.py", *settings) for number in (1, 2))
-    assert len(losses_of(alone)) == 8
-    # the last batch of the eight is short, and two processes fill it
-    assert losses_of(two)[:7] == pytest.approx(losses_of(alone)[:7], rel=1e-4)
-    assert two["num_train_examples"] == alone["num_train_examples"] == 500
-
-
-def test_a_stream_comes_from_the_hub(folder: Path, tmp_path: Path, hub: str) -> None:
+def test_a_stream_comes_from_the_hub(folder: Path, tmp_path: Path, hub: str, train: Train) -> None:
     place = tmp_path / "hub" / "datasets" / "owner" / "news"
     place.parent.mkdir(parents=True)
     folder.rename(place)
-    settings = ["--dataset_name", "owner/news", *STREAMED, "--use_cpu", "--per_device_train_batch_size", "64"]
-    done = run_script(*settings, "--output_dir", str(tmp_path / "run"))
-    assert done.returncode == 0, done.stderr
-    results = json.loads((tmp_path / "run" / "all_results.json").read_text())
+    results, there = train("there", *STREAMED, "--dataset_name", "owner/news")
     assert (results["num_train_examples"], results["num_test_examples"]) == (500, 200)
-    local = run_script(*settings, "--dataset_name", str(place), "--output_dir", str(tmp_path / "local"))
-    assert local.returncode == 0, local.stderr
-    assert weights(tmp_path / "run") == weights(tmp_path / "local")
+    _, here = train("here", *STREAMED, "--dataset_name", str(place))
+    assert weights(there) == weights(here)
 
 
 def test_a_bad_row_in_the_middle_ends_the_run_in_one_line_and_leaves_the_last_checkpoint(

@@ -1,17 +1,15 @@
 """Tests of what users of transformers do with any model: Auto classes, pipelines, types, devices, processes."""
 
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from datasets import Dataset
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from safetensors.torch import load_file
+from torch import nn
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -29,7 +27,6 @@ from rnn_hf import (
     RNNModel,
     TextClassifier,
 )
-from rnn_hf.configuration_rnn import CellType
 from rnn_hf.data.tokenizer_training import train_tokenizer
 from tests.conftest import no_warnings
 from tests.tiny_models import LAYOUTS, both_directions, every_cell, logits_alone, make_batch, make_model
@@ -196,56 +193,6 @@ def test_model_loads_with_a_device_map(device_map: Any, folder: Path) -> None:
     torch.testing.assert_close(logits, expected(input_ids).logits)
     batch, mask = (tensor % 13 for tensor in make_batch("with holes"))
     assert model(batch.to(model.device), attention_mask=mask.to(model.device)).logits.isfinite().all()
-
-
-IN_TWO_PROCESSES = """
-import sys
-from pathlib import Path
-import torch
-from safetensors.torch import load_file, save_file
-from rnn_hf import RNNForSequenceClassification
-
-rank, folder = int(sys.argv[1]), Path(sys.argv[2])
-torch.distributed.init_process_group("gloo", f"file://{folder / 'store'}", rank=rank, world_size=2)
-for path in sorted(folder.glob("*/config.json")):
-    model = RNNForSequenceClassification.from_pretrained(path.parent).train()
-    parallel = torch.nn.parallel.DistributedDataParallel(model)
-    batch = {name: tensor[2 * rank : 2 * rank + 2] for name, tensor in load_file(folder / "batch.safetensors").items()}
-    for _ in range(2):  # a step that waits for a gradient which never comes would hang the second time
-        model.zero_grad()
-        parallel(**batch).loss.backward()
-    gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
-    save_file(gradients, path.parent / f"gradients_{rank}.safetensors")
-torch.distributed.destroy_process_group()
-"""
-
-
-def test_two_processes_have_the_gradients_of_one_on_the_joint_batch(tmp_path: Path) -> None:
-    """`DistributedDataParallel` over gloo, with every cell in both directions, padded differently in each process."""
-    input_ids = torch.tensor([[7, 8, 9, 3, 0], [5, 0, 0, 0, 0], [6, 2, 11, 13, 4], [9, 9, 4, 0, 0]])
-    batch = {"input_ids": input_ids, "attention_mask": input_ids != 0, "labels": torch.tensor([0, 1, 2, 1])}
-    save_file(batch, tmp_path / "batch.safetensors")
-    gradients: dict[str, dict[str, Tensor]] = {}
-    for cell_type in get_args(CellType):
-        model = make_model(cell_type=cell_type, bidirectional=True, num_hidden_layers=2).train()
-        model.save_pretrained(tmp_path / cell_type)
-        model(**batch).loss.backward()
-        gradients[cell_type] = {name: parameter.grad for name, parameter in model.named_parameters()}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", IN_TWO_PROCESSES, str(rank), str(tmp_path)],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    errors = [process.communicate(timeout=180)[1] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], "".join(errors)
-    for cell_type, expected in gradients.items():
-        for rank in range(2):
-            actual = load_file(tmp_path / cell_type / f"gradients_{rank}.safetensors")
-            torch.testing.assert_close(actual, expected)
 
 
 @on_gpu

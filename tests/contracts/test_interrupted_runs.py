@@ -90,7 +90,7 @@ def position(checkpoint: Path) -> dict[str, Any]:
     [signal.SIGKILL, *(pytest.param(number, marks=pytest.mark.slow) for number in (signal.SIGINT, signal.SIGTERM))],
 )
 def test_a_stopped_and_resumed_run_ends_like_an_undisturbed_one(
-    train: Train, tmp_path: Path, number: signal.Signals
+    train: Train, tmp_path: Path, number: signal.Signals, capsys: pytest.CaptureFixture[str]
 ) -> None:
     undisturbed, whole = train("whole", *LONG_RUN)
     folder = tmp_path / "stopped"
@@ -109,11 +109,10 @@ def test_a_stopped_and_resumed_run_ends_like_an_undisturbed_one(
         assert f"'{last}'" in line and "--resume_from_checkpoint latest" in line
         assert "Traceback" not in errors
 
-    done = run_script(*TINY_RUN, "--output_dir", str(folder), *LONG_RUN, "--resume_from_checkpoint", "latest")
-    assert done.returncode == 0, done.stderr
-    assert f"Resuming from {last}" in done.stdout
+    capsys.readouterr()
+    resumed, _ = train("stopped", *LONG_RUN, "--resume_from_checkpoint", "latest")
+    assert f"Resuming from {last}" in capsys.readouterr().out
     assert weights(folder) == weights(whole)
-    resumed = json.loads((folder / "all_results.json").read_text())
     for name in SAME:
         assert resumed[name] == undisturbed[name], name
 
@@ -341,25 +340,33 @@ def test_weights_that_are_no_numbers_are_neither_kept_nor_saved(
     assert ended.value.code == 3
 
 
+@contextmanager
+def full_disk(size: int) -> Iterator[None]:
+    """Let no file of this process grow beyond so many bytes, as if the disk were full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
 @pytest.mark.parametrize("part", ["checkpoint", "model"])
-def test_a_full_disk_leaves_the_last_checkpoint_and_the_last_model(train: Train, tmp_path: Path, part: str) -> None:
+def test_a_full_disk_leaves_the_last_checkpoint_and_the_last_model(
+    train: Train, part: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     settings = [*LONG_RUN, "--max_steps", "10"]
     _, folder = train("run", *settings)
     model, checkpoint = weights(folder), newest(folder)
-    size = (checkpoint / "optimizer.safetensors" if part == "checkpoint" else folder / "model.safetensors").stat()
-    more = ["--save_steps", "5" if part == "checkpoint" else "500", "--resume_from_checkpoint", "latest"]
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "scripts" / "train.py"), *TINY_RUN, "--output_dir", str(folder), *settings]
-        + (["--overwrite_output_dir", *more[:2], "--max_steps", "5"] if part == "checkpoint" else more),
-        # no file can grow beyond this, as if the disk were full
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size.st_size - 1000,) * 2),
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 2, done.stderr
-    line = last_line(done.stderr)
-    assert line.startswith("rnn-hf train: error: ") and "File too large" in line
-    assert "Traceback" not in done.stderr
+    if part == "checkpoint":
+        file, again = checkpoint / "optimizer.safetensors", ["--overwrite_output_dir", "--max_steps", "5"]
+    else:
+        file, again = folder / "model.safetensors", ["--save_steps", "500", "--resume_from_checkpoint", "latest"]
+    with full_disk(file.stat().st_size - 1000), pytest.raises(SystemExit, match="2"):
+        train("run", *settings, *again)
+    said = capsys.readouterr().err
+    assert last_line(said).startswith("rnn-hf train: error: ") and "File too large" in last_line(said)
+    assert "Traceback" not in said
     assert weights(folder) == model
     TextClassifier.from_pretrained(folder)
     if part == "model":

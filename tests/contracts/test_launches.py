@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
-from rnn_hf.data.demo_news import load_demo_news
 from rnn_hf.training import launch
 from tests.conftest import ROOT, TINY_RUN, TORCHRUN, free_port, run_script, weights
 from tests.refusals import program_of
@@ -96,37 +95,6 @@ def test_what_launcher_and_flags_share_is_done(train: Train, monkeypatch: pytest
     monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "2")
     actual, launched = train("launched", "--bf16", "--gradient_accumulation_steps", "2")
     assert (actual["step"], weights(launched)) == (expected["step"], weights(alone))
-
-
-@pytest.mark.parametrize("num_processes", [2, pytest.param(4, marks=pytest.mark.slow)])
-def test_processes_evaluate_each_row_once_and_in_order(train: Train, tmp_path: Path, num_processes: int) -> None:
-    """The last batch has to be filled up for some of them: 103 is a prime number."""
-    _, folder = train("model")
-    load_demo_news(num_train=1, num_test=103)["test"].to_parquet(tmp_path / "rows.parquet")
-
-    def evaluated(name: str, *launcher: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-        files = {"output_file": tmp_path / f"{name}.json", "predictions_file": tmp_path / f"{name}.jsonl"}
-        done = subprocess.run(
-            [sys.executable, *launcher, str(ROOT / "scripts" / "evaluate.py"), "--model_name_or_path", str(folder),
-             "--test_file", str(tmp_path / "rows.parquet"), "--per_device_eval_batch_size", "10", "--use_cpu",
-             *(word for flag, file in files.items() for word in (f"--{flag}", str(file)))],
-            env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=300,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
-        assert done.stdout.count("103 rows") == 1
-        lines = files["predictions_file"].read_text().splitlines()
-        return json.loads(files["output_file"].read_text()), [json.loads(line) for line in lines]
-
-    expected, rows = evaluated("alone")
-    metrics, shared = evaluated("shared", "-m", *TORCHRUN[:-1], str(num_processes))
-    assert len(rows) == 103
-    assert len({row["probability"] for row in rows}) > 90  # or the order would not be seen
-    assert [row["label"] for row in shared] == [row["label"] for row in rows]
-    probabilities = [row["probability"] for row in rows]
-    assert [row["probability"] for row in shared] == pytest.approx(probabilities, abs=2e-6)
-    assert metrics["loss"] == pytest.approx(expected["loss"], rel=1e-6)
-    assert metrics["confusion_matrix"] == expected["confusion_matrix"]
-    assert metrics["per_class"] == expected["per_class"]
 
 
 def test_several_processes_of_prediction_are_refused(

@@ -1,108 +1,103 @@
-"""Saved models and their code: the same logits in a fresh process, with the package and without it."""
+"""Saved models and the files beside them: loaded models compute the same, in a fresh process, too."""
 
 import ast
+import inspect
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModel, AutoModelForSequenceClassification, PreTrainedModel
+from torch import Tensor
+from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
 from transformers.dynamic_module_utils import get_relative_imports
 
 from rnn_hf import RNNConfig, RNNForSequenceClassification, RNNModel
 from rnn_hf.configuration_rnn import CellType
+from rnn_hf.reporting import results
 from rnn_hf.safe_loading import HEADS
-from tests.tiny_models import HUB_FILES, PACKAGE, TINY, WITHOUT_PACKAGE, every_cell, make_batch, make_model, run_python
+from tests.conftest import in_new_process
+from tests.tiny_models import HUB_FILES, PACKAGE, TINY, make_batch, make_model
+
+Train = Callable[..., tuple[dict[str, Any], Path]]
 
 TINY_CHECKPOINT = Path(__file__).parents[1] / "fixtures" / "tiny_checkpoint"
 
 
+@torch.no_grad()
+def save_outputs(model: RNNForSequenceClassification, batch: dict[str, Tensor], file: Path) -> None:
+    """Write a batch with the logits and the states that a loaded model must give."""
+    states = model.model(**batch).last_hidden_state
+    save_file({**batch, "logits": model(**batch).logits, "last_hidden_state": states}, file)
+
+
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a saved classifier of each cell, and a batch with the logits and the states it must give."""
+    """A folder with a saved classifier of each cell, and what it must give."""
     folder = tmp_path_factory.mktemp("checkpoints")
-    input_ids, attention_mask = make_batch("with holes")
+    batch = dict(zip(("input_ids", "attention_mask"), make_batch("with holes"), strict=True))
     for cell_type in get_args(CellType):
         model = make_model(
             cell_type=cell_type, bidirectional=True, num_hidden_layers=2, classifier_pooling="attention"
         )
         model.save_pretrained(folder / cell_type)
-        with torch.no_grad():
-            logits = model(input_ids, attention_mask=attention_mask).logits
-            states = model.model(input_ids, attention_mask=attention_mask).last_hidden_state
-        tensors = {
-            "input_ids": input_ids,
-            "attention_mask": attention_mask,
-            "logits": logits,
-            "last_hidden_state": states,
-        }
-        save_file(tensors, folder / f"{cell_type}.safetensors")
+        save_outputs(model, batch, folder / f"{cell_type}.safetensors")
     return folder
 
 
-LOAD_AND_COMPARE = """
+def check(folder: Path) -> None:
+    """Check that the models in a folder give what they gave before they were saved."""
+    for file in sorted(folder.glob("*.safetensors")):
+        tensors = load_file(file)
+        batch = {name: tensors[name] for name in ("input_ids", "attention_mask")}
+        classifier = AutoModelForSequenceClassification.from_pretrained(folder / file.stem)
+        encoder = AutoModel.from_pretrained(folder / file.stem)
+        assert type(classifier) is RNNForSequenceClassification
+        assert type(encoder) is RNNModel
+        assert not classifier.training and not encoder.training
+        with torch.no_grad():
+            assert torch.equal(classifier(**batch).logits, tensors["logits"])
+            assert torch.equal(encoder(**batch).last_hidden_state, tensors["last_hidden_state"])
+
+
+def test_loaded_models_compute_the_same_bit_for_bit(checkpoints: Path) -> None:
+    assert len(list(checkpoints.glob("*.safetensors"))) == len(get_args(CellType))
+    check(checkpoints)
+
+
+FRESH = f"""
 import sys
 from pathlib import Path
 import torch
 from safetensors.torch import load_file
-from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification
+from transformers import AutoModel, AutoModelForSequenceClassification
+from rnn_hf import RNNForSequenceClassification, RNNModel
 
-def check(path, batch, module, **arguments):
-    batch = load_file(batch)
-    inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
-    assert AutoConfig.from_pretrained(path, **arguments).__class__.__name__ == "RNNConfig"
-    classifier = AutoModelForSequenceClassification.from_pretrained(path, **arguments)
-    encoder = AutoModel.from_pretrained(path, **arguments)
-    for model in (classifier, encoder):
-        assert model.__class__.__module__.startswith(module), model.__class__.__module__
-        assert not model.training
-    with torch.no_grad():
-        assert torch.equal(classifier(**inputs).logits, batch["logits"])
-        assert torch.equal(encoder(**inputs).last_hidden_state, batch["last_hidden_state"])
-    return classifier
+{inspect.getsource(check)}
+
+for folder in map(Path, sys.argv[1:]):
+    check(folder)
 """
 
 
-@every_cell
-@torch.no_grad()
-def test_loaded_models_compute_the_same_bit_for_bit(cell_type: str, checkpoints: Path) -> None:
-    batch = load_file(checkpoints / f"{cell_type}.safetensors")
-    classifier = AutoModelForSequenceClassification.from_pretrained(checkpoints / cell_type)
-    encoder = AutoModel.from_pretrained(checkpoints / cell_type)
-    assert type(classifier) is RNNForSequenceClassification
-    assert type(encoder) is RNNModel
-    with torch.no_grad():
-        assert torch.equal(classifier(batch["input_ids"], batch["attention_mask"]).logits, batch["logits"])
-        states = encoder(batch["input_ids"], batch["attention_mask"]).last_hidden_state
-        assert torch.equal(states, batch["last_hidden_state"])
-
-
-def test_fresh_process_with_the_package_computes_the_same(checkpoints: Path, tmp_path: Path) -> None:
-    code = """
-import rnn_hf
-folder = Path(sys.argv[1])
-for batch in sorted(folder.glob("*.safetensors")):
-    check(folder / batch.stem, batch, "rnn_hf.")
-"""
-    run_python(LOAD_AND_COMPARE + code, checkpoints, cwd=tmp_path, PYTHONPATH=str(PACKAGE.parent))
-
-
-def test_fresh_process_without_the_package_computes_the_same(checkpoints: Path, tmp_path: Path) -> None:
-    """By `trust_remote_code=True` alone, and once more after saving what was loaded so."""
-    code = """
-folder, saved_again = map(Path, sys.argv[1:])
-for batch in sorted(folder.glob("*.safetensors")):
-    model = check(folder / batch.stem, batch, "transformers_modules.", trust_remote_code=True)
-    model.save_pretrained(saved_again / batch.stem)
-    check(saved_again / batch.stem, batch, "transformers_modules.", trust_remote_code=True)
-"""
-    modules = tmp_path / "modules"
-    code = WITHOUT_PACKAGE + LOAD_AND_COMPARE + code
-    run_python(code, checkpoints, tmp_path / "saved", cwd=tmp_path, HF_MODULES_CACHE=str(modules))
-    assert list(modules.rglob("modeling_rnn.py"))
+def test_a_fresh_process_computes_the_same(
+    checkpoints: Path, train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the models did before they were saved, and as a model did that was trained."""
+    trained: list[RNNForSequenceClassification] = []
+    write_results = results.write_results
+    monkeypatch.setattr(
+        results, "write_results", lambda model, *rest: [trained.append(model), write_results(model, *rest)]
+    )
+    _, folder = train("run")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    batch = tokenizer(["A minister met voters.", "", "The club won!"], padding=True, return_tensors="pt")
+    save_outputs(trained[0].eval(), dict(batch), tmp_path / "run.safetensors")
+    done = in_new_process(FRESH, str(checkpoints), str(tmp_path))
+    assert done.returncode == 0, done.stderr
 
 
 @torch.no_grad()

@@ -85,7 +85,6 @@ def test_no_secret_is_printed_or_written(place: str, tmp_path: Path, monkeypatch
             str(tmp_path / "run"),
             str(tmp_path / "other"),
             *TINY_RUN,
-            timeout=600,
             HF_ENDPOINT=address,
             HF_DATASETS_CACHE=str(tmp_path / "datasets"),
             **surroundings,

@@ -84,7 +84,7 @@ def test_memory_stays_flat_over_millions_of_texts(train: Train) -> None:
     _, folder = train("run")
     started = time.monotonic()
     settings = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "16", "PYTHONPATH": str(ROOT)}
-    done = in_new_process(READER, str(folder), str(NUM_TEXTS), timeout=7200, **settings)
+    done = in_new_process(READER, str(folder), str(NUM_TEXTS), **settings)
     assert done.returncode == 0, done.stderr
     seen, resident = json.loads(done.stdout)
     warm, end = max(resident[:10]), max(resident[-10:])

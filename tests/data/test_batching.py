@@ -1,7 +1,4 @@
-import json
-import os
 import pickle
-import subprocess
 import sys
 from pathlib import Path
 
@@ -214,60 +211,3 @@ def test_a_prepared_loader_draws_the_epoch_it_is_set_to(sampler_type: type[Batch
         undisturbed.set_epoch(epoch)
         loader.set_epoch(epoch)
         assert [batch["row"].tolist() for batch in loader] == list(undisturbed)
-
-
-TWO_PROCESSES = """
-import json, sys
-from accelerate import Accelerator
-from accelerate.utils import DataLoaderConfiguration, gather_object
-from datasets import Dataset
-from torch.utils.data import DataLoader
-from rnn_hf.data.batching import EncodedRows, LengthGroupedBatchSampler, PaddingCollator, SortedBatchSampler
-
-accelerator = Accelerator(cpu=True, dataloader_config=DataLoaderConfiguration(split_batches=True))
-rows = EncodedRows(Dataset.from_file(sys.argv[1]))
-
-def prepare(sampler):
-    return accelerator.prepare(DataLoader(rows, batch_sampler=sampler, collate_fn=PaddingCollator(0)))
-
-sampler = LengthGroupedBatchSampler(rows.lengths, 8, 3)
-sampler.fill_last_batch = True
-loader = prepare(sampler)
-result = {"epochs": [], "processes": accelerator.num_processes}
-for epoch in (5, 6):
-    loader.set_epoch(epoch)
-    result["epochs"].append([gather_object(batch["row"].tolist()) for batch in loader])
-sampler.start_batch = 2
-loader.set_epoch(6)
-result["resumed"] = [gather_object(batch["row"].tolist()) for batch in loader]
-evaluation = prepare(SortedBatchSampler(rows.lengths, 8))
-result["evaluated"] = [row for batch in evaluation for row in accelerator.gather_for_metrics(batch["row"]).tolist()]
-if accelerator.is_main_process:
-    print("RESULT" + json.dumps(result))
-accelerator.end_training()
-"""
-
-
-def test_two_processes_share_every_batch_and_gather_every_row_once(tmp_path: Path) -> None:
-    lengths = [row % 9 for row in range(51)]
-    make_dataset(lengths).map(cache_file_name=str(tmp_path / "rows.arrow"))
-    (tmp_path / "script.py").write_text(TWO_PROCESSES)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    completed = subprocess.run(
-        [*command, str(tmp_path / "script.py"), str(tmp_path / "rows.arrow")],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    lines = [line for line in completed.stdout.splitlines() if line.startswith("RESULT")]
-    assert lines, completed.stderr
-    result = json.loads(lines[0].removeprefix("RESULT"))
-    assert result["processes"] == 2
-    for epoch, batches in zip((5, 6), result["epochs"], strict=True):
-        sampler = LengthGroupedBatchSampler(lengths, 8, 3)
-        sampler.set_epoch(epoch)
-        *full, short = sampler
-        assert batches == [*full, short + full[0][: 8 - len(short)]]
-    assert result["resumed"] == result["epochs"][1][2:]
-    assert sorted(result["evaluated"]) == list(range(51))

@@ -1,11 +1,8 @@
 """Word-level tokenizers: the rules, the vocabulary, and the way to disk and back."""
 
 import json
-import os
 import random
 import re
-import subprocess
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -103,20 +100,6 @@ def test_words_rarer_than_min_frequency_are_unknown() -> None:
     assert tokenizer("A b c d").input_ids == [1, 2, 3, 1]
 
 
-def test_vocabulary_does_not_depend_on_threads_or_hash_seed() -> None:
-    code = (
-        "import json, random; from rnn_hf.data.tokenizer_training import train_tokenizer; r = random.Random(0)\n"
-        "texts = [' '.join(str(r.randrange(3000)) for _ in range(20)) for _ in range(500)]\n"
-        "print(json.dumps(train_tokenizer(texts, vocab_size=1000).get_vocab(), sort_keys=True))"
-    )
-    single, double = (
-        run_python(code, RAYON_NUM_THREADS=threads, TOKENIZERS_PARALLELISM="true", PYTHONHASHSEED=threads)
-        for threads in ("1", "2")
-    )
-    assert len(json.loads(single)) == 1000
-    assert single == double
-
-
 def test_special_tokens_cannot_be_injected_by_a_text(tmp_path: Path) -> None:
     train_tokenizer(["a b"]).save_pretrained(tmp_path)
     for tokenizer in (train_tokenizer(["a b"]), PreTrainedTokenizerFast.from_pretrained(tmp_path)):
@@ -144,30 +127,6 @@ def test_offsets_cut_the_words_out_of_the_text() -> None:
     tokenizer = train_tokenizer([text])
     offsets = tokenizer(text, return_offsets_mapping=True).offset_mapping
     assert [text[start:end] for start, end in offsets] == ["It", "'", "s", "Big", "news", "É", "!"]
-
-
-def test_saved_tokenizer_is_the_same_in_a_fresh_process(tmp_path: Path) -> None:
-    tokenizer = train_tokenizer([*TEXTS, "it's [UNK] <br />"], max_length=5)
-    tokenizer.save_pretrained(tmp_path)
-    texts = ["B c, a's [UNK] [PAD] zz", "", "c"]
-    # without this package: the folder alone must do
-    code = f"""
-import json, sys
-from transformers import AutoTokenizer
-tokenizer = AutoTokenizer.from_pretrained({str(tmp_path)!r})
-names = ("model_input_names", "padding_side", "pad_token_id", "unk_token_id")
-print(json.dumps([
-    dict(tokenizer({texts!r}, padding=True, truncation=True)),
-    tokenizer.get_vocab(),
-    [tokenizer.init_kwargs["max_length"], *(getattr(tokenizer, name) for name in names)],
-    any(name.startswith("rnn_hf") for name in sys.modules),
-]))
-"""
-    batch, vocabulary, attributes, imports_package = json.loads(run_python(code))
-    assert batch == dict(tokenizer(texts, padding=True, truncation=True))
-    assert vocabulary == tokenizer.get_vocab()
-    assert attributes == [5, ["input_ids", "attention_mask"], "right", 0, 1]
-    assert not imports_package
 
 
 def test_a_tokenizer_is_saved_under_the_name_that_transformers_4_knows(tmp_path: Path) -> None:
@@ -218,15 +177,3 @@ def test_texts_without_a_word_are_refused(texts: Iterable[str]) -> None:
 def test_texts_that_are_not_strings_are_refused(texts: Iterable[str], message: str) -> None:
     with pytest.raises(TypeError, match=message):
         train_tokenizer(texts)
-
-
-def run_python(code: str, **environment: str) -> str:
-    """What a fresh Python process prints."""
-    result = subprocess.run(
-        [sys.executable, "-c", code],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), **environment},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return result.stdout

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
+from rnn_hf.commands import train
 from scripts.research import ablation as script
 from tests.conftest import TINY_RUN
 
@@ -120,8 +121,17 @@ def test_a_wrong_file_of_techniques_is_told_in_one_line(
     assert message in line
 
 
-def test_a_run_in_a_process_of_its_own_is_measured(measure: Measure) -> None:
-    points = measure("--seeds", "1", techniques={"GRU": TECHNIQUES["GRU"]})
-    assert [point["technique"] for point in points] == ["recipe", "GRU"]
-    assert all(point["cpu_seconds"] > 1 and 0 < point["test_accuracy"] <= 1 for point in points)
-    assert points[0]["num_parameters"] != points[1]["num_parameters"]
+def test_a_run_in_a_process_of_its_own_is_measured(tmp_path: Path) -> None:
+    recipe = {
+        "dataset_name": "demo",
+        "max_train_samples": 200,
+        "hidden_size": 8,
+        "num_train_epochs": 1,
+        "use_cpu": True,
+    }
+    point = script.measure(recipe, {"cell_type": "gru"}, 1)
+    assert point["cpu_seconds"] > 1
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump({**recipe, "cell_type": "gru"}))
+    expected = train.main([str(tmp_path / "recipe.yaml"), "--seed", "1", "--output_dir", str(tmp_path / "run")])
+    for name in ("test_accuracy", "num_parameters"):
+        assert point[name] == expected[name]

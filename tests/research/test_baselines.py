@@ -8,7 +8,7 @@ from sklearn.metrics import f1_score
 from rnn_hf.data.demo_news import load_demo_news
 from rnn_hf.data.sources import load_text_dataset
 from scripts.research import baselines as script
-from tests.conftest import TINY_RUN, last_line
+from tests.conftest import TINY_RUN
 
 MODELS = [
     pytest.param(
@@ -98,25 +98,6 @@ def test_the_rows_are_those_that_the_recipe_trains_on(tmp_path: Path, capsys: py
     assert {"model": "tfidf", "seed": 2, **script.measure("tfidf", expected, [5])} == second
     assert result["settings"]["dataset_name"] == "demo"
     assert "TF-IDF + linear" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    ("argv", "message"),
-    [
-        (["--models", "bert"], "`--models` must be of fasttext, tfidf, got bert."),
-        (["--fasttext_epochs", "0"], "`--fasttext_epochs` must be at least 1"),
-        (["--seed", "1"], "Pass `--seeds`"),
-        (["--validation_size", "0"], "need a validation split. Pass `--validation_size 0.05`."),
-        (["--problem_type", "regression"], "The baselines need one class per text"),
-        (["--output_file", "nowhere/x.json"], "The folder of `--output_file` does not exist: 'nowhere'"),
-    ],
-)
-def test_a_mistake_of_the_user_is_one_line(capsys: pytest.CaptureFixture[str], argv: list[str], message: str) -> None:
-    with pytest.raises(SystemExit, match="2"):
-        script.main([*TINY_RUN, "--models", "tfidf", *argv])
-    line = last_line(capsys.readouterr().err)
-    assert line.startswith("baselines: error: ")
-    assert message in line
 
 
 def test_a_baseline_that_is_not_installed_is_said_to_be_so(

@@ -87,20 +87,3 @@ def test_the_splits_asked_for_are_counted_and_written(tmp_path: Path, capsys: py
     result = script.main(argv)
     assert (result["num_train_examples"], result["splits"]["validation"]["num_rows"]) == (3600, 400)
     assert result["splits"]["test"]["num_rows"] == 1000
-
-
-@pytest.mark.parametrize(
-    ("argv", "message"),
-    [
-        (["--splits", "train"], "`--splits` must be of test, validation, got train."),
-        (["--similarities", "0"], "`--similarities` must be above 0"),
-        (["--validation_size", "0", "--splits", "validation"], 'has no "validation" split'),
-        (["--output_file", "nowhere/x.json"], "'nowhere'"),
-    ],
-)
-def test_a_mistake_of_the_user_is_one_line(capsys: pytest.CaptureFixture[str], argv: list[str], message: str) -> None:
-    with pytest.raises(SystemExit, match="2"):
-        script.main(["--dataset_name", "demo", *argv])
-    (line,) = capsys.readouterr().err.strip().splitlines()
-    assert line.startswith("count_near_duplicates: error: ")
-    assert message in line

@@ -175,6 +175,8 @@ WRONG_VALUES_OF_OTHERS = [
     (LanguageModelRunArguments, "--bptt 0", "`bptt` must be at least 1"),
     (LanguageModelRunArguments, "--optim lazy_adamw", "`optim=lazy_adamw` spares word vectors"),
     (LanguageModelRunArguments, "--class_weights balanced", "`class_weights` is only for classifiers"),
+    (LanguageModelRunArguments, "--label_smoothing_factor 0.1", "`label_smoothing_factor` is only for classifiers"),
+    (LanguageModelRunArguments, "--gradual_unfreezing true", "`gradual_unfreezing` is only for classifiers"),
     (LanguageModelRunArguments, "--num_generated_texts -1", "`num_generated_texts` must be at least 0"),
     (EvaluateArguments, "--threshold 2", "`threshold` must be at least 0 and at most 1"),
     (EvaluateArguments, "--threshold nan", "`threshold` must be at least 0 and at most 1"),

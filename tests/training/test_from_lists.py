@@ -22,7 +22,7 @@ from accelerate.state import AcceleratorState
 from rnn_hf import TextClassifier
 from rnn_hf.training import classifier as training
 from rnn_hf.training.loop import Run
-from tests.conftest import in_new_process, weights
+from tests.conftest import weights
 from tests.tiny_classifiers import unpickled
 
 TEXTS = ["a good film", "a bad film", "a fine day", "an awful day"] * 25
@@ -287,14 +287,6 @@ def test_a_class_of_one_row_is_trained_on_and_named_in_a_warning() -> None:
     assert classifier.results["num_train_examples"] == 97 and classifier.results["num_validation_examples"] == 4
     with pytest.warns(UserWarning, match="nothing is held out"):
         assert train(["a", "b"], ["x", "y"]).results["num_validation_examples"] == 0
-
-
-def test_missing_packages_are_one_line() -> None:
-    code = "import sys; sys.modules['accelerate'] = None\nimport rnn_hf\nrnn_hf.TextClassifier.train(['a'], ['b'])"
-    error = in_new_process(code).stderr.strip().splitlines()[-1]
-    assert (
-        error == 'ImportError: `TextClassifier.train` needs the package accelerate. Run `pip install "rnn-hf[train]"`.'
-    )
 
 
 def test_a_trained_classifier_goes_to_the_hub_and_comes_back(hub: str, tmp_path: Path) -> None:
