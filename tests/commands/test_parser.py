@@ -149,7 +149,7 @@ def test_only_the_first_process_prints(monkeypatch: pytest.MonkeyPatch, capsys: 
     [
         ("no/x.json", "The folder of `output_file` does not exist: .* Create it."),
         ("", "`output_file` must be a file, got the folder .* Pass a file in it."),
-        ("pipe", "`output_file` must be a file on a disk, got .* redirect the output"),
+        ("pipe", "`output_file` must be a regular file, got .* redirect the output"),
     ],
 )
 def test_a_file_that_could_not_be_written_is_refused_before_anything_is_computed(
