@@ -54,7 +54,7 @@ SUMMARIZED = {
     "rnn_hf": (OURS, "rnn_hf, TextClassifier"),
     "TF-IDF": ("tfidf", "TF-IDF + linear"),
     "fastText": ("fasttext", "fastText"),
-    "MiniLM-L6 (transformer)": (None, "MiniLM-L6 shape"),
+    "MiniLM-L6 (transformer)": ("", "MiniLM-L6 shape"),  # not in the panel
 }
 
 # Without and with the n-gram branch
@@ -157,12 +157,12 @@ def summary() -> tuple[dict[str, dict[str, float | None]], int]:
     """
     panel, speeds = read_json(CARDS / "panel.json"), {row["name"]: row for row in load_benchmark("predict")["rows"]}
     split = split_of(panel)
-    means, num_rows = mean_accuracies(panel, split, [model for model, _ in SUMMARIZED.values() if model is not None])
+    means, num_rows = mean_accuracies(panel, split, [model for model, _ in SUMMARIZED.values() if model])
     rows: dict[str, dict[str, float | None]] = {}
     for title, (model, name) in SUMMARIZED.items():
         found = find_runs(panel, dataset="ag_news", split=split, model=model)
         rows[title] = {
-            "mean_accuracy": means.get(model) if model is not None else None,
+            "mean_accuracy": means.get(model),
             "accuracy": fmean(map(metric_of, found)) if found else speeds[name]["accuracy"],
             "texts_per_second": speeds[name]["texts_per_second"]["median"],
             "milliseconds": speeds[name]["milliseconds_for_one_text"]["median"],
