@@ -166,6 +166,39 @@ def comparison(
     }
 
 
+def runs_of(content: Mapping[str, Any], split: str, dataset: str, model: str) -> list[Run]:
+    """Return the runs of a classifier on a dataset, and if ours has several columns, those of the first one."""
+    runs = [run for run in content["runs"] if (run["split"], run["model"]) == (split, model)]
+    return [run for run in runs if (run["dataset"], run["name"]) == (dataset, runs[0]["name"])]
+
+
+def mean_accuracies(content: Mapping[str, Any], split: str, models: Sequence[str]) -> tuple[dict[str, float], int]:
+    """Return the mean accuracy of some classifiers over the rows of the panel on which all of them were measured.
+
+    Only rows count that have one label a text, and blanks between the words, which all classifiers expect; of their
+    runs, those with seeds that all classifiers have.
+
+    Args:
+        content: Content of the file of results.
+        split: `"validation"` or `"test"`.
+        models: Names of the classifiers.
+
+    Returns:
+        The mean of each classifier, and the number of rows; no means if there is no such row.
+    """
+    accuracies: dict[str, list[float]] = {model: [] for model in models}
+    for name, dataset in DATASETS.items():
+        if dataset.kind != "one label" or dataset.without_blanks:
+            continue
+        found = {model: {run["seed"]: run for run in runs_of(content, split, name, model)} for model in models}
+        seeds = set.intersection(*map(set, found.values()))
+        if seeds:
+            for model, of_seeds in found.items():
+                accuracies[model].append(fmean(metric_of(of_seeds[seed]) for seed in seeds))
+    num_rows = len(accuracies[models[0]])
+    return {model: fmean(of_rows) for model, of_rows in accuracies.items() if of_rows}, num_rows
+
+
 def panel_table(content: Mapping[str, Any], split: str) -> str:
     """Return the panel as a table: a row for each dataset, a column for each classifier.
 

@@ -253,6 +253,7 @@ def test_the_mean_accuracy_is_of_rows_and_seeds_that_all_classifiers_have() -> N
         run("trec_coarse", "tfidf", 1, 0.8), run("trec_coarse", "tfidf", 2, 0.1),
         run("banking77", "ours", 1, 0.7, "rnn_hf"), run("banking77", "tfidf", 1, 0.4),
         run("clinc150", "ours", 1, 0.1, "rnn_hf"),
+        run("trec_fine", "ours", 1, 0.1, "other settings"), run("trec_fine", "tfidf", 1, 0.1),
         run("ag_news_without_blanks", "ours", 1, 0.1, "rnn_hf"), run("ag_news_without_blanks", "tfidf", 1, 0.1),
     ]  # fmt: skip
     means, num_rows = panel_results.mean_accuracies({"runs": runs}, "test", ["ours", "tfidf"])

@@ -1,22 +1,27 @@
 import json
+import re
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import yaml
 
-from scripts.research import panel_results, results_table
-from scripts.research.results_table import CARDS, TABLES, check_recipes, load_results, with_tables
+from scripts.research import ablation, panel_results, results_table
+from scripts.research.results_table import CARDS, PAGES, TABLES, check_recipes, load_results, with_tables
+from scripts.research.run_recipe import without_details
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
+README, MEASUREMENTS = (page.read_text() for page in PAGES[:2])
 
 
-def test_the_readme_shows_what_the_files_say() -> None:
-    assert with_tables(README) == README
-    # the ablation is of a recipe that is no longer the default
-    for name in TABLES.keys() - {"ablation"}:
-        assert README.count(f"<!-- table: {name} -->") == 1
-        assert TABLES[name]() in README
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(CARDS.parent)))
+def test_a_page_shows_what_the_files_say(page: Path) -> None:
+    assert with_tables(page.read_text()) == page.read_text()
+
+
+def test_every_table_is_on_the_page_of_measurements_but_the_summary() -> None:
+    assert re.findall("<!-- table: (.*) -->", MEASUREMENTS) == [name for name in TABLES if name != "summary"]
+    assert all(TABLES[name]() for name in TABLES)
+    assert README.count("<!-- table: summary -->") == 1
 
 
 def test_a_table_replaces_the_one_between_its_markers(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -31,15 +36,17 @@ def test_a_table_replaces_the_one_between_its_markers(monkeypatch: pytest.Monkey
         with_tables(text.replace("lesson", "lessen"))
 
 
-def test_the_script_writes_the_tables_into_the_readme(
+def test_the_script_writes_the_tables_into_the_pages(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    readme = tmp_path / "README.md"
-    readme.write_text(README.replace("|", "!"))
-    monkeypatch.setattr(results_table, "README", readme)
+    pages = [tmp_path / "one.md", tmp_path / "other.md"]
+    for page, text in zip(pages, (README, MEASUREMENTS), strict=True):
+        page.write_text(text.replace("|", "!"))
+    monkeypatch.setattr(results_table, "PAGES", pages)
     results_table.main(["--write"])
-    assert capsys.readouterr().out == f"Written: {readme}\n"
-    assert TABLES["results"]() in readme.read_text()
+    assert capsys.readouterr().out == f"Written: {pages[0]}\nWritten: {pages[1]}\n"
+    assert TABLES["summary"]() in pages[0].read_text()
+    assert TABLES["results"]() in pages[1].read_text()
     results_table.main([])
     assert TABLES["ablation"]() in capsys.readouterr().out
 
@@ -95,8 +102,9 @@ def test_packing_beats_padding_over_three_seeds() -> None:
 def test_the_default_reaches_what_it_promises() -> None:
     results = load_results("ag-news")
     assert {run["seed"] for run in results} == {42, 1, 2}
-    baselines = json.loads((CARDS / "ag-news" / "learning_curve.json").read_text())["points"]
-    linear = [point["test_accuracy"] for point in baselines if point["model"] != "recipe"]
+    panel = json.loads((CARDS / "panel.json").read_text())["runs"]
+    linear = [run["accuracy"] for run in panel if run["dataset"] == "ag_news" and run["model"] != "ours"]
+    assert linear
     assert sum(run["test_accuracy"] for run in results) / 3 > max(0.922, *linear)
     assert all(run["train_runtime"] <= 180 for run in results)
     assert all(run["test_ece"] < 0.015 for run in results)
@@ -129,8 +137,9 @@ def test_the_ablation_is_of_one_recipe_over_all_seeds() -> None:
     file = json.loads((CARDS / "ag-news" / "ablation.json").read_text())
     techniques = yaml.safe_load((CARDS / "ag-news" / "techniques.yaml").read_text())
     assert file["settings"].keys() == techniques.keys() | {"recipe"}
+    digest = ablation.digest_of(file["settings"]["recipe"]["recipe"])
     for name, settings in file["settings"].items():
-        assert settings["recipe"] == file["settings"]["recipe"]["recipe"]
+        assert name == "recipe" or settings["recipe"] == digest
         assert {point["seed"] for point in file["points"] if point["technique"] == name} == {42, 1, 2}
 
 
@@ -152,11 +161,8 @@ def test_the_baselines_have_the_rows_and_the_seeds_of_the_recipe(name: str) -> N
         }
 
 
-def test_the_curve_has_the_rows_of_ag_news_and_its_figure() -> None:
-    curve = json.loads((CARDS / "ag-news" / "learning_curve.json").read_text())
-    assert all(
-        settings.get("dataset_name", "fancyzhx/ag_news") == "fancyzhx/ag_news"
-        for settings in curve["settings"].values()
-    )
-    assert {point["num_test_examples"] for point in curve["points"]} == {7600}
-    assert (CARDS / "ag-news" / "learning_curve.png").exists()
+def test_the_files_of_further_seeds_have_no_details() -> None:
+    """`scripts/research/run_recipe.py` writes them so."""
+    for path in CARDS.glob("*/all_results_seed_*.json"):
+        run = json.loads(path.read_text())
+        assert without_details(run) == run, path
