@@ -79,9 +79,9 @@ def test_pieces_of_words_get_no_extra_words() -> None:
     [
         b"cat 1 2\n. . 3 4\nBird 5 6\n",
         b"3 2\ncat 1 2\n. . 3 4\nBird 5 6\n",
-        gzip.compress(b"cat 1 2\n. . 3 4\nBird 5 6\n"),
+        gzip.compress(b"cat 1 2\n. . 3 4\nBird 5 6\n", mtime=0),
         word2vec({"cat": [1.0, 2.0], "Bird": [0.1, 3.0]}, "2 2"),
-        gzip.compress(word2vec({"cat": [1.0, 2.0], "Bird": [0.1, 3.0]}, "2 2")),
+        gzip.compress(word2vec({"cat": [1.0, 2.0], "Bird": [0.1, 3.0]}, "2 2"), mtime=0),
         fasttext(["cat", "Bird"], np.ones((2, 2), np.float32), labels=("__label__news",)),
     ],
     ids=["glove", "vec", "glove.gz", "word2vec", "word2vec.gz", "fasttext"],
