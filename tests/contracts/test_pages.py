@@ -38,9 +38,8 @@ SHORTER = {
 
 TEXTS = ["the striker scored twice", "shares fell again", "a late goal won the cup", "the bank cut its rates"] * 10
 LABELS = ["Sports", "Business"] * 20
-TABLE = "text,title,body,label\n" + "".join(
-    f"{text},{text},,{name}\n" for text, name in zip(TEXTS, LABELS, strict=True)
-)
+HEADER = "text,label,title,subject,body,queue\n"
+TABLE = HEADER + "".join(f"{text},{name},{text},{text},,{name}\n" for text, name in zip(TEXTS, LABELS, strict=True))
 
 
 def blocks(page: str, language: str) -> list[str]:
