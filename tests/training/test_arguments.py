@@ -135,7 +135,7 @@ def test_a_number_that_yaml_reads_as_text_is_a_number(tmp_path: Path) -> None:
         ("2026-01-01: 1", "Unknown key .* '2026-01-01'"),
         ("on: 1", "Unknown key .* 'True'"),
         ("{eval_strategy: 'no', early_stopping_patience: 2}", "`early_stopping_patience` needs evaluations"),
-        ("{dataset_name: demo, train_file: x.csv}", "`dataset_name` cannot stand beside"),
+        ("{dataset_name: demo, train_file: x.csv}", "`dataset_name` and files"),
     ],
 )
 def test_a_wrong_recipe_is_refused(tmp_path: Path, text: str, message: str) -> None:
