@@ -30,7 +30,7 @@ def read_word2vec_binary(
 ) -> dict[int, np.ndarray]:
     """Return the vectors of the words in a vocabulary from word2vec's binary format (Mikolov et al., 2013).
 
-    After a line `count width`, each word is followed by a blank and its numbers as float32.
+    After a line `count width`, each word is followed by a space and its numbers as float32.
 
     Args:
         file: The file, at its start.
@@ -82,7 +82,7 @@ def word2vec_entries(file: BufferedReader, path: Path, largest_size: int) -> Ite
 
 
 def word2vec_width(file: BufferedReader, path: Path, largest_size: int) -> int:
-    """Return the number of numbers in a vector of a file in word2vec's binary format; see `word2vec_entries`."""
+    """Return the size of the vectors in a file of word2vec's binary format; see `word2vec_entries`."""
     for _, numbers in word2vec_entries(file, path, largest_size):
         return len(numbers) // _FLOAT.itemsize
     raise EOFError("it has no word")
@@ -153,7 +153,7 @@ def fasttext_words(path: Path) -> Iterator[bytes]:
 
 
 def fasttext_width(path: Path) -> int:
-    """Return the number of numbers in a vector of a fastText model; see `read_fasttext_model`."""
+    """Return the size of the vectors in a fastText model; see `read_fasttext_model`."""
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         return _read_header(content, path).width
 
@@ -192,7 +192,7 @@ def fasttext_hash(text: bytes) -> int:
 
 
 class _Header(NamedTuple):
-    """What a fastText model begins with, and where its dictionary starts, in bytes."""
+    """Header of a fastText model, and the offset of its dictionary in bytes."""
 
     width: int
     bucket: int
@@ -247,7 +247,7 @@ def _read_until(file: BufferedReader, mark: bytes, path: Path) -> bytes:
         if end >= 0:
             return read + file.read(end + 1)[:-1]
         read += file.read(len(ahead))
-    raise ValueError(f"{path} must have a blank after every word, got {_shown(read)} without one. Download it again.")
+    raise ValueError(f"{path} must have a space after every word, got {_shown(read)} without one. Download it again.")
 
 
 def _finite(vector: np.ndarray, word: bytes, path: Path) -> np.ndarray:

@@ -1,9 +1,9 @@
-"""Cleaning of texts that carry leftovers of HTML."""
+"""Cleaning of texts with leftovers of HTML."""
 
 import html
 import re
 
-# Without its ampersand, only a name that is no English word counts as an entity: a text may contain "the image;"
+# Without an ampersand, a name is an entity only if it is not an English word: a text may contain "the image;"
 _ENTITY = re.compile(
     r"&(#?\w+;)|(#\d+;|\b(?:quot|amp|lt|gt|nbsp|hellip|[lr][sd]quo|[mn]dash|[a-z](?:acute|grave|uml|cedil|tilde));)"
 )
@@ -14,9 +14,9 @@ _TAG = re.compile(r"</?[A-Za-z][^<>]*>")
 def clean_text(text: str) -> str:
     r"""Return a text without leftovers of HTML and backslash escapes, such as those in AG News.
 
-    AG News lost the ampersands of its HTML entities (a blank stands in their place) and has backslashes instead of
-    line breaks. Entities become the characters they stand for, tags are removed, and backslashes and runs of white
-    space become one blank.
+    AG News lost the ampersands of its HTML entities (replaced by spaces) and has backslashes instead of line breaks.
+    Entities become the characters they stand for, tags are removed, and backslashes and runs of whitespace become
+    single spaces.
 
     Example:
         >>> clean_text("Oil at  #36;46.75, up on yesterday #39;s close. &lt;b&gt;Reuters&lt;/b&gt;")

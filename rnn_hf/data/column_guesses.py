@@ -19,14 +19,14 @@ _LABEL_WORDS = {
 
 
 class ColumnsError(ValueError):
-    """Columns of texts or labels are not in a dataset under the names they should have.
+    """A dataset has no columns of texts or labels under the expected names.
 
     Args:
         message: What is missing.
         columns: Columns that probably hold it, by the argument that names them.
 
     Attributes:
-        columns: The same.
+        columns: The argument `columns`.
     """
 
     def __init__(self, message: str, columns: dict[str, list[str]]) -> None:
@@ -35,7 +35,7 @@ class ColumnsError(ValueError):
 
 
 def holds_words(column: pa.ChunkedArray) -> bool:
-    """Return whether a column of strings has something other than numbers, or nothing at all."""
+    """Return whether a column of strings has values other than numbers, or no values at all."""
     is_number = pc.match_substring_regex(column, NUMBER)
     return not pc.all(is_number, min_count=1).as_py()
 
@@ -63,7 +63,7 @@ def likely_label_column(head: pa.Table, texts: Sequence[str]) -> str | None:
 
 
 def likely_text_columns(head: pa.Table, label: str | None) -> list[str]:
-    """Return the columns that probably make up the text, by their names, or else the one of the longest strings.
+    """Return the columns that probably make up the text, by their names or else by the longest strings.
 
     Args:
         head: The first rows.

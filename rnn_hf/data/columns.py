@@ -26,7 +26,7 @@ from .labels import (
     recognize_problem_type,
 )
 
-# Number of rows that are read for what columns hold
+# Number of rows that are read to guess the contents of columns
 HEAD_ROWS = 1000
 
 
@@ -114,13 +114,13 @@ class TextColumns:
         else:
             names = item_of(self.label).names
             if self.problem_type == "multi_label_classification" and column_of(rows, column).null_count == len(rows):
-                say(f'Warning: no row of the "{split}" split has a label, so each counts as a text of no class.')
+                say(f'Warning: no row of the "{split}" split has a label, so each counts as a text without classes.')
             ids = class_ids(rows, column, split, self.problem_type, names, ids_allowed=self.ids_allowed)
         return _text_and_label(rows, texts, column, self.problem_type, ids, self.label, self.clean_text)
 
 
 def check_columns(rows: Dataset, text_column_names: Sequence[str] | None, label_column_name: str) -> None:
-    """Check that the columns of texts and labels are there.
+    """Check that the columns of texts and labels exist.
 
     Args:
         rows: Rows with their columns as they are stored.
@@ -128,7 +128,7 @@ def check_columns(rows: Dataset, text_column_names: Sequence[str] | None, label_
         label_column_name: As in `load_text_dataset`.
 
     Raises:
-        ColumnsError: If they are not. It names those that are probably meant.
+        ColumnsError: If a column does not exist; the error names likely columns.
     """
     missing, texts = [], list(text_column_names or ())
     if label_column_name not in rows.column_names:
@@ -153,11 +153,11 @@ def check_columns(rows: Dataset, text_column_names: Sequence[str] | None, label_
 
 
 def columns_error(message: str, likely: Mapping[str, Sequence[str]]) -> ColumnsError:
-    """Return the error of columns that are not there.
+    """Return the error for missing columns.
 
     Args:
         message: What is missing.
-        likely: Columns that probably hold it, by the argument that names them.
+        likely: Likely columns, by the argument that names them.
     """
     found = {name: list(columns) for name, columns in likely.items() if columns}
     if found:
@@ -166,7 +166,7 @@ def columns_error(message: str, likely: Mapping[str, Sequence[str]]) -> ColumnsE
 
 
 def first_rows(rows: Dataset, columns: Sequence[str]) -> pa.Table:
-    """Return the first rows of some columns, enough of them to see what they hold."""
+    """Return the first rows of some columns, enough to guess their contents."""
     return rows.select_columns(list(columns)).with_format("arrow")[: min(len(rows), HEAD_ROWS)]
 
 
@@ -186,7 +186,7 @@ def text_columns_of(
     others = [name for name in dataset.column_names if name != label_column]
     if wanted is None:
         strings = [name for name in others if dataset.features[name] in (Value("string"), Value("large_string"))]
-        # numbers are strings where the file has no types
+        # in files without types, numbers are strings, too
         strings = [name for name in strings if holds_words(first_rows(dataset, [name])[name])]
         wanted = ["text"] if "text" in others else strings
         if len(wanted) != 1:
@@ -207,7 +207,7 @@ def text_columns_of(
 
 
 def joined_texts(table: pa.Table, text_columns: Sequence[str]) -> pa.ChunkedArray:
-    """Return the text of each row: its columns joined by one blank, a missing value as an empty string.
+    """Return the text of each row: its columns joined by one space, a missing value as an empty string.
 
     Example:
         >>> joined_texts(pa.table({"title": ["Oil", None], "body": ["rose", "fell"]}), ["title", "body"]).to_pylist()
@@ -226,7 +226,7 @@ def _text_and_label(
     label: ClassLabel | List | Value,
     clean: bool,
 ) -> Dataset:
-    """Return the columns `text` and `label`; nothing is written where the stored columns will do."""
+    """Return the columns `text` and `label`; stored columns are used as they are if possible."""
     features = Features(text=Value("string"), label=label)
     first = text_columns[0]
     is_unchanged = len(text_columns) == 1 and not clean and dataset.features[first] == features["text"]

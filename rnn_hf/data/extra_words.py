@@ -9,27 +9,27 @@ from transformers import PreTrainedTokenizerFast
 
 from .tokenizer_training import UNK_TOKEN
 
-# Special tokens of other tokenizers, and the places that BERT's vocabulary keeps free: [unused1], </s>, <|endoftext|>
+# Special tokens of other tokenizers, and unused entries of BERT's vocabulary: [unused1], </s>, <|endoftext|>
 _SPECIAL = re.compile(r"\[[^\[\]]+\]|<[^<>]+>")
 
 
 def add_words(tokenizer: PreTrainedTokenizerFast, words: Iterable[str], max_words: int) -> PreTrainedTokenizerFast:
-    """Return a copy of a word tokenizer that knows more words, whose ids follow those of the words it has.
+    """Return a copy of a word tokenizer with more words, whose ids follow the existing ones.
 
-    Added are only words that the tokenizer itself would find in a text, exactly as they are written: not `Paris`,
-    which it reads as `paris`, nor `don't`, which it reads as three words. What looks like the special token of another
-    tokenizer is left out.
+    Only words that the tokenizer itself would find in a text, exactly as they are written, are added: not `Paris`,
+    which it reads as `paris`, nor `don't`, which it reads as three words. Words that look like special tokens of other
+    tokenizers are left out.
 
     Args:
-        tokenizer: A tokenizer of `train_tokenizer` of the type `"word"`.
-        words: Words in the order in which they are added. No more are read once `max_words` are found.
-        max_words: Largest number of words that are added.
+        tokenizer: A tokenizer from `train_tokenizer` of the type `"word"`.
+        words: Words in the order in which they are added; reading stops once `max_words` are found.
+        max_words: Maximum number of words to add.
 
     Returns:
-        A tokenizer in which every word of the first has the id that it had. It is saved and loaded as that is.
+        A tokenizer in which all existing words keep their ids. It is saved and loaded like the original.
 
     Raises:
-        TypeError: If the tokenizer has no whole words.
+        TypeError: If the tokenizer is not one of whole words.
 
     Example:
         >>> from rnn_hf.data import train_tokenizer

@@ -1,4 +1,4 @@
-"""Labels as a file without types spells them: which are classes, which the targets of a regression, and why."""
+"""Labels in files without types: whether they are classes or the targets of a regression, and why."""
 
 import re
 from collections.abc import Sequence
@@ -8,16 +8,16 @@ import pyarrow.compute as pc
 
 from rnn_hf.configuration_rnn import ProblemType
 
-# Labels of at most this many distinct values are classes
+# Labels with at most this many distinct values are classes
 MOST_NUMBERED_CLASSES = 20
 
 NUMBER = r"^\s*[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?\s*$"
-# A whole number, of which a table program or a data frame may make `2.0`
+# An integer, which a spreadsheet or a data frame may write as `2.0`
 WHOLE_NUMBER = r"^(-?(?:0|[1-9][0-9]*))(?:\.0+)?$"
-# One as many languages write it
+# A number with a decimal comma, as in many languages
 COMMA = r"^[-+]?[0-9]+(,[0-9]+)?$"
 
-# What is not of the numbers that a measurement has
+# Signs that numbers are codes rather than measurements
 _OF_CODES = (
     (r"[eE]", "has an exponent"),
     (r"^[-+]?0[0-9]", "has a leading zero"),
@@ -27,9 +27,10 @@ _OF_CODES = (
 
 
 def why_classes(labels: pa.Array | pa.ChunkedArray) -> str | None:
-    """Return why labels that are spelled as strings are classes, or `None` if they are the targets of a regression.
+    """Return why labels that are stored as strings are classes, or `None` if they are the targets of a regression.
 
-    Codes, versions, ids and stars are also spelled as numbers, so few labels are taken for targets.
+    Codes, versions, ids and ratings are also written as numbers, so labels are targets only if nothing speaks against
+    it.
 
     Args:
         labels: The distinct labels, without missing ones.
@@ -59,7 +60,7 @@ def why_classes(labels: pa.Array | pa.ChunkedArray) -> str | None:
 
 
 def whole_number(label: str) -> str:
-    """Return a label without the `.0` of a whole number.
+    """Return a label without the `.0` of an integer.
 
     Example:
         >>> whole_number("2.0"), whole_number("2.5"), whole_number("02.0")
@@ -69,10 +70,10 @@ def whole_number(label: str) -> str:
 
 
 def choice_of_problem(problem_type: ProblemType, label_names: Sequence[str]) -> str | None:
-    """Return a line on what labels that are numbers were taken for; `None` for labels that can only be classes.
+    """Return a line that explains how numeric labels were interpreted; `None` for labels that can only be classes.
 
     Args:
-        problem_type: What they were taken for.
+        problem_type: The interpretation.
         label_names: Names of the classes or targets.
 
     Example:
@@ -102,7 +103,7 @@ def choice_of_problem(problem_type: ProblemType, label_names: Sequence[str]) -> 
 
 
 def near_duplicates(label_names: Sequence[str]) -> list[list[str]]:
-    """Return pairs of classes whose names differ only in blanks or in the case of letters.
+    """Return pairs of classes whose names differ only in spaces or in case.
 
     Example:
         >>> near_duplicates(["sport", "sport ", "tech"])

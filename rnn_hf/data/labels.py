@@ -145,7 +145,7 @@ def class_ids(
     *,
     ids_allowed: bool,
 ) -> dict[Any, int]:
-    """Return the class id of every label that occurs in a split; `2.0` is the class `2` where there is no other.
+    """Return the class id of every label that occurs in a split; `2.0` is the class `2` unless there is another.
 
     Args:
         dataset: The rows.
@@ -168,7 +168,7 @@ def class_ids(
             row = _first_row(column_of(dataset, column), pc.index(_values(column_of(dataset, column)), label).as_py())
             raise ValueError(
                 f'Label "{name}" in row {row} of the "{split}" split (labels: {comma_list(sorted(named.values()))}) '
-                f"is none of the classes {comma_list(classes)}. Remove such rows, or pass `label_column_name`."
+                f"is not one of the classes {comma_list(classes)}. Remove such rows, or pass `label_column_name`."
             )
     return {label: ids[name] for label, name in named.items()}
 
@@ -254,7 +254,7 @@ def _first_row(labels: pa.ChunkedArray, position: int) -> int:
 
 
 def _labelled(dataset: Dataset, column: str, split: str) -> pa.ChunkedArray:
-    """Return a column of labels, none of which is missing."""
+    """Return a column of labels, after a check that none is missing."""
     labels = _labels_of(dataset, column, split)
     for missing in (labels, _values(labels)):
         if missing.null_count:
@@ -314,7 +314,7 @@ def _checked(dataset: Dataset, column: str, split: str, problem_type: ProblemTyp
 
 
 def _is_name(values: pa.DataType) -> bool:
-    """Return whether values of a type may name classes; of the floating-point numbers, the whole ones do."""
+    """Return whether values of a type may name classes; floating-point numbers may if they are integers."""
     kinds = (pa.types.is_integer, pa.types.is_string, pa.types.is_boolean, pa.types.is_floating)
     return any(is_kind(values) for is_kind in kinds)
 

@@ -9,7 +9,7 @@ from datasets import Dataset, DatasetInfo, Features
 
 from .tokenizing import check_column, check_strings, encodable
 
-# How numpy and pandas, polars, and pyarrow name the conversion to a list
+# Names of the conversion to a list in numpy and pandas, polars, and pyarrow
 TO_LIST = ("tolist", "to_list", "to_pylist")
 
 
@@ -20,14 +20,14 @@ def dataset_of_lists(
 
     Args:
         texts: Strings: a list, an array, or a column of a data frame or a dataset.
-        labels: As many strings, whole numbers or booleans (one class a text), lists of strings or of whole numbers
-            (any number of classes), or floating-point numbers or lists of them (regression).
-        name: What stands before `texts` and `labels` in the message of an error.
+        labels: As many strings, integers or booleans (one class per text), lists of strings or of integers (any number
+            of classes), or floating-point numbers or lists of them (regression).
+        name: Prefix of `texts` and `labels` in error messages.
         needs_a_class: Whether lists of labels must not all be empty.
 
     Raises:
         TypeError: If a text is not a string, or the labels are not of one of these types.
-        ValueError: If there are no texts, there are more or fewer labels, or a value is missing.
+        ValueError: If there are no texts, the numbers of texts and labels differ, or a value is missing.
 
     Example:
         >>> dataset_of_lists(["a dog", "a cat"], [1, 0])["label"][:]
@@ -47,9 +47,11 @@ def dataset_of_lists(
             "label": pa.array(checked_labels(answers, f"{name}labels", needs_a_class)),
         }
     except (OverflowError, UnicodeEncodeError, pa.ArrowInvalid) as error:
-        raise ValueError(f"`{name}labels` must be 64-bit numbers or valid text, got another ({error}).") from error
+        raise ValueError(
+            f"`{name}labels` must be 64-bit numbers or valid text, got other values ({error})."
+        ) from error
     table = pa.table(columns)
-    # what is held in memory is cached nowhere, so any fingerprint will do
+    # rows in memory are not cached, so any fingerprint will do
     info = DatasetInfo(features=Features.from_arrow_schema(table.schema))
     return Dataset(table, info=info, fingerprint=f"{name}lists")
 
@@ -60,10 +62,10 @@ def as_list(values: Any, name: str) -> list[Any]:
     Args:
         values: A list, a tuple, a generator, an array of numpy or pyarrow, a tensor, or a column of a data frame or
             a dataset.
-        name: Name of the argument, for the message of an error.
+        name: Name of the argument, for error messages.
 
     Raises:
-        TypeError: If they are one string, a mapping or a set, or no sequence at all.
+        TypeError: If they are a single string, a mapping or a set, or not a sequence.
 
     Example:
         >>> import numpy as np
@@ -77,7 +79,7 @@ def as_list(values: Any, name: str) -> list[Any]:
 
 
 def _python_object(item: Any) -> Any:
-    """Return a value of numpy or torch as one of Python, also inside a list; a set as a sorted list."""
+    """Convert a value of numpy or torch to Python, also inside a list, and a set to a sorted list."""
     if isinstance(item, str):
         return str(item)
     if hasattr(item, "tolist"):
@@ -88,16 +90,16 @@ def _python_object(item: Any) -> Any:
 
 
 def checked_labels(labels: Sequence[Any], name: str, needs_a_class: bool = True) -> list[Any]:
-    """Return labels once they are found to be of one type, and none missing.
+    """Return labels, after a check that they have one type and none is missing.
 
     Args:
         labels: Labels, or lists of them, as objects of Python.
-        name: Name of the argument, for the message of an error.
+        name: Name of the argument, for error messages.
         needs_a_class: Whether lists of labels must not all be empty.
 
     Raises:
-        TypeError: If they are of several types, or of one that labels cannot have.
-        ValueError: If one is missing.
+        TypeError: If they are of several types, or of a type that labels cannot have.
+        ValueError: If a label is missing.
     """
     kinds: dict[str, int] = {}
     for position, label in enumerate(labels):
@@ -121,14 +123,14 @@ def _kind_of(label: Any) -> str | None:
     """Return the type of a label, or `None` if it is missing.
 
     Raises:
-        TypeError: If it is of no type that a label can have.
+        TypeError: If labels cannot have its type.
     """
     if isinstance(label, str):
         return "strings"
     if isinstance(label, bool):
         return "booleans"
     if isinstance(label, int):
-        return "whole numbers"
+        return "integers"
     if isinstance(label, float):
         return "numbers" if math.isfinite(label) else None
     if label is None or type(label).__name__ in ("NAType", "NaTType"):  # of pandas

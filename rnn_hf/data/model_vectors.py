@@ -1,4 +1,4 @@
-"""Word vectors made of the token embeddings of another model: model2vec's, or those of any transformers model."""
+"""Word vectors from the token embeddings of another model: of model2vec, or of any transformers model."""
 
 import json
 from collections.abc import Collection, Iterator, Mapping
@@ -30,14 +30,14 @@ TOKENIZER = "tokenizer.json"
 # The matrix of model2vec, and that of sentence-transformers' `StaticEmbedding`, which is the only weight in its file
 STATIC_MATRIX, STATIC_EMBEDDING = "embeddings", "embedding.weight"
 
-# What marks the first token of a word in byte-level BPE (Radford et al., 2019) and in SentencePiece
+# Marks of the first token of a word in byte-level BPE (Radford et al., 2019) and in SentencePiece
 WORD_STARTS = ("\u0120", "\u2581")
 
-# Of each of these is no more than so much in memory at a time
+# Maximum numbers in memory at a time
 ROWS_AT_A_TIME = 8192
 WORDS_AT_A_TIME = 8192
 
-# A tokenizer marks the start of all words or of none; so many show which
+# Number of tokens that show whether a tokenizer marks the start of words: it marks all words or none
 PROBED_TOKENS = 50
 
 
@@ -48,10 +48,10 @@ class TokenEmbeddings:
     Attributes:
         name: Folder or repository of the model.
         matrix: Slice of a safetensors file. Shape `(num_rows, embedding_size)`.
-        scale: What its numbers are multiplied by.
-        weights: What the row of each token is multiplied by, or `None`. Shape `(num_tokens,)`.
+        scale: Factor of all numbers.
+        weights: Factor of each token's row, or `None`. Shape `(num_tokens,)`.
         mapping: Row of each token, or `None` if it is the token's id. Shape `(num_tokens,)`.
-        is_static: Whether the model is model2vec's and not one of transformers.
+        is_static: Whether the model is from model2vec, not from transformers.
     """
 
     name: str
@@ -63,12 +63,12 @@ class TokenEmbeddings:
 
     @property
     def embedding_size(self) -> int:
-        """Width of a vector."""
+        """Size of the vectors."""
         return int(self.matrix.get_shape()[1])
 
     @property
     def num_tokens(self) -> int:
-        """Number of tokens that have a vector."""
+        """Number of tokens with a vector."""
         lengths = [len(array) for array in (self.weights, self.mapping) if array is not None]
         return min(lengths) if self.mapping is not None else min([self.matrix.get_shape()[0], *lengths])
 
@@ -82,7 +82,7 @@ class TokenEmbeddings:
             Shape `(n, embedding_size)`, float32.
 
         Raises:
-            ValueError: If one is not finite.
+            ValueError: If a vector is not finite.
         """
         wanted, positions = np.unique(tokens if self.mapping is None else self.mapping[tokens], return_inverse=True)
         read = np.empty((len(wanted), self.embedding_size), np.float32)
@@ -96,25 +96,25 @@ class TokenEmbeddings:
             vectors *= self.weights[tokens][:, None]
         if not np.isfinite(vectors).all():
             raise ValueError(
-                f"The vectors of {self.name!r} must be finite numbers, got NaN or infinity. Pass another."
+                f"The vectors of {self.name!r} must be finite numbers, got NaN or infinity. Pass another model."
             )
         return vectors
 
 
 def open_token_embeddings(name: str, facts: dict[str, Any] | None, **hub: Any) -> TokenEmbeddings:
-    """Return the input embeddings of a model, of which only the header of the file is read.
+    """Open the input embeddings of a model, without reading more than the header of their file.
 
-    Weights are read from safetensors files only, and no code beside a model is run. The model is built without memory
-    for its weights, which tells the name of its input embeddings.
+    Weights are read from safetensors files only, and no code beside a model is run. The name of the input embeddings
+    is found by building the model without memory for its weights.
 
     Args:
         name: Folder, or `owner/name` on the Hub.
-        facts: What its `config.json` says, or `None` if it has none.
-        hub: `revision`, `token`, `cache_dir` and `local_files_only`, as transformers takes them.
+        facts: Content of its `config.json`, or `None` if it has none.
+        hub: `revision`, `token`, `cache_dir` and `local_files_only`, as in transformers.
 
     Raises:
-        ValueError: If the weights are missing, a pickle or damaged, or the model needs code of its own or has no
-            embeddings of tokens.
+        ValueError: If the weights are missing, a pickle or damaged, or the model needs code of its own or has no token
+            embeddings.
     """
     parts = weight_parts(name, **hub)
     static = (
@@ -146,7 +146,7 @@ def open_token_embeddings(name: str, facts: dict[str, Any] | None, **hub: Any) -
 def read_token_vectors(
     embeddings: TokenEmbeddings, vocabulary: Mapping[str, int], special_tokens: Collection[str] = (), **hub: Any
 ) -> WordVectors:
-    """Return a vector for each word of which the other model's tokenizer knows all parts: the mean of their vectors.
+    """Return a vector for each word whose tokens are all known to the other model: the mean of their vectors.
 
     Args:
         embeddings: The embeddings of the other model.
@@ -155,7 +155,7 @@ def read_token_vectors(
         hub: As in `open_token_embeddings`.
 
     Raises:
-        ValueError: If the tokenizer cannot be loaded, a vector is not finite, or no word has one.
+        ValueError: If the tokenizer cannot be loaded, a vector is not finite, or no word has a vector.
     """
     backend = read_backend(embeddings, **hub)
     words = [word for word in vocabulary if word not in special_tokens]
@@ -184,7 +184,7 @@ def read_token_vectors(
 
 
 def read_backend(embeddings: TokenEmbeddings, **hub: Any) -> Tokenizer:
-    """Return the tokenizer of the model that embeddings belong to, without truncation and padding.
+    """Return the tokenizer of the model of some embeddings, without truncation and padding.
 
     Args:
         embeddings: The embeddings.
@@ -200,22 +200,24 @@ def read_backend(embeddings: TokenEmbeddings, **hub: Any) -> Tokenizer:
             raise ValueError(f"{name!r} has a {WEIGHTS} of model2vec, but no {TOKENIZER}. Save both together.")
         try:
             backend = Tokenizer.from_file(str(path))
-        except Exception as error:  # `tokenizers` has no other class for what it cannot read
+        except Exception as error:  # `tokenizers` has no class of its own for unreadable files
             raise ValueError(f"{str(path)!r} cannot be loaded: {one_line(error)}") from error
     else:
         found: Any = getattr(read_tokenizer(name, **hub), "backend_tokenizer", None)
         if not isinstance(found, Tokenizer):
-            raise ValueError(f"The tokenizer of {name!r} must be a fast one, got one in Python. Pass another model.")
+            raise ValueError(
+                f"The tokenizer of {name!r} must be a fast tokenizer, got one in Python. Pass another model."
+            )
         backend = found
     backend.no_truncation()
     backend.no_padding()
-    # a word that reads like a special token is a word
+    # a word that looks like a special token is still a word
     backend.encode_special_tokens = True
     return backend
 
 
 def whole_words(backend: Tokenizer) -> Iterator[str]:
-    """Yield the tokens that are whole words, in the order of their ids, without the mark of a word's start.
+    """Yield the tokens that are whole words, in the order of their ids, without the mark at the start of a word.
 
     Args:
         backend: The tokenizer.
@@ -235,12 +237,12 @@ def whole_words(backend: Tokenizer) -> Iterator[str]:
         if mark is None:
             yield token
         elif token.startswith(mark):
-            # byte-level tokens spell the bytes of other characters than ASCII
+            # byte-level tokens encode the bytes of non-ASCII characters
             yield token[1:] if token[1:].isascii() else backend.decode([token_id]).strip()
 
 
 def _mark_of_words(vocabulary: Mapping[str, int]) -> str | None:
-    """Return the mark that tokens at the start of a word begin with, or `None` if the tokenizer has no such mark."""
+    """Return the mark of tokens that start a word, or `None` if the tokenizer has no such mark."""
     counts = {mark: sum(token.startswith(mark) for token in vocabulary) for mark in WORD_STARTS}
     mark = max(counts, key=lambda key: counts[key])
     # single tokens with such a character may be in any vocabulary
@@ -248,7 +250,7 @@ def _mark_of_words(vocabulary: Mapping[str, int]) -> str | None:
 
 
 def _blank_before_words(backend: Tokenizer) -> str:
-    """Return what a word needs before it to be read as in the middle of a text: a blank, or nothing."""
+    """Return the prefix with which a word alone is tokenized as inside a text: a space, or nothing."""
     vocabulary = backend.get_vocab()
     mark = _mark_of_words(vocabulary)
     if mark is None:
@@ -275,16 +277,18 @@ def _encode(backend: Tokenizer, words: list[str]) -> tuple[np.ndarray, np.ndarra
 
 
 def _unknown_token(backend: Tokenizer) -> int | None:
-    """Return the id of the token for what the tokenizer does not know, if there is one."""
+    """Return the id of the unknown token, or `None`."""
     facts = json.loads(backend.to_str())["model"]
     token = facts.get("unk_token")
     return facts.get("unk_id") if token is None else backend.token_to_id(token)
 
 
 def _input_embeddings(name: str, facts: dict[str, Any] | None, parts: Mapping[str, str], hub: dict[str, Any]) -> str:
-    """Return the name that the input embeddings of a transformers model have in its file of weights."""
+    """Return the name of the input embeddings among the weights of a transformers model."""
     if facts is None:
-        raise ValueError(f"{name!r} has neither a config.json nor `{STATIC_MATRIX}` in its {WEIGHTS}. Pass another.")
+        raise ValueError(
+            f"{name!r} has neither a config.json nor `{STATIC_MATRIX}` in its {WEIGHTS}. Pass another model."
+        )
     refuse_foreign_settings(name, facts)
     try:
         config = AutoConfig.from_pretrained(name, trust_remote_code=False, **hub)
@@ -293,7 +297,7 @@ def _input_embeddings(name: str, facts: dict[str, Any] | None, parts: Mapping[st
         with torch.device("meta"):
             model = AutoModel.from_config(config, trust_remote_code=False, attn_implementation="eager")
         embeddings = model.get_input_embeddings()
-    except Exception as error:  # what a configuration does not say right is found by the code of each model
+    except Exception as error:  # errors in a configuration surface in the code of each model
         raise ValueError(
             f"The configuration of {name!r} is not that of a transformers model: {one_line(error)}"
         ) from error
@@ -308,6 +312,6 @@ def _input_embeddings(name: str, facts: dict[str, Any] | None, parts: Mapping[st
     found = found or [key for key in parts if any(key.endswith(f".{other}") for other in names)]
     if not found:
         raise ValueError(
-            f"The weights in {name!r} must have the input embeddings `{names[0]}`, got none. Pass another."
+            f"The weights in {name!r} must have the input embeddings `{names[0]}`, got none. Pass another model."
         )
     return found[0]

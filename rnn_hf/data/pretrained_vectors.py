@@ -1,4 +1,4 @@
-"""Pretrained word vectors of any origin, by one name: a file, a folder, or a repository on the Hub."""
+"""Pretrained word vectors from any source, by name: a file, a folder, or a repository on the Hub."""
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
@@ -32,12 +32,12 @@ _ROWS_AT_A_TIME = 8192
 def read_pretrained_vectors(
     name: str, vocabulary: Mapping[str, int], special_tokens: Collection[str] = ()
 ) -> WordVectors:
-    """Return the vectors of the words in a vocabulary, from whatever has vectors of words or of parts of words.
+    """Return the vectors of the words in a vocabulary, from any source of vectors of words or parts of words.
 
     | name | vectors |
     |---|---|
     | a file | those of its words, see `read_word_vectors` |
-    | a model of this family | those of its own words, special tokens included, see `read_model_vectors` |
+    | a model of this package | those of its own words, special tokens included, see `read_model_vectors` |
     | a model2vec model (Tulkens and van Dongen, 2024) | the mean of the vectors of a word's tokens |
     | any transformers model | the mean of the input embeddings of a word's tokens |
 
@@ -49,7 +49,7 @@ def read_pretrained_vectors(
         special_tokens: Entries of the vocabulary that are not words.
 
     Raises:
-        FileNotFoundError: If there is nothing of that name.
+        FileNotFoundError: If nothing of that name exists.
         ValueError: If it has no word vectors, is damaged, or has none of the words.
     """
     source = _open(name)
@@ -61,13 +61,13 @@ def read_pretrained_vectors(
 
 
 def vectors_width(name: str) -> int:
-    """Return the number of numbers in a word vector, from the beginning of a file or the header of a model's weights.
+    """Return the size of word vectors, from the start of a file or the header of a model's weights.
 
     Args:
         name: As in `read_pretrained_vectors`.
 
     Raises:
-        FileNotFoundError: If there is nothing of that name.
+        FileNotFoundError: If nothing of that name exists.
         ValueError: If it has no word vectors.
     """
     source = _open(name)
@@ -77,18 +77,18 @@ def vectors_width(name: str) -> int:
         return source.embedding_size
     width = source["facts"].get("embedding_size", RNNConfig().embedding_size)
     if not isinstance(width, int) or width < 1:
-        raise ValueError(f"`embedding_size` of {name!r} must be a whole number of at least 1, got {width!r:.40}.")
+        raise ValueError(f"`embedding_size` of {name!r} must be an integer of at least 1, got {width!r:.40}.")
     return width
 
 
 def iterate_words(name: str) -> Iterator[str]:
-    """Yield the words of pretrained vectors in their order; of tokens, those that are whole words.
+    """Yield the words of pretrained vectors in order; of a model's tokens, those that are whole words.
 
     Args:
         name: As in `read_pretrained_vectors`.
 
     Raises:
-        FileNotFoundError: If there is nothing of that name.
+        FileNotFoundError: If nothing of that name exists.
         ValueError: If it has no word vectors, or is damaged.
     """
     source = _open(name)
@@ -98,27 +98,27 @@ def iterate_words(name: str) -> Iterator[str]:
         yield from whole_words(read_backend(source))
     else:
         backend = getattr(read_tokenizer(source["name"]), "backend_tokenizer", None)
-        # only a word that is a token as it stands has a vector there
+        # only words that are tokens have a vector there
         if backend is not None and isinstance(backend.model, WordLevel):
             yield from whole_words(backend)
 
 
 def reduce_width(vectors: WordVectors, width: int) -> tuple[WordVectors, float]:
-    """Return vectors of fewer numbers, by principal component analysis (Pearson, 1901; Raunak et al., 2019).
+    """Return smaller vectors, by principal component analysis (Pearson, 1901; Raunak et al., 2019).
 
-    The vectors are centred and projected on the directions of the largest variance. All numbers are then multiplied
-    by one factor, such that their mean square is that of the centred vectors before: wider vectors do not become
-    longer numbers. The sign of a direction is that of its largest entry, so that every machine finds the same one.
+    The vectors are centred and projected on the directions of the largest variance. All numbers are then multiplied by
+    one factor, so that their mean square equals that of the centred vectors: the scale does not depend on the original
+    size. The sign of a direction is that of its largest entry, so that all machines agree on it.
 
     Args:
-        vectors: Word vectors of at least `width` numbers each.
-        width: Number of directions that are kept.
+        vectors: Word vectors of at least the size `width`.
+        width: Number of directions to keep.
 
     Returns:
         The reduced vectors, and the share of the variance that they keep, from 0 to 1.
 
     Raises:
-        ValueError: If the vectors are narrower than that, or too wide for a covariance matrix.
+        ValueError: If the vectors are smaller than that, or too large for a covariance matrix.
 
     Example:
         >>> line = WordVectors(torch.arange(3), torch.tensor([[0.0, 0.0], [3.0, 4.0], [6.0, 8.0]]), 3)
@@ -150,7 +150,7 @@ def reduce_width(vectors: WordVectors, width: int) -> tuple[WordVectors, float]:
 
 
 def _open(name: str) -> Path | TokenEmbeddings | dict[str, Any]:
-    """Return the path of a file, the embeddings of another model, or name and configuration of one of this family."""
+    """Return the path of a file, the embeddings of another model, or name and configuration of one of this package."""
     path = Path(expand_home(name))
     is_model = any((path / file).exists() for file in (CONFIG, WEIGHTS, WEIGHTS_INDEX, TOKENIZER))
     if path.exists() and not is_model:

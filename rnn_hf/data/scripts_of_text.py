@@ -1,4 +1,4 @@
-"""Whether texts separate their words by blanks, which decides the type of their tokenizer."""
+"""Whether texts separate their words by spaces, which decides the type of their tokenizer."""
 
 import re
 from collections import Counter
@@ -7,14 +7,14 @@ from itertools import islice
 
 from .tokenizer_training import TokenizerType
 
-# Number of texts, and of characters of each, that the choice is made from
+# Number of texts, and of characters in each, on which the choice is based
 SAMPLE_TEXTS = 2_000
 SAMPLE_CHARACTERS = 2_000
 
-# What a tokenizer reads where blanks do not separate words: its pieces are more often whole words than those of "bpe"
+# Type for texts without spaces between words: its subwords are whole words more often than those of "bpe"
 UNSEGMENTED_TYPE: TokenizerType = "unigram"
 
-# Blocks of the scripts that put no blank between words (Unicode Standard, chapters 13, 16 and 18)
+# Blocks of scripts without spaces between words (Unicode Standard, chapters 13, 16 and 18)
 UNSEGMENTED_SCRIPTS = {
     "Chinese": "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af",
     "Japanese": "\u3041-\u30ff\u31f0-\u31ff\uff66-\uff9f",
@@ -25,32 +25,31 @@ UNSEGMENTED_SCRIPTS = {
     "Khmer": "\u1780-\u17ff\u19e0-\u19ff",
 }
 
-# Share of the texts in such a script from which on words are split: subwords cost the other texts little, but each of
-# these would be an unknown word
+# Share of texts in such a script above which subwords are used: subwords cost the other texts little, but each of
+# these texts would be an unknown word
 SCRIPT_SHARE = 0.2
 
-# Share of the texts without blanks in another script: more than half, because the evidence is weaker
+# The same share for texts without spaces in another script: more than half, because the evidence is weaker
 LONG_WORDS_SHARE = 0.5
 
-# Compounds of Finnish and German are shorter, and sentences are longer
+# Compounds of Finnish and German are shorter; sentences are longer
 LONGEST_PLAIN_WORD = 30
 
-# Words that somebody has put blanks between have about two characters in Chinese and four or five in Thai
+# Words separated by spaces have about two characters in Chinese, and four or five in Thai
 LONGEST_SEGMENTED_MEAN = 5
 
 _CHARACTERS = {name: re.compile(f"[{blocks}]") for name, blocks in UNSEGMENTED_SCRIPTS.items()}
 _ANY = re.compile(f"[{''.join(UNSEGMENTED_SCRIPTS.values())}]")
-# An address on the web may also touch the sentence before it
+# A web address may directly follow a sentence
 _WEB_ADDRESS = re.compile(r"(?:https?://|www\.)[!-~]+")
 _PATH = re.compile(r"[/\\@]")
 
 
 def choose_tokenizer_type(texts: Iterable[str]) -> tuple[TokenizerType, str]:
-    """Return what a tokenizer should read in some texts, and why.
+    """Return the type of tokenizer for some texts, and the reason.
 
-    Whole words are the best choice where blanks separate them. Without blanks, each sentence would be one unknown
-    word. That is recognized by the characters of scripts that are written so, and by words that are far longer than
-    those of any language.
+    Whole words are the best choice if spaces separate them. Without spaces, each sentence would be one unknown word.
+    Such texts are recognized by the characters of their scripts, or by words far longer than those of any language.
 
     Args:
         texts: Texts, of which the first 2,000 are read.
@@ -60,9 +59,9 @@ def choose_tokenizer_type(texts: Iterable[str]) -> tuple[TokenizerType, str]:
 
     Example:
         >>> choose_tokenizer_type(["Das Wetter wird morgen besser.", "Es regnet."])
-        ('word', 'blanks separate the words')
+        ('word', 'spaces separate the words')
         >>> choose_tokenizer_type(["我们明天去北京看朋友。", "今天下雨了。"])
-        ('unigram', '100 % of the texts are Chinese, without blanks between words')
+        ('unigram', '100 % of the texts are Chinese, without spaces between words')
     """
     num_texts, num_long = 0, 0
     scripts: Counter[str] = Counter()
@@ -78,21 +77,21 @@ def choose_tokenizer_type(texts: Iterable[str]) -> tuple[TokenizerType, str]:
             num_long += _are_mostly_long(words)
     if scripts and scripts.total() >= SCRIPT_SHARE * num_texts:
         share, names = 100 * scripts.total() / num_texts, " or ".join(name for name, _ in scripts.most_common(2))
-        return UNSEGMENTED_TYPE, f"{share:.0f} % of the texts are {names}, without blanks between words"
+        return UNSEGMENTED_TYPE, f"{share:.0f} % of the texts are {names}, without spaces between words"
     if num_long > LONG_WORDS_SHARE * num_texts:
         share = 100 * num_long / num_texts
         return UNSEGMENTED_TYPE, f"{share:.0f} % of the texts have words of more than {LONGEST_PLAIN_WORD} characters"
-    return "word", "blanks separate the words"
+    return "word", "spaces separate the words"
 
 
 def _words(text: str) -> list[str]:
-    """Return what stands between blanks and has a letter; addresses and paths say nothing about the language."""
+    """Return the parts between spaces that have a letter, without addresses and paths, which have no language."""
     words = _WEB_ADDRESS.sub(" ", text).split()
     return [word for word in words if any(map(str.isalpha, word)) and not (word.isascii() and _PATH.search(word))]
 
 
 def _script_without_blanks(words: list[str]) -> str | None:
-    """Return the script of most characters of a text if blanks do not separate its words."""
+    """Return the script of most characters of a text if spaces do not separate its words."""
     counts = [count for count in (len(_ANY.findall(word)) for word in words) if count]
     if 2 * sum(counts) <= sum(map(len, words)):
         return None

@@ -59,31 +59,31 @@ def load_text_dataset(
 ) -> DatasetDict:
     """Load a dataset with the columns `text` and `label`: one class per text, several classes, or numbers.
 
-    Where there is no validation split, one is cut from the training rows. With one class per text the cut is
-    stratified: it takes at least one row of each class that has two or more, and a class of one row stays in training.
-    The cut and the sample depend on `seed` alone.
+    If there is no validation split, one is cut from the training rows. With one class per text, the cut is stratified:
+    it takes at least one row of each class that has two or more, and a class of one row stays in training. The cut and
+    the sample depend on `seed` alone.
 
     Args:
         dataset_name: Id on the Hugging Face Hub, folder in the Hub's layout, or `"demo"` (generated, needs no
             network). Defaults to `DEFAULT_DATASET` if neither a name nor a file is given.
-        dataset_config_name: Configuration of the dataset, where it has several.
-        train_file: File of training rows: `.csv`, `.tsv` (unquoted), `.jsonl`, `.json` or `.parquet`; but for the
-            last, `.gz`, `.bz2` or `.zst` may follow. The columns of CSV and TSV files are strings.
+        dataset_config_name: Configuration of the dataset, if it has several.
+        train_file: File of training rows: `.csv`, `.tsv` (unquoted), `.jsonl`, `.json` or `.parquet`; all but the last
+            may be followed by `.gz`, `.bz2` or `.zst`. The columns of CSV and TSV files are strings.
         validation_file: File of validation rows, in one of the same formats.
         test_file: File of test rows, in one of the same formats.
-        text_column_names: Columns that make up the text, joined by one blank; a missing value counts as an empty
+        text_column_names: Columns that make up the text, joined by one space; a missing value counts as an empty
             string. Defaults to `text`, or else to the only column of strings.
         label_column_name: Column of the labels. A `ClassLabel`, strings, integers or booleans mean one class per text;
-            lists of these mean several classes, where lists of 0 and 1, all of one length, hold one entry for each
-            class; floating-point numbers mean a regression, lists of them a regression with several targets. In CSV
-            and TSV files, labels are a regression where `why_classes` finds no reason against it.
+            lists of these mean several classes, where lists of 0 and 1, all of one length, hold one entry per class;
+            floating-point numbers mean a regression, lists of them a regression with several targets. In CSV and TSV
+            files, labels are a regression if `why_classes` has no reason against it.
         label_names: Classes in the order of their ids, such as those of a loaded model. Labels are matched by name;
             if none matches and all are numbers, they are taken as ids. Defaults to the classes of the training split:
             the names of its `ClassLabel`, or else its labels, sorted. Not used in a regression.
         problem_type: Problem type of the labels, such as `"regression"` for integers. Defaults to the one that fits
             their type.
         splits: Which of `"train"`, `"validation"` and `"test"` to return. Defaults to all that exist.
-        validation_size: Share of the training rows that becomes the validation split, where there is none; 0 for no
+        validation_size: Share of the training rows that becomes the validation split if there is none; 0 for no
             validation split. Or a function from the number of training rows to this share.
         seed: Seed of the cut and of the sample.
         clean_text: Whether to pass the texts through `clean_text`.

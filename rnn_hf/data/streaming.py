@@ -1,8 +1,8 @@
-"""Training rows read as a stream, one shuffle buffer at a time, for datasets that are larger than the memory.
+"""Training rows read as a stream, one shuffle buffer at a time, for datasets that are larger than memory.
 
 A shuffle buffer is filled with the next rows of the stream, which are tokenized, shuffled and grouped by length; once
-they are used up, it is filled again. The order of the files is drawn anew in each epoch. A buffer holds whole batches,
-so a resumed run only needs to know where in the stream the buffer begins.
+they are used up, it is filled again. The order of the files is shuffled in each epoch. A buffer holds whole batches,
+so a resumed run only needs the position in the stream at which the buffer starts.
 """
 
 import math
@@ -29,15 +29,15 @@ from .sources import find_splits, reason_of
 from .table_files import TableFileError
 from .table_rows import is_untyped
 
-# Number of rows in memory at a time where a whole stream is read
+# Number of rows in memory at a time when a whole stream is read
 ROWS_AT_A_TIME = 10_000
 
-# Distinct labels after which no more are looked for: so many are no classes
+# Maximum number of distinct labels to collect: more cannot be classes
 MOST_LABELS = 1_000_000
 
 
 class StreamError(ExitStatusError, ValueError):
-    """Rows of a stream cannot be read, which shows only when the stream reaches them."""
+    """Rows of a stream that cannot be read, which becomes known only when the stream reaches them."""
 
 
 class TextStream:
@@ -87,7 +87,7 @@ class TextStream:
         if (problem != "regression" or is_open) and not is_declared:
             if problem == "multi_label_classification":
                 raise ValueError(
-                    f'The classes in "{label_column_name}" must be declared where rows are streamed. Give the dataset '
+                    f'The classes in "{label_column_name}" must be declared to stream rows. Give the dataset '
                     "a list of `ClassLabel`, or leave out `streaming`."
                 )
             labels = self._distinct_labels(label_column_name)
@@ -104,7 +104,7 @@ class TextStream:
         return Dataset(table, info=info, fingerprint="rows")
 
     def _distinct_labels(self, column: str) -> Dataset:
-        """Return one row for each distinct label; of numbers without end, those that come first."""
+        """Return one row for each distinct label, or for the first ones if there are too many for classes."""
         found: pa.ChunkedArray | None = None
         for table in _tables(self._rows.select_columns([column]), ROWS_AT_A_TIME):
             labels = table[column] if found is None else pa.chunked_array([*found.chunks, *table[column].chunks])
@@ -270,7 +270,7 @@ class StreamedRows(TorchDataset[TokenBatch]):
     def buffers(
         self, num_rows: int, order: int, place: Mapping[str, Any] | None
     ) -> Iterator[tuple[EncodedRows, dict[str, Any]]]:
-        """Fill the buffer with the next rows, again and again, and yield it and the position in the stream after it.
+        """Fill the buffer with the next rows repeatedly, and yield it with the position in the stream after it.
 
         Arguments and positions are those of `TextStream.buffers`.
         """
@@ -290,7 +290,7 @@ class StreamedRows(TorchDataset[TokenBatch]):
 
 
 class PoolSampler(BatchSampler):
-    """Batches of a stream: those that another sampler makes of each shuffle buffer.
+    """Batches of a stream, which another sampler makes from each shuffle buffer.
 
     The order is a function of `(seed, epoch)` and of the number of the buffer, so a resumed run repeats it.
 
@@ -313,7 +313,7 @@ class PoolSampler(BatchSampler):
         return None
 
     def place_of(self, batch: int) -> dict[str, Any]:
-        """Return where the buffer with a batch of this epoch begins, for `go_on`; it can be written as JSON."""
+        """Return the start of the buffer with a batch of this epoch, for `go_on`, as values for JSON."""
         number = batch // self.batches_per_buffer
         return {"buffer": number, "after": self._places.get(number), "num_rows": self.rows.num_rows}
 

@@ -1,4 +1,4 @@
-"""What a person should know about a dataset before a model is trained on it: a few facts, and what looks wrong."""
+"""Facts to know about a dataset before training: rows, labels, texts, and likely mistakes."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +16,7 @@ from .label_spellings import near_duplicates
 from .labels import column_of, comma_list
 from .tokenizing import fast_encoder
 
-# Shares from which on there is a warning
+# Shares above which there is a warning
 LARGEST_CLASS_SHARE = 0.95
 ID_SHARE = 0.95
 TRUNCATED_SHARE = 0.05
@@ -24,7 +24,7 @@ UNKNOWN_SHARE = 0.20
 CONTRADICTORY_SHARE = 0.02
 
 ROWS_AT_A_TIME = 1_000
-# Number of texts at the limit of tokens that are tokenized once more, since the limit hides how long they are
+# Number of texts at the token limit that are tokenized again without it, to count those that are longer
 LONG_SAMPLE = 256
 
 # A serial number, a hash, a UUID, or a key such as `row-17`: one word with a digit
@@ -33,25 +33,25 @@ _ID = re.compile(r"(?=\D*[0-9])[0-9A-Za-z_.:#-]{1,64}")
 
 @dataclass(frozen=True, kw_only=True)
 class DataSummary:
-    """The facts about a dataset. `None` stands for what a stream or a tokenizer does not tell.
+    """Facts about a dataset; `None` for a fact that a stream or a tokenizer does not have.
 
     Args:
-        num_rows: Rows of each split; `None` for a stream.
-        problem_type: What the labels ask for.
+        num_rows: Number of rows of each split; `None` for a stream.
+        problem_type: Problem type of the labels.
         num_classes: Number of classes or targets.
-        similar_names: Pairs of classes whose names differ only in blanks or in the case of letters.
-        class_counts: Training rows of each class. `None` for a regression.
+        similar_names: Pairs of classes whose names differ only in spaces or in case.
+        class_counts: Number of training rows of each class. `None` for a regression.
         labels_per_text: Mean number of classes of a training text, if it may have several.
         targets: Minimum, mean, maximum and standard deviation of the numbers in a regression, over all targets.
-        num_duplicates: Training rows whose text occurs before.
-        num_contradictory: Distinct training texts that occur with different labels.
-        num_distinct: Distinct training texts.
-        num_empty: Rows of each split without a text, blanks aside.
-        num_ids: Training texts that look like an identifier.
-        num_in_training: Held-out rows of each split whose text is also a training text.
-        max_length: Number of tokens after which a text is truncated.
-        num_truncated: Texts of all splits with more tokens.
-        unknown_share: Share of the tokens of the held-out rows that are unknown.
+        num_duplicates: Number of training rows whose text occurs in an earlier row.
+        num_contradictory: Number of distinct training texts that occur with different labels.
+        num_distinct: Number of distinct training texts.
+        num_empty: Number of rows of each split whose text is empty or whitespace.
+        num_ids: Number of training texts that look like an identifier.
+        num_in_training: Number of held-out rows of each split whose text is also a training text.
+        max_length: Maximum number of tokens in a text; longer texts are truncated.
+        num_truncated: Number of texts of all splits with more tokens.
+        unknown_share: Share of unknown tokens in the held-out rows.
     """
 
     num_rows: dict[str, int | None]
@@ -72,11 +72,11 @@ class DataSummary:
     unknown_share: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the facts as objects that JSON can hold, with the warnings."""
+        """Return the facts as objects for JSON, with the warnings."""
         return asdict(self) | {"warnings": self.warnings()}
 
     def lines(self) -> list[str]:
-        """Return the facts in at most five lines for a person."""
+        """Return the facts as at most five lines of text."""
         rows = ", ".join(
             f"{split} a stream" if number is None else f"{split} {number:,}" for split, number in self.num_rows.items()
         )
@@ -108,11 +108,11 @@ class DataSummary:
             number = self.class_counts[rarest]
             label += f", the rarest {rarest!r:.60} with {number:,} training row{'' if number == 1 else 's'}"
         if self.labels_per_text is not None:
-            label += f", {self.labels_per_text:.2f} for a text on average"
+            label += f", {self.labels_per_text:.2f} per text on average"
         return label
 
     def warnings(self) -> list[str]:
-        """Return what is probably wrong with the data, a line each, with its remedy."""
+        """Return likely mistakes in the data, one line each, with a remedy."""
         return [*self._warnings_of_labels(), *self._warnings_of_texts(), *self._warnings_of_held_out()]
 
     def _warnings_of_labels(self) -> list[str]:
@@ -133,9 +133,7 @@ class DataSummary:
             )
         if self.similar_names:
             pairs = comma_list(f"{first!r:.40} and {second!r:.40}" for first, second in self.similar_names[:3])
-            lines.append(
-                f"Some classes are probably one, with names that differ slightly: {pairs}. Rename one of each."
-            )
+            lines.append(f"Some classes are probably the same, spelled differently: {pairs}. Rename one of each pair.")
         if self.num_contradictory and self.num_distinct:
             share = self.num_contradictory / self.num_distinct
             if share > CONTRADICTORY_SHARE:
@@ -149,7 +147,7 @@ class DataSummary:
         lines, num_train = [], self.num_rows.get("train") or 0
         if self.num_ids is not None and num_train and self.num_ids >= ID_SHARE * num_train:
             lines.append(
-                "The texts look like an id column: nearly each is one word with digits. Pass `text_column_names`."
+                "The texts look like an id column: nearly all are single words with digits. Pass `text_column_names`."
             )
         empty = {split: number for split, number in self.num_empty.items() if number}
         if empty:
@@ -189,15 +187,15 @@ def describe_data(
 ) -> DataSummary:
     r"""Return the facts about the rows of a run; 120,000 of them take about half a second.
 
-    Texts are compared by 64-bit hashes, so that none stays in memory.
+    Texts are compared by 64-bit hashes, to keep none in memory.
 
     Args:
         splits: Splits with the columns `text` and `label`. Without `"train"`, the training rows are a stream.
-        encoded: The same splits, as `encode_dataset` returns them.
+        encoded: The same splits, as returned by `encode_dataset`.
         tokenizer: The tokenizer that encoded them.
-        max_length: Number of tokens after which a text was truncated; `None` for no limit.
+        max_length: Number of tokens to which texts were truncated; `None` for no limit.
         label_names: Names of the classes or targets in the order of their ids.
-        problem_type: What the labels ask for.
+        problem_type: Problem type of the labels.
 
     Example:
         >>> from datasets import ClassLabel, DatasetDict
@@ -250,7 +248,7 @@ def describe_data(
 
 
 class _Texts(NamedTuple):
-    """A number for each text of a split that equal texts share, which of them are blank, and how many are ids."""
+    """Of the texts of a split: a number that equal texts share, whether they are empty, how many look like ids."""
 
     hashes: np.ndarray
     is_empty: np.ndarray
@@ -271,7 +269,7 @@ def _hashed_texts(rows: Dataset) -> _Texts:
 
 
 def _label_chunks(encoded: Dataset) -> Iterator[np.ndarray]:
-    """Yield the encoded labels, a table of one column for one label a text."""
+    """Yield the encoded labels; with one label per text, as a table of one column."""
     for chunk in column_of(encoded, "labels").chunks:
         is_table = pa.types.is_fixed_size_list(chunk.type)
         yield (chunk.flatten() if is_table else chunk).to_numpy().reshape(len(chunk), -1)
@@ -318,7 +316,7 @@ def _num_truncated(
     tokenizer: PreTrainedTokenizerBase,
     max_length: int,
 ) -> int:
-    """Return the number of texts that are longer than the limit, an estimate if more than 256 of a split reach it."""
+    """Return the number of texts that exceed the limit; an estimate if more than 256 of a split reach it."""
     encode, _ = fast_encoder(tokenizer, max_length + 1)
     number = 0
     for split, rows in splits.items():
@@ -331,7 +329,7 @@ def _num_truncated(
 
 
 def _unknown_share(splits: Sequence[Dataset], unk_token_id: int | None) -> float | None:
-    """Return the share of unknown tokens, or `None` if there are no tokens or none can be unknown."""
+    """Return the share of unknown tokens, or `None` without tokens or without an unknown token."""
     num_tokens, num_unknown = 0, 0
     for rows in splits if unk_token_id is not None else ():
         for chunk in column_of(rows, "input_ids").chunks:
@@ -341,6 +339,6 @@ def _unknown_share(splits: Sequence[Dataset], unk_token_id: int | None) -> float
 
 
 def _few(names: Sequence[str]) -> str:
-    """Return a few names, shortened, for one line."""
+    """Return a few shortened names for one line."""
     shown = [f"{name!r:.40}" for name in names[:5]]
     return comma_list(shown) + (", ..." if len(names) > 5 else "")

@@ -1,4 +1,4 @@
-"""Files of rows (CSV, TSV, JSON, JSON Lines, Parquet) as Arrow record batches, in memory that does not grow with them.
+"""Files of rows (CSV, TSV, JSON, JSON Lines, Parquet) as Arrow record batches, in memory independent of their size.
 
 Columns of CSV and TSV files are strings: `01`, `1` and `1.0` are three codes, and a text `007` stays `007`.
 """
@@ -23,7 +23,7 @@ from .tokenizing import encodable
 # Number of rows in a record batch
 BATCH_ROWS = 10_000
 
-# Characters read at a time from a JSON array, and the most that one row of it may have
+# Characters read at a time from a JSON array, and the maximum of one row
 _PIECE, _LONGEST_ROW = 2**20, 2**26
 
 _JSON_SEPARATORS = re.compile(r"[\s,]*")
@@ -34,14 +34,14 @@ class TableFileError(ValueError):
 
 
 def open_text(path: str | Path, encoding: str | None = None) -> io.TextIOWrapper:
-    """Open a text file, compressed or not, for reading; line ends stay as they are.
+    """Open a text file, compressed or not, for reading; line ends are kept.
 
     Args:
-        path: The file. The endings .gz, .bz2 and .zst stand for its compression.
-        encoding: Its encoding, where it has no byte order mark. Defaults to UTF-8.
+        path: The file. The extensions .gz, .bz2 and .zst mean that it is compressed.
+        encoding: Its encoding if it has no byte order mark. Defaults to UTF-8.
 
     Raises:
-        ValueError: If there is no such encoding.
+        ValueError: If the encoding does not exist.
     """
     return decoded(_open_bytes(path), encoding)
 
@@ -50,16 +50,16 @@ class TableFile:
     r"""The rows of one file, each column of one type from the first row to the last.
 
     Args:
-        path: The file, which ends in one of `FORMATS`; but for Parquet, a compression may follow.
+        path: The file, with an extension of `FORMATS`; unless it is Parquet, one of a compression may follow.
         delimiter: Character between the columns of a CSV or TSV file. Defaults to a comma or a tab.
         encoding: Encoding of a file that is not Parquet and has no byte order mark. Defaults to UTF-8.
-        name: What the file is called in errors.
+        name: Name of the file in error messages.
 
     Attributes:
-        format: The ending that names its format.
+        format: The extension of its format.
 
     Raises:
-        TableFileError: From everything that reads, if the file cannot be read.
+        TableFileError: If the file cannot be read, by every method that reads it.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -86,29 +86,29 @@ class TableFile:
             delimiter = "\t"
         if delimiter is not None and len(delimiter) != 1:
             raise ValueError(f"`delimiter` must be one character, got {delimiter!r}.")
-        decoded(io.BytesIO(), encoding)  # refuses an unknown encoding
+        decoded(io.BytesIO(), encoding)  # rejects unknown encodings
         self.path, self.delimiter, self.encoding, self.name, self.format = path, delimiter, encoding, name, ending
 
     @cached_property
     def schema(self) -> pa.Schema:
-        """The columns. Strings and lists have Arrow's plain types; a JSON file is read to its end for the others."""
+        """The columns. Strings and lists have Arrow's plain types; the types of a JSON file need all its rows."""
         return next(self._reading(self._read_schema))
 
     def batches(self, batch_rows: int = BATCH_ROWS, schema: pa.Schema | None = None) -> Iterator[pa.RecordBatch]:
-        """Yield the rows in their order.
+        """Yield the rows in order.
 
         Args:
-            batch_rows: Most rows in a batch.
-            schema: Columns and types that this file and others have in common. Defaults to those of this file.
+            batch_rows: Maximum number of rows in a batch.
+            schema: Common columns and types of this file and others. Defaults to those of this file.
         """
         wanted = schema or self.schema
         return self._reading(lambda: self._read_batches(wanted, batch_rows))
 
     def objects(self, batch_rows: int = BATCH_ROWS) -> Iterator[list[dict[str, Any]]]:
-        """Yield the rows in their order as objects; those of a JSON file are as they stand there.
+        """Yield the rows in order as objects, which are unchanged if the file is JSON.
 
         Args:
-            batch_rows: Most rows in a list.
+            batch_rows: Maximum number of rows in a list.
         """
         if self.format in (".jsonl", ".json"):
             return self._reading(lambda: self._json_batches(batch_rows))
@@ -136,7 +136,7 @@ class TableFile:
                     yield plain_batch(batch, schema)
         elif self.format in (".csv", ".tsv"):
             with open_text(self.path, self.encoding) as text:
-                # a blank line is a row where there is one column
+                # with one column, a blank line is a row
                 for chunk in self._csv(text, chunksize=batch_rows, skip_blank_lines=len(self.schema) > 1):
                     self._check_csv_chunk(chunk)
                     batch = pa.RecordBatch.from_pandas(
@@ -163,7 +163,7 @@ class TableFile:
             [header] = self._csv(text, header=None, nrows=1).values.tolist()
         names = [name if isinstance(name, str) else f"Unnamed: {index}" for index, name in enumerate(header)]
         if any("\0" in name for name in names):
-            raise TableFileError(f"{self.name} must be text, but {self.path} holds bytes of another kind. Convert it.")
+            raise TableFileError(f"{self.name} must be text, but {self.path} has binary data. Convert it.")
         others = [mark for mark in (";", "\t", "|", ",") if len(names) == 1 and mark in names[0]]
         if others and self.delimiter is None:
             expected, given = (repr(mark) for mark in ("\t" if self.format == ".tsv" else ",", others[0]))
@@ -175,16 +175,16 @@ class TableFile:
         return names
 
     def _check_names(self, names: list[str]) -> None:
-        """Refuse columns of one name."""
+        """Reject two columns of the same name."""
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
             raise TableFileError(
-                f"{self.name} must have a name of its own for each column, but {self.path} has {plain(twice)!r} more "
+                f"{self.name} must have columns of different names, but {self.path} has {plain(twice)!r} more "
                 "than once. Rename one."
             )
 
     def _check_csv_chunk(self, chunk: pd.DataFrame) -> None:
-        # pandas makes an index of the fields that rows have before those of the header
+        # if rows have more fields than the header, pandas makes an index of the first ones
         if not isinstance(chunk.index, pd.RangeIndex):
             raise TableFileError(
                 f"{self.name} must have {len(chunk.columns)} fields in each row, as in the first line of {self.path}, "
@@ -203,7 +203,7 @@ class TableFile:
                 yield rows
 
     def _reading(self, read: Any) -> Iterator[Any]:
-        """Yield what `read` yields, and turn what is wrong with the file into one error with the remedy."""
+        """Yield the items of `read`, and turn errors of the file into one error with a remedy."""
         try:
             yield from read()
         except (TableFileError, FileNotFoundError, PermissionError):
@@ -220,7 +220,7 @@ class TableFile:
 
 
 def common_schema(schemas: Iterable[pa.Schema]) -> pa.Schema:
-    """Return the columns of all schemas, each with the type that holds the values of all.
+    """Return the columns of all schemas, each with a type for the values of all.
 
     Example:
         >>> common_schema([pa.schema({"a": pa.int64()}), pa.schema({"a": pa.string(), "b": pa.null()})]).types
@@ -234,7 +234,7 @@ def common_schema(schemas: Iterable[pa.Schema]) -> pa.Schema:
 
 
 def plain_type(stored: pa.DataType) -> pa.DataType:
-    """Return the type of the same values that everything here knows: strings, lists and dictionaries have one each.
+    """Return the plain type of the same values: one type each for strings, lists and dictionaries.
 
     Example:
         >>> plain_type(pa.large_list(pa.large_string())), plain_type(pa.string_view())
@@ -256,7 +256,7 @@ def plain_type(stored: pa.DataType) -> pa.DataType:
 
 
 def plain_schema(stored: pa.Schema) -> pa.Schema:
-    """Return a schema with `plain_type` of each column; what is known of its classes stays."""
+    """Return a schema with `plain_type` of each column; the names of classes are kept."""
     fields = [pa.field(field.name, plain_type(field.type)) for field in stored]
     kept = {key: value for key, value in (stored.metadata or {}).items() if key == b"huggingface"}
     return pa.schema(fields, kept or None)
@@ -270,7 +270,7 @@ def plain_batch(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
 
 
 def _open_bytes(path: str | Path) -> Any:
-    """Open a file for reading what it holds before it was compressed; who reads it closes it."""
+    """Open a file for reading its uncompressed content; the caller closes it."""
     stream = Path(path).open("rb", buffering=0)  # noqa: SIM115
     compression = COMPRESSIONS.get(Path(path).suffix.lower())
     return pa.CompressedInputStream(stream, compression) if compression else stream
@@ -296,7 +296,7 @@ def _json_rows(text: io.TextIOWrapper) -> Iterator[dict[str, Any]]:
 
 
 def _json_array(text: io.TextIOWrapper, buffer: str) -> Iterator[dict[str, Any]]:
-    """Yield the objects of an array, of which `buffer` was read, or objects of more than one line each."""
+    """Yield the objects of an array whose start is in `buffer`, or objects that span several lines."""
     decoder = json.JSONDecoder()
     is_array = buffer.lstrip().startswith("[")
     position = buffer.index("[") + 1 if is_array else 0
@@ -348,7 +348,7 @@ def _type_of(value: Any) -> pa.DataType:
 
 
 def _common_type(first: pa.DataType, second: pa.DataType) -> pa.DataType:
-    """Return the type for values of both: numbers beside words are words, and bytes hold the rest."""
+    """Return the type for values of both types: numbers and strings are strings, everything else is bytes."""
     if first == second or pa.types.is_null(second):
         return first
     if pa.types.is_null(first):
@@ -370,7 +370,7 @@ def _is_nested(stored: pa.DataType) -> bool:
 
 
 def _array(values: list[Any], wanted: pa.DataType) -> pa.Array:
-    """Return values of a JSON column as an array of a type that `_common_type` gave."""
+    """Return values of a JSON column as an array of a type from `_common_type`."""
     try:
         return pa.array(values, wanted)
     except (pa.ArrowException, OverflowError, UnicodeEncodeError):
@@ -378,7 +378,7 @@ def _array(values: list[Any], wanted: pa.DataType) -> pa.Array:
 
 
 def _fitted(value: Any, wanted: pa.DataType) -> Any:
-    """Return a value of a JSON file as one of a type that holds it; a string or bytes hold its JSON."""
+    """Convert a value of a JSON file to a type; strings and bytes hold its JSON."""
     if value is None:
         return None
     if pa.types.is_string(wanted):

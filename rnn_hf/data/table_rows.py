@@ -22,13 +22,13 @@ from datasets.exceptions import DatasetGenerationError
 from .table_files import TableFile, TableFileError, common_schema
 from .text_files import format_of
 
-# What `DatasetInfo.builder_name` says of rows whose columns are strings because their file has no types
+# `DatasetInfo.builder_name` of rows whose columns are strings because their file has no types
 UNTYPED = "csv"
 
 
 @dataclass
 class TableRowsConfig(BuilderConfig):  # type: ignore[misc]
-    """How files are read, which is a part of the name of their rows in the cache."""
+    """Options for reading files, which are part of their key in the cache."""
 
     delimiter: str | None = None
     encoding: str | None = None
@@ -38,7 +38,7 @@ class TableRows(ArrowBasedBuilder):  # type: ignore[misc]
     """Reads files of one split with `TableFile`.
 
     Attributes:
-        title: What the files are called in errors.
+        title: Name of the files in error messages.
     """
 
     BUILDER_CONFIG_CLASS = TableRowsConfig
@@ -83,12 +83,12 @@ def rows_of_files(
     """Return the rows of files as a split. Rows that are not streamed are cached until a file changes.
 
     Args:
-        files: The files, with what changes when they do.
+        files: The files, with data that change when the files do.
         split: Name of the split.
-        streaming: Whether to read the rows as they are needed.
+        streaming: Whether to stream the rows.
         delimiter: As in `TableFile`.
         encoding: As in `TableFile`.
-        title: What the files are called in errors.
+        title: Name of the files in error messages.
 
     Raises:
         TableFileError: If a file cannot be read, or there are no rows.
@@ -118,7 +118,7 @@ def rows_of_files(
 def has_untyped_files(builder: DatasetBuilder) -> bool:
     """Return whether a dataset consists of CSV or JSON files and declares no types for their columns.
 
-    What is on the Hub belongs to the cache of `datasets`, where it is found without a network.
+    Datasets on the Hub are left to the cache of `datasets`, which works without a network.
     """
     files = builder.config.data_files or {}
     is_plain = builder.name in ("csv", "json") and builder.info.features is None and builder.repo_id is None

@@ -27,7 +27,7 @@ EOS_TOKEN = "[EOS]"
 WORD_START = "\u2581"
 CONTINUATION = "##"
 
-# Decimals of a score that are the same in every process; the sums behind it are computed in no fixed order
+# Decimals of a score that are the same in every process; the sums behind it have no fixed order
 SCORE_DECIMALS = 3
 
 # `Lowercase` maps each character by itself, but a Greek capital sigma has a different lower case at the end of a word
@@ -39,8 +39,8 @@ _FINAL_SIGMA = rf"(?<={_CASED}\p{{Case_Ignorable}}{{0,30}})Σ(?!\p{{Case_Ignorab
 # Longer words are split before they are split into subwords: the library takes time quadratic in their length
 LONGEST_WORD = 256
 
-# Blank-separated words that are longer than this on average are sentences without blanks, hardly two of which are the
-# same. Subwords come from a sample of them with so many characters, about ten seconds of work for one core
+# If words between spaces are longer than this on average, they are sentences without spaces, most of which occur once.
+# Subwords are learned from a sample of this many characters, about ten seconds of work for one core
 LONGEST_MEAN_WORD = 12
 CHARACTERS_WITHOUT_BLANKS = {"bpe": 4_000_000, "wordpiece": 4_000_000, "unigram": 500_000}
 
@@ -71,10 +71,10 @@ def train_tokenizer(
     order of their code points: the same texts give the same ids in whatever order they come. The same holds for
     subwords, except for ties with `"unigram"`, whose library sums probabilities in no fixed order.
 
-    Subwords are parts of these words, so that a rare word is read as parts that are not rare. A character that is not
-    in the vocabulary is `[UNK]`; with `"wordpiece"`, its whole word is. A word of more than 256 characters is read as
-    several words. Where blanks do not separate words, as in Chinese or Thai, subwords are learned from a random sample
-    of the texts, the same whatever their order: 4 million characters, or 500,000 for `"unigram"`.
+    Subwords are parts of these words, so that a rare word is read as frequent parts. A character that is not in the
+    vocabulary is `[UNK]`; with `"wordpiece"`, its whole word is. A word of more than 256 characters is read as several
+    words. If spaces do not separate words, as in Chinese or Thai, subwords are learned from a random sample of the
+    texts, the same in any order: 4 million characters, or 500,000 for `"unigram"`.
 
     A text cannot inject a special token: the characters ``[PAD]`` and ``[UNK]`` are read as the words ``[pad]`` and
     ``[unk]``. This setting (`split_special_tokens=True`) is saved in `tokenizer_config.json`, which
@@ -86,9 +86,10 @@ def train_tokenizer(
             neighbours (Sennrich et al., 2016). `"wordpiece"`: the same subwords, but a word is split into the longest
             ones from left to right (Schuster and Nakajima, 2012; Devlin et al., 2019). `"unigram"`: the subwords that
             make the texts most probable, and the most probable split of each word (Kudo, 2018).
-        vocab_size: Largest number of tokens, special tokens included. `None` keeps every word; subwords need a number.
-        min_frequency: Smallest number of occurrences, over all texts, of a word that is kept or a pair of subwords
-            that is merged. Not used by `"unigram"`.
+        vocab_size: Maximum number of tokens, including special tokens. `None` keeps every word; subwords need a
+            number.
+        min_frequency: Minimum number of occurrences, over all texts, of a word that is kept or a pair of subwords that
+            is merged. Not used by `"unigram"`.
         max_length: Number of tokens after which this package truncates a text, in training and in `TextClassifier`;
             saved in `tokenizer_config.json`. `None` for no limit. `model_max_length` is unlimited, as the models are:
             calling the tokenizer truncates nothing unless you pass `truncation=True, max_length=...`.
@@ -102,7 +103,7 @@ def train_tokenizer(
 
     Raises:
         TypeError: If `texts` is one string or yields something that is not a string.
-        ValueError: If a number is out of range or no word is frequent enough.
+        ValueError: If a number is out of range, or no word is frequent enough.
 
     Example:
         >>> tokenizer = train_tokenizer(["It's a start-up.", "A start."])
@@ -285,7 +286,7 @@ def _only_strings(texts: Iterable[str]) -> Iterator[str]:
 
 
 def _sampled(texts: Iterable[str], tokenizer_type: TokenizerType) -> Iterator[str]:
-    """Yield the texts, but of those without blanks only as many as subwords are learned from.
+    """Yield the texts, but only a sample of those without spaces.
 
     They are those with the smallest checksums, which depend neither on the order of the texts nor on the process.
     """

@@ -1,4 +1,4 @@
-"""Texts become flat arrays of token ids, and these become padded tensors.
+"""From texts to flat arrays of token ids, and from these to padded tensors.
 
 Prediction uses this module, so it imports nothing beyond the core dependencies: neither `datasets` nor `pyarrow`.
 """
@@ -37,7 +37,7 @@ def training_length(tokenizer: PreTrainedTokenizerBase) -> int | None:
     Defaults to `model_max_length` for a tokenizer in which `set_training_length` recorded no number.
 
     Raises:
-        ValueError: If the length is not a whole number of at least 1.
+        ValueError: If the length is not an integer of at least 1.
     """
     name, length = "max_length", tokenizer.init_kwargs.get("max_length")
     if length is None:
@@ -47,7 +47,7 @@ def training_length(tokenizer: PreTrainedTokenizerBase) -> int | None:
         return None
     if not is_number or length < 1 or length != int(length):
         raise ValueError(
-            f"`{name}` of the tokenizer must be a whole number of at least 1, got {length!r:.40}. Fix its "
+            f"`{name}` of the tokenizer must be an integer of at least 1, got {length!r:.40}. Fix its "
             "tokenizer_config.json."
         )
     return int(length)
@@ -90,14 +90,14 @@ def fast_encoder(
 
 
 def check_column(values: Any, name: str) -> None:
-    """Check that values can be read one after the other, one for each text.
+    """Check that values are a sequence, with one value per text.
 
     Args:
-        values: What was given as a list, an array, or a column of a data frame or a dataset.
+        values: A list, an array, or a column of a data frame or a dataset.
         name: Name of the argument.
 
     Raises:
-        TypeError: If they are one string, a mapping, a set or a table, or no sequence at all.
+        TypeError: If they are a single string, a mapping, a set or a table, or not a sequence.
     """
     if isinstance(values, str | bytes | Mapping | Set) or not isinstance(values, Iterable):
         raise TypeError(f"`{name}` must be a list, got {type(values).__name__}. Pass one value for each text.")
@@ -114,7 +114,7 @@ def check_strings(texts: Iterable[Any], name: str = "texts", start: int = 0) -> 
         start: Position of the first text.
 
     Raises:
-        TypeError: If one is not, such as a missing value.
+        TypeError: If a text is not a string, such as a missing value.
     """
     for position, text in enumerate(texts, start):
         if not isinstance(text, str):

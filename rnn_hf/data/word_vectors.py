@@ -55,7 +55,7 @@ class WordVectors:
 
     @property
     def embedding_size(self) -> int:
-        """Width of a vector."""
+        """Size of the vectors."""
         return self.vectors.shape[1]
 
     @property
@@ -70,8 +70,8 @@ class WordVectors:
 def read_word_vectors(path: str | PathLike[str], vocabulary: Mapping[str, int]) -> WordVectors:
     """Read the vectors of the words in a vocabulary from a file, whose format is recognized by its content.
 
-    - GloVe's text format (Pennington et al., 2014): each line holds a word, which may contain blanks, and numbers,
-      separated by single blanks.
+    - GloVe's text format (Pennington et al., 2014): each line holds a word, which may contain spaces, and numbers,
+      separated by single spaces.
     - word2vec's text format (Mikolov et al., 2013), and fastText's `.vec`: the same after a line `count width`. The
       file may have fewer words than `count`, as when it was truncated on purpose.
     - word2vec's binary format.
@@ -108,7 +108,7 @@ def read_word_vectors(path: str | PathLike[str], vocabulary: Mapping[str, int]) 
 def iterate_file_words(path: str | PathLike[str]) -> Iterator[str]:
     """Yield the words of a file of word vectors in its order, from most to least frequent in the usual files.
 
-    No more of the file is read than is asked for.
+    The file is read only as far as words are requested.
 
     Args:
         path: The file, as in `read_word_vectors`.
@@ -132,7 +132,7 @@ def iterate_file_words(path: str | PathLike[str]) -> Iterator[str]:
 
 
 def file_vectors_width(path: str | PathLike[str]) -> int:
-    """Return the number of numbers in a vector of a file, of which only the beginning is read.
+    """Return the size of the vectors in a file, of which only the start is read.
 
     Args:
         path: The file, as in `read_word_vectors`.
@@ -302,7 +302,7 @@ def _read_text(
     entries: Iterable[tuple[int, str, int]], path: Path, vocabulary: Mapping[str, int]
 ) -> dict[int, np.ndarray]:
     """Return the vectors by word id, from lines of text."""
-    # A word, which may contain blanks, is looked up only if its part before the first blank is one of these
+    # A word, which may contain spaces, is looked up only if its part before the first space is one of these
     first_parts = {word.partition(" ")[0] for word in vocabulary}
     found: dict[int, np.ndarray] = {}
     for number, line, width in entries:

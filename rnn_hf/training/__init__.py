@@ -1,1 +1,1 @@
-"""What the scripts share: arguments, optimizers, checkpoints, metrics."""
+"""From batches to a trained model: arguments, optimizers, checkpoints, metrics."""

@@ -1,6 +1,6 @@
 """The arguments of training: every field is a flag, a key of a recipe and a keyword of `TextClassifier.train`.
 
-The names are those of `transformers.TrainingArguments` and of `RNNConfig` wherever these have one.
+The names are those of `transformers.TrainingArguments` and of `RNNConfig` if these have one.
 """
 
 import math
@@ -23,11 +23,11 @@ SaveDtype = Literal["float32", "float16", "bfloat16"]
 SamplingStrategy = Literal["group_by_length", "random"]
 DistillationLossName = Literal["kl", "mse"]
 
-# What `--help` shows first in every job of training
+# Flags that `--help` shows first, in all training jobs
 MOST_USED = (
     "dataset_name", "train_file", "validation_file", "text_column_names", "output_dir", "overwrite_output_dir",
 )  # fmt: skip
-# What no other job than `rnn-hf train` has a use for
+# Arguments of `rnn-hf train` that other jobs do not use
 ONLY_FOR_TRAIN = ("streaming", "shuffle_buffer_size", "settings_from_data")
 FURTHER_TRAININGS = ("tune_minutes", "train_on_all_rows", "ensemble_size")
 NOT_FOR_TRAINER = (
@@ -50,7 +50,7 @@ def is_positive_number(word: str) -> bool:
 
 @dataclass(kw_only=True)
 class RowArguments(CheckedArguments):
-    """Where the rows of the splits come from."""
+    """Sources of the rows of the splits."""
 
     group: ClassVar[str] = "data"
 
@@ -72,7 +72,7 @@ class RowArguments(CheckedArguments):
 
 @dataclass(kw_only=True)
 class DataArguments(RowArguments):
-    """Where texts and labels come from, and how a text becomes tokens."""
+    """Sources of texts and labels, and how a text becomes tokens."""
 
     problem_type: ProblemType | None = flag(
         None,
@@ -116,9 +116,9 @@ class DataArguments(RowArguments):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.dataset_name is not None and self.has_files:
-            raise ValueError("`dataset_name` cannot stand beside `train_file` and its like. Drop one of them.")
+            raise ValueError("`dataset_name` and files (`train_file`) are mutually exclusive. Drop one of them.")
         if self.tokenizer_name_or_path is not None and self.tokenizer_type != "word":
-            raise ValueError("`tokenizer_type` cannot stand beside `tokenizer_name_or_path`. Drop one of them.")
+            raise ValueError("`tokenizer_type` and `tokenizer_name_or_path` are mutually exclusive. Drop one of them.")
 
 
 @dataclass(kw_only=True)
@@ -255,8 +255,7 @@ class TrainArguments(CheckedArguments):
                     raise ValueError(f"`class_weights` must be `balanced` or numbers above 0, got {weight!r}.")
         if self.backward_model_name_or_path is not None and self.model_name_or_path is None:
             raise ValueError(
-                "`backward_model_name_or_path` stands beside a language model that reads forwards. "
-                "Pass `model_name_or_path`."
+                "`backward_model_name_or_path` needs a language model that reads forwards. Pass `model_name_or_path`."
             )
         if self.max_steps == 0:
             raise ValueError("`max_steps` must be -1 or at least 1, got 0.")
@@ -298,7 +297,7 @@ class LanguageModelTrainArguments(TrainArguments):
 
 @dataclass(kw_only=True)
 class DistillationArguments(CheckedArguments):
-    """Who teaches the model, and how."""
+    """The teachers of a model, and how it learns from them."""
 
     group: ClassVar[str] = "distillation"
 
@@ -335,7 +334,7 @@ class DistillationArguments(CheckedArguments):
 
 @dataclass(kw_only=True)
 class ClassifierRunArguments(TrainArguments, DataArguments, ModelArguments):
-    """Everything that shapes a run of `rnn-hf train`."""
+    """All arguments of `rnn-hf train`."""
 
     job: ClassVar[str] = "train"
     most_used: ClassVar[tuple[str, ...]] = (
@@ -350,7 +349,7 @@ class ClassifierRunArguments(TrainArguments, DataArguments, ModelArguments):
             name = "ensemble_size" if self.tune_minutes is None else "tune_minutes"
             raise ValueError(f"`{name}` reads the rows many times, a stream only once. Leave out `streaming`.")
         if self.tune_minutes is not None and self.resume_from_checkpoint not in (None, "latest"):
-            raise ValueError("`tune_minutes` resumes its own search alone. Pass `resume_from_checkpoint=latest`.")
+            raise ValueError("`tune_minutes` can only resume its own search. Pass `resume_from_checkpoint=latest`.")
 
 
 @dataclass(kw_only=True)
@@ -367,7 +366,7 @@ class TrainerRunArguments(ClassifierRunArguments):
 
 @dataclass(kw_only=True)
 class DistillationRunArguments(DistillationArguments, ClassifierRunArguments):
-    """Everything that shapes a run of `rnn-hf distill`."""
+    """All arguments of `rnn-hf distill`."""
 
     job: ClassVar[str] = "distill"
     most_used: ClassVar[tuple[str, ...]] = (
@@ -378,7 +377,7 @@ class DistillationRunArguments(DistillationArguments, ClassifierRunArguments):
 
 @dataclass(kw_only=True)
 class LanguageModelRunArguments(LanguageModelTrainArguments, DataArguments, LanguageModelArguments):
-    """Everything that shapes a run of `rnn-hf train-language-model`."""
+    """All arguments of `rnn-hf train-language-model`."""
 
     job: ClassVar[str] = "train-language-model"
     most_used: ClassVar[tuple[str, ...]] = (
@@ -391,6 +390,6 @@ RunArguments = ClassifierRunArguments | DistillationRunArguments | LanguageModel
 
 
 def adds_extra_words(args: RunArguments) -> bool:
-    """Return whether a run trains a tokenizer of words, which `word_vectors` adds words to."""
+    """Return whether a run trains a word tokenizer, to which `word_vectors` adds words."""
     trains_words = args.tokenizer_type == "word" and not (args.tokenizer_name_or_path or args.model_name_or_path)
     return trains_words and args.word_vectors is not None and args.max_extra_words > 0

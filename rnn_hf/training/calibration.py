@@ -57,13 +57,12 @@ def fold_temperature(model: nn.Module, temperature: float) -> None:
 
 @torch.no_grad()
 def scale_logits(model: nn.Module, of_network: Tensor, of_branch: Tensor | None = None) -> None:
-    """Multiply the logits of a model by a factor, in the layers that they come from.
+    """Multiply the logits of a model by a factor, in the layers that compute them.
 
     Args:
         model: As in `fold_temperature`.
-        of_network: Factor of the recurrent network's logits: one for all, a scalar, or one for each label, of shape
-            `(num_labels,)`.
-        of_branch: Factor of the n-gram branch's logits, likewise. Defaults to the network's.
+        of_network: Factor of the recurrent network's logits: a scalar, or one per label, of shape `(num_labels,)`.
+        of_branch: Factor of the n-gram branch's logits, in the same form. Defaults to the network's.
     """
     bare: Any = model
     of_branch = of_network if of_branch is None else of_branch

@@ -1,8 +1,8 @@
-"""The state of a run: written whole, verified, resumed.
+"""The state of a run: written atomically, verified, resumed.
 
-A checkpoint is a folder of safetensors and JSON files; nothing in it is a pickle. It is written beside its place,
-flushed to the disk and renamed, so a killed run leaves either the whole of it or nothing. `sha256.json` holds the
-SHA-256 of every other file, and is what a reader checks before it trusts them.
+A checkpoint is a folder of safetensors and JSON files, without a pickle. It is written to a temporary folder, flushed
+to disk and renamed, so a killed run leaves either a complete checkpoint or none. `sha256.json` holds the SHA-256 of
+every other file, which a reader checks first.
 """
 
 import hashlib
@@ -29,23 +29,23 @@ BATCH_SIZE = "per_device_train_batch_size"
 
 @dataclass
 class RunState:
-    """Where a run stands; everything in it fits in JSON.
+    """The position of a run, in values for JSON.
 
     Args:
-        step: Optimizer steps taken.
-        epoch: Epoch that is being read, from 0.
-        batch: Batches of that epoch already read.
-        best_metric: Best validation accuracy, or other metric that decides, so far; `None` before the first. The
-            greater the better: of a language model, it is the loss with a minus.
-        best_step: The step it was measured at.
-        evaluations_without_gain: Evaluations since then.
-        seen: Texts of this epoch that were trained on; of a language model, tokens.
-        correct: Those that were classified right at that moment.
+        step: Number of optimizer steps taken.
+        epoch: Current epoch, from 0.
+        batch: Number of batches of that epoch already read.
+        best_metric: Best validation accuracy, or other main metric, so far; `None` before the first evaluation. Higher
+            is better: for a language model, it is the negative loss.
+        best_step: Step of that evaluation.
+        evaluations_without_gain: Number of evaluations since then.
+        seen: Number of texts of this epoch that were trained on; for a language model, tokens.
+        correct: Number of those that were classified correctly at that time.
         loss_sum: Sum of their losses, in nats.
-        num_texts: Texts of all epochs that were trained on; of a language model, tokens.
+        num_texts: Number of texts of all epochs that were trained on; for a language model, tokens.
         train_runtime: Seconds of training so far.
         log: One entry for each evaluation and each logged loss.
-        place: Where in a stream of rows the run stands; `None` for rows that can be read in any order.
+        place: Position in a stream of rows; `None` for rows that can be read in any order.
     """
 
     step: int = 0
@@ -66,7 +66,7 @@ class RunState:
         """Count an evaluation at this step, and return whether it is the best so far.
 
         Args:
-            metric: The greater, the better.
+            metric: The metric; higher is better.
         """
         is_best = self.best_metric is None or metric > self.best_metric
         self.evaluations_without_gain += 1
@@ -81,7 +81,7 @@ class RunState:
 
 
 def generator_states() -> dict[str, Tensor]:
-    """Return the states of the random generators that dropout draws from, on this process."""
+    """Return the states of the random generators of dropout in this process."""
     states = {"cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
         states["cuda"] = torch.cuda.get_rng_state()
@@ -89,19 +89,19 @@ def generator_states() -> dict[str, Tensor]:
 
 
 def restore_generators(states: Mapping[str, Tensor]) -> None:
-    """Put the generators of this process back into the states that `generator_states` returned."""
+    """Restore the generators of this process to the states from `generator_states`."""
     torch.set_rng_state(states["cpu"])
     if "cuda" in states and torch.cuda.is_available():
         torch.cuda.set_rng_state(states["cuda"])
 
 
 def by_rank(states: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Return the tensors of every process under names that begin with its rank."""
+    """Return the tensors of every process under names that start with its rank."""
     return {f"{rank}.{name}": value for rank, of_process in enumerate(states) for name, value in of_process.items()}
 
 
 def of_rank(states: Mapping[str, Tensor], rank: int) -> dict[str, Tensor]:
-    """Return the tensors that `by_rank` named for one process."""
+    """Return the tensors of one process from `by_rank`."""
     return {key.split(".", 1)[1]: value for key, value in states.items() if key.startswith(f"{rank}.")}
 
 
@@ -120,19 +120,20 @@ def save_checkpoint(
 ) -> Path:
     """Write a checkpoint into `run_folder`, and remove those beyond the limit and those of later steps.
 
-    Later ones are left from a run that was taken up again at an earlier step; they are damaged, or no longer wanted.
+    Checkpoints of later steps remain from a run that was resumed at an earlier step; they are damaged, or no longer
+    wanted.
 
     Args:
         run_folder: The run's `output_dir`.
-        state: Where the run stands.
+        state: Position of the run.
         model: The bare model, not wrapped for several processes.
         optimizer: Its optimizer.
         schedule: Its schedule.
-        generators: The generator states of every process, in the order of their ranks.
+        generators: Generator states of every process, in the order of their ranks.
         best_weights: Weights of the best evaluation so far.
-        arguments: The run's arguments, which a resuming run compares its own with.
-        stream_states: What a language model remembers of the streams of every process, in the order of their ranks.
-        total_limit: Number of checkpoints kept.
+        arguments: Arguments of the run, which a resumed run must share.
+        stream_states: States of a language model in the streams of every process, in the order of their ranks.
+        total_limit: Maximum number of checkpoints to keep.
 
     Returns:
         The folder of the checkpoint.
@@ -156,7 +157,7 @@ def save_checkpoint(
     if folder.parent.is_symlink():
         remove(folder.parent)
     with atomic_folder(folder) as beside:
-        save_model(model, str(beside / "model.safetensors"))  # weights that are shared only once
+        save_model(model, str(beside / "model.safetensors"))  # shared weights only once
         for name, content in files.items():
             save_file({key: value.contiguous() for key, value in content.items()}, beside / name)
         (beside / "state.json").write_text(
@@ -182,13 +183,13 @@ def save_checkpoint(
 
 
 def checkpoint_folder(run_folder: Path, step: int) -> Path:
-    """Return where the checkpoint of a step lies."""
+    """Return the folder of the checkpoint of a step."""
     return run_folder / CHECKPOINTS / f"{PREFIX}{step:08d}"
 
 
 @dataclass
 class Checkpoint:
-    """A verified checkpoint, read by `open_checkpoint`."""
+    """A verified checkpoint, from `open_checkpoint`."""
 
     folder: Path
     state: RunState
@@ -197,7 +198,7 @@ class Checkpoint:
 
     @property
     def best_weights(self) -> dict[str, Tensor] | None:
-        """Weights of the best evaluation up to the checkpoint, if there was one."""
+        """Weights of the best evaluation up to the checkpoint, or `None`."""
         path = self.folder / "best_model.safetensors"
         return load_file(path) if path.exists() else None
 
@@ -205,12 +206,11 @@ class Checkpoint:
         """Check that a run may continue from here.
 
         Args:
-            recipe: Every argument of that run.
+            recipe: All arguments of that run.
             num_processes: Number of its processes.
 
         Raises:
-            ValueError: If the run that wrote it had other arguments, or another number of texts in all batches of a
-                step.
+            ValueError: If the checkpoint was written with other arguments, or another total batch size.
         """
         for name, value in self.arguments.items():
             if name not in NOT_PART_OF_THE_RUN | {BATCH_SIZE} and recipe.get(name) != value:
@@ -218,7 +218,7 @@ class Checkpoint:
                     f"The checkpoint was made with `{name}={value}`, this run has {recipe.get(name)}. "
                     "Pass the same arguments to resume."
                 )
-        # the batch of all processes together is what counts
+        # what counts is the batch of all processes together
         saved, own = self.arguments[BATCH_SIZE], recipe[BATCH_SIZE]
         if saved * self.num_processes != own * num_processes:
             raise ValueError(
@@ -228,7 +228,7 @@ class Checkpoint:
             )
 
     def restore(self, model: nn.Module, optimizer: torch.optim.Optimizer, schedule: LRScheduler) -> None:
-        """Put weights, optimizer and schedule back to where they stood."""
+        """Restore weights, optimizer and schedule."""
         load_model(model, self.folder / "model.safetensors")
         state: dict[int, dict[str, Tensor]] = {}
         for key, value in load_file(self.folder / "optimizer.safetensors").items():
@@ -238,20 +238,20 @@ class Checkpoint:
         schedule.load_state_dict(self._content["schedule"])
 
     def restore_generators(self, rank: int) -> None:
-        """Put the random generators of one process back; a process the saved run did not have keeps its own."""
+        """Restore the random generators of one process; a process that the saved run did not have keeps its own."""
         own = of_rank(load_file(self.folder / "generators.safetensors"), rank)
         if own:
             restore_generators(own)
 
     @property
     def num_processes(self) -> int:
-        """Number of processes of the run that wrote it."""
+        """Number of processes of the saved run."""
         return int(self._content["num_processes"])
 
     def stream_states(self, rank: int, num_processes: int) -> dict[str, Tensor]:
-        """Return what a language model remembered of the streams of one process; nothing at the start of an epoch.
+        """Return the state of a language model in the streams of one process; nothing at the start of an epoch.
 
-        The streams of all processes, in the order of their ranks, are shared out among as many as there are now.
+        The streams of all saved processes, in the order of their ranks, are divided among the current ones.
 
         Args:
             rank: The process.
@@ -267,29 +267,29 @@ class Checkpoint:
 
 
 def open_checkpoint(run_folder: Path, name: str, warn: Callable[[str], None]) -> Checkpoint:
-    """Return a checkpoint whose files are all there and unchanged.
+    """Return a checkpoint, after a check that its files are complete and unchanged.
 
     Args:
         run_folder: The run's `output_dir`.
-        name: Path of a checkpoint, or `"latest"`: the newest whole one of the run.
-        warn: Called with one line for each damaged checkpoint that is passed over.
+        name: Path of a checkpoint, or `"latest"`: the newest complete one of the run.
+        warn: Called with one line for each damaged checkpoint that is skipped.
 
     Raises:
         FileNotFoundError: If there is no checkpoint.
-        ValueError: If a checkpoint that was named is damaged.
+        ValueError: If the named checkpoint is damaged.
     """
     if name != "latest":
         return _read(Path(name))
     checkpoint = _newest(run_folder, warn)
     if checkpoint is None:
         raise FileNotFoundError(
-            f"No whole checkpoint is in '{run_folder / CHECKPOINTS}'. Start anew without `resume_from_checkpoint`."
+            f"No complete checkpoint is in '{run_folder / CHECKPOINTS}'. Start again without `resume_from_checkpoint`."
         )
     return checkpoint
 
 
 def newest_checkpoint(run_folder: Path) -> Path | None:
-    """Return the folder of the newest whole checkpoint of a run, if there is one."""
+    """Return the folder of the newest complete checkpoint of a run, or `None`."""
     checkpoint = _newest(run_folder, lambda line: None)
     return None if checkpoint is None else checkpoint.folder
 
@@ -299,7 +299,7 @@ def _newest(run_folder: Path, warn: Callable[[str], None]) -> Checkpoint | None:
         try:
             return _read(folder)
         except ValueError as error:
-            warn(f"{str(error).removesuffix('Pass another one.')}It is passed over.")
+            warn(f"{str(error).removesuffix('Pass another one.')}It is skipped.")
     return None
 
 

@@ -1,4 +1,4 @@
-"""A classifier in training: its batches, its loss, its evaluation and its results."""
+"""Training of a classifier: its batches, loss, evaluation and results."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -36,10 +36,10 @@ from .output_folder import round_weights
 from .splits import TextSplits
 from .targets import TargetScale, best_thresholds
 
-# Training rows whose mean answer is compared with their targets
+# Number of training rows whose mean prediction is compared with the mean of their targets
 ROWS_TO_CENTRE = 2_000
 
-# From logits and the batch they answer to the mean loss
+# From logits and their batch to the mean loss
 BatchLoss = Callable[[torch.Tensor, Mapping[str, torch.Tensor]], torch.Tensor]
 
 
@@ -54,9 +54,9 @@ def create_loader(
 
     Args:
         rows: The split.
-        sampler: Which rows make a batch.
-        pad_token_id: Id that fills a batch up to its longest text.
-        num_workers: Processes that prepare batches; 0: the training process.
+        sampler: Sampler of the rows of each batch.
+        pad_token_id: Id of padding.
+        num_workers: Number of processes that prepare batches; 0 uses the training process.
         accelerator: The accelerator of this process.
     """
     loader = DataLoader(
@@ -64,7 +64,7 @@ def create_loader(
         batch_sampler=sampler,
         collate_fn=PaddingCollator(pad_token_id),  # type: ignore[arg-type]  # of a batch, not of a list
         num_workers=num_workers,
-        # making an iterator draws from a generator; the global one belongs to dropout
+        # creating an iterator draws from a generator; the global one belongs to dropout
         generator=torch.Generator(),
     )
     # batches are on the CPU already
@@ -111,13 +111,13 @@ def create_loaders(
 def create_label_loss(
     rows: Dataset | StreamedRows, splits: TextSplits, args: TrainArguments, device: torch.device
 ) -> Loss:
-    """Return the loss between logits and labels, smoothed and weighted as the arguments say.
+    """Return the loss between logits and labels, with the smoothing and weights of the arguments.
 
     Args:
         rows: The encoded training rows, whose labels `class_weights="balanced"` counts.
         splits: Type of the problem, and names of the classes.
         args: `label_smoothing_factor` and `class_weights`.
-        device: Where the model is trained.
+        device: Device of the model.
     """
     labels = np.empty(0)
     if args.class_weights and isinstance(rows, Dataset):
@@ -136,11 +136,11 @@ class ClassifierRun(Run):
 
     Args:
         label_names: Names of the classes or targets in the order of their ids.
-        problem_type: What the labels ask for.
-        loss: From logits and the batch they answer to the mean loss.
-        judged_by: The run whose model the validation rows judged, if this one was trained on all rows.
+        problem_type: Problem type of the labels.
+        loss: Computes the mean loss from logits and their batch.
+        judged_by: The run whose model the validation rows judged, if this one trains on all rows.
         joins: The run whose network this one will be joined with, if it is not the first of an ensemble.
-        scale: Mean and deviation of the targets, if the loss is that of standardized ones.
+        scale: Mean and standard deviation of the targets, if the loss is that of standardized targets.
     """
 
     label_names: list[str]
@@ -159,7 +159,7 @@ class ClassifierRun(Run):
         self.temperature: float | None = None
         self.thresholds: list[float] | None = None
         self.test_logits: np.ndarray | None = None
-        # logits and labels since the last count; counting waits for the device
+        # logits and labels since the last count, which has to wait for the device
         self.uncounted: list[tuple[torch.Tensor, torch.Tensor]] = []
 
     @property
@@ -176,7 +176,7 @@ class ClassifierRun(Run):
         return loss
 
     def read_counts(self) -> None:
-        """Add what was counted on all devices to the state, and show it."""
+        """Add the counts of all devices to the state, and show it."""
         state = self.state
         self.read_losses()
         if self.uncounted:
@@ -192,11 +192,11 @@ class ClassifierRun(Run):
             )
 
     def running_accuracy(self, end: str = "") -> str:
-        """Return the accuracy of the epoch so far in words; a regression has none."""
+        """Return the accuracy of the epoch so far as text; a regression has none."""
         return "" if self.problem_type == "regression" else f"accuracy {self.state.correct / self.state.seen:.3f}{end}"
 
     def log_running_figures(self) -> None:
-        """Print and record the loss and the accuracy of the epoch so far, as the lesson does."""
+        """Print and record the loss and the accuracy of the epoch so far, as AI for Beginners, lesson 16, does."""
         self.read_counts()
         state, num_batches = self.state, self.sampler.num_batches
         of_all = "" if num_batches is None else f"/{num_batches}"
@@ -207,7 +207,7 @@ class ClassifierRun(Run):
         )
 
     def evaluate(self) -> None:
-        """Measure the validation split, and keep the weights if they are the best so far."""
+        """Evaluate on the validation split, and keep the weights if they are the best so far."""
         if not self.evaluates:
             return
         self.read_counts()
@@ -242,12 +242,12 @@ class ClassifierRun(Run):
 
     @torch.no_grad()
     def centre_answers(self) -> None:
-        """Let the answers of a regression have the mean of the targets: those of a network without dropout may not."""
+        """Centre the predictions of a regression on the mean of the targets, which dropout may have shifted."""
         if self.scale is None:
             return
         rows: Any = self.loaders["train"].dataset
         if isinstance(rows, StreamedRows):
-            return  # the rows that were read are gone
+            return  # the rows of a stream are gone
         self.bare_model.eval()  # type: ignore[no-untyped-call]  # transformers' own
         chosen = [*range(0, len(rows), -(-len(rows) // ROWS_TO_CENTRE))]
         errors, size = [], self.args.per_device_eval_batch_size
@@ -262,9 +262,9 @@ class ClassifierRun(Run):
         bias.sub_(torch.cat(errors).mean(dim=0).to(bias))
 
     def finish_weights(self) -> None:
-        """Choose what is chosen on the validation rows, and write the answers into the model.
+        """Fit what is fitted on the validation rows, and fold it into the model.
 
-        The weight of the n-gram branch beside the network and, if asked for, a temperature or thresholds.
+        That is the weight of the n-gram branch relative to the network and, if requested, a temperature or thresholds.
         """
         args = self.args
         self.centre_answers()
@@ -280,7 +280,7 @@ class ClassifierRun(Run):
         self.fold_answers()
 
     def weigh_branches(self, logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-        """Choose the weights of network and n-gram branch; return the logits of validation rows that they give.
+        """Choose the weights of network and n-gram branch; return the resulting logits of the validation rows.
 
         Args:
             logits: The logits before. Shape `(num_rows, num_labels)`.
@@ -293,15 +293,15 @@ class ClassifierRun(Run):
         of_network, of_branch = weigh_branches(network, logits - network, truth, self.problem_type)
         self.branch_factors = of_network, of_branch
         weighed: np.ndarray = of_network * network + of_branch * (logits - network)
-        if self.state.best_metric is not None:  # that of the weights before
+        if self.state.best_metric is not None:  # the metric of the weights before
             answers = weighed if self.scale is None else self.scale.restored(weighed)
             metrics = compute_metrics(answers, labels, self.label_names, self.problem_type)
             self.state.best_metric = metrics[self.main_metric]
-            say(f"network and n-gram branch weighed | validation {self.main_metric} {self.state.best_metric:.4f}")
+            say(f"network and n-gram branch combined | validation {self.main_metric} {self.state.best_metric:.4f}")
         return weighed
 
     def fold_answers(self) -> None:
-        """Write what was chosen into the model, so that it answers in the unit of the labels; round its weights."""
+        """Fold what was chosen into the model, so that it predicts in the unit of the labels; round its weights."""
         scale_logits(self.bare_model, *map(torch.tensor, self.branch_factors))
         if self.bare_model.ngrams is not None:
             self.bare_model.ngrams.train_together()
@@ -316,7 +316,7 @@ class ClassifierRun(Run):
     def results(self) -> dict[str, Any]:
         """Evaluate the test split, and return the content of `all_results.json`."""
         state, rows, judge = self.state, self.loaders["train"].dataset, self.judged_by or self
-        # if a stream was not read to its end, the only known rows are those that were trained on
+        # if a stream was not read to its end, only the rows that were trained on are known
         num_train_examples = rows.num_rows or state.num_texts if isinstance(rows, StreamedRows) else len(rows)  # type: ignore[arg-type]  # sized
         validation = judge.loaders.get("validation")
         num_validation_examples = 0 if validation is None else len(validation.dataset)  # type: ignore[arg-type]  # sized
@@ -359,16 +359,16 @@ def classifier_results(
     temperature: float | None = None,
     thresholds: list[float] | None = None,
 ) -> dict[str, Any]:
-    """Return the content of `all_results.json` from the parts that a run has measured.
+    """Return the content of `all_results.json` from the measurements of a run.
 
     Args:
         label_names: Names of the classes or targets in the order of their ids.
-        problem_type: What the labels ask for.
-        best_metric: The validation metric of the weights that were kept, if there was one.
+        problem_type: Problem type of the labels.
+        best_metric: Validation metric of the weights that were kept, or `None`.
         facts: Steps, times, sizes and versions.
-        test: Logits and labels of the test split, if there is one.
-        temperature: The divisor of the logits, if they were calibrated.
-        thresholds: The probability from which on each of several labels is predicted, if they were chosen.
+        test: Logits and labels of the test split, or `None`.
+        temperature: Divisor of the logits, if they were calibrated.
+        thresholds: Minimum probability of each label, if thresholds were chosen.
     """
     results = {
         "problem_type": problem_type,

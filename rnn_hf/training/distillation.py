@@ -1,4 +1,4 @@
-"""A small model learns what larger ones answer (Hinton et al., 2015)."""
+"""Distillation: a small model learns the predictions of larger ones (Hinton et al., 2015)."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,17 +13,17 @@ from .losses import Loss
 
 
 def teacher_columns(name: str, teacher_labels: Sequence[str], label_names: Sequence[str]) -> tuple[list[int], bool]:
-    """Return which of a teacher's logits belongs to each class, and whether that is a guess.
+    """Return the index of the teacher's logit for each class, and whether it is a guess.
 
-    Labels are matched by name. Where one side has no names (`LABEL_0`, `0` and so on), they are taken in their order.
+    Labels are matched by name. If one side has no names (`LABEL_0`, `0` and so on), they are matched in order.
 
     Args:
-        name: Name of the teacher, for the message of an error.
+        name: Name of the teacher, for error messages.
         teacher_labels: Its labels in the order of their ids.
         label_names: The classes in the order of their ids.
 
     Raises:
-        ValueError: If they are not the same.
+        ValueError: If the labels differ.
 
     Example:
         >>> teacher_columns("runs/bert", ["good", "bad"], ["bad", "good"])
@@ -45,11 +45,11 @@ def teacher_columns(name: str, teacher_labels: Sequence[str], label_names: Seque
 
 
 def mean_probabilities(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
-    """Return the mean of the probabilities that several teachers give at a temperature.
+    """Return the mean of the probabilities of several teachers at a temperature.
 
     Args:
         logits: Their logits. Shape `(num_teachers, num_rows, num_labels)`.
-        temperature: Divisor of the logits: the larger, the more alike the probabilities.
+        temperature: Divisor of the logits: the larger, the more uniform the probabilities.
 
     Returns:
         float32 of shape `(num_rows, num_labels)`.
@@ -65,20 +65,20 @@ def mean_probabilities(logits: np.ndarray, temperature: float = 1.0) -> np.ndarr
 
 
 class DistillationLoss:
-    """The loss of a student: a share of what differs from the teachers, a share of what differs from the labels.
+    """The loss of a student: a weighted sum of its loss against the teachers and its loss against the labels.
 
     With `"kl"`, the first is the Kullback-Leibler divergence of the student's probabilities from the mean of the
     teachers', both at the temperature, times its square, which keeps the size of the gradients (Hinton et al., 2015).
     With `"mse"`, it is the mean squared error between the student's logits and the mean of the teachers' (Tang et al.,
-    2019). Rows from `num_labelled` on, the noised copies, have no part in the second: what they have become may no
-    longer be what their label says.
+    2019). Rows from `num_labelled` on, the noised copies, have no part in the second, because their labels may no
+    longer be right.
 
     Args:
-        args: Share, temperature and kind.
+        args: Weight, temperature and kind.
         teacher_logits: Shape `(num_teachers, num_rows, num_labels)`.
         loss: The loss between logits and labels.
-        num_labelled: Number of rows that have a label of their own.
-        device: Where the model is trained.
+        num_labelled: Number of rows with a label of their own.
+        device: Device of the model.
     """
 
     def __init__(
@@ -101,8 +101,9 @@ class DistillationLoss:
         """Return the mean loss of a batch.
 
         Args:
-            logits: What the student answers. Shape `(batch_size, num_labels)`.
-            batch: The batch's `labels`, and `row`, its place among the teachers' answers. Shape `(batch_size,)`.
+            logits: Logits of the student. Shape `(batch_size, num_labels)`.
+            batch: The `labels` of the batch, and `row`, the indices of its rows among the teachers' logits. Shape
+                `(batch_size,)`.
         """
         alpha, row, labels = self.args.alpha, batch["row"], batch["labels"]
         from_teacher = self._from_teacher(logits, self.targets[row])
@@ -125,7 +126,7 @@ class DistillationLoss:
 def teacher_results(
     names: Sequence[str], teacher_logits: np.ndarray, student_logits: np.ndarray, labels: np.ndarray
 ) -> dict[str, Any]:
-    """Return what `all_results.json` tells of the teachers on the test split.
+    """Return the entries of `all_results.json` on the teachers' results on the test split.
 
     Args:
         names: Names of the teachers.
@@ -134,8 +135,8 @@ def teacher_results(
         labels: True classes. Shape `(num_rows,)`.
 
     Returns:
-        `"teacher_accuracy"` of all teachers together, `"teacher_agreement"`, the share of the rows that student and
-        teachers give the same class, and `"teachers"`, the same of each.
+        `"teacher_accuracy"` of all teachers together, `"teacher_agreement"`, the share of rows for which student and
+        teachers predict the same class, and `"teachers"`, the same for each teacher.
     """
     student = student_logits.argmax(axis=-1)
 

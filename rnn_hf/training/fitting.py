@@ -1,4 +1,4 @@
-"""From encoded rows to a trained classifier: one training, a second one on all rows, or those of an ensemble."""
+"""From encoded rows to a trained classifier: one training, another one on all rows, or those of an ensemble."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -24,7 +24,7 @@ from .targets import TargetScale
 
 @dataclass(frozen=True)
 class ClassifierTask:
-    """What a classifier is trained from.
+    """Everything that a classifier is trained from.
 
     Args:
         splits: The splits as texts and labels.
@@ -49,7 +49,7 @@ class ClassifierTask:
         joins: ClassifierRun | None = None,
         run_type: type[ClassifierRun] = ClassifierRun,
     ) -> ClassifierRun:
-        """Return the run at its start: create the model, its batches and its loss.
+        """Create the model, its batches and its loss, and return the run at its start.
 
         Args:
             signals: As in `Run`.
@@ -91,7 +91,7 @@ class ClassifierTask:
         """Train a prepared model and, if the arguments say so, another one on all rows; return the last task and run.
 
         Args:
-            run: What `prepare` returned, started.
+            run: The result of `prepare`, started.
         """
         run.train()
         self.join_others(run)
@@ -119,7 +119,7 @@ class ClassifierTask:
             first.join(others)
 
     def with_all_rows(self) -> Self:
-        """Return the task with the validation rows as training rows, and with their words in the tokenizer."""
+        """Return the task with the validation rows as training rows, whose words the tokenizer then has, too."""
         others = DatasetDict({name: rows for name, rows in self.splits.others.items() if name != "validation"})
         train = concatenate_datasets([self.splits.train, self.splits.others["validation"]])
         splits = replace(self.splits, train=train, others=others, validation_is_cut=False)
@@ -128,10 +128,10 @@ class ClassifierTask:
             return replace(self, splits=splits, tokenizer=tokenizer, rows=splits.encode(tokenizer, self.args))
 
     def train_again(self, first: ClassifierRun) -> ClassifierRun:
-        """Train a new model on all rows, as the first one was on fewer; return its run.
+        """Train a new model on all rows, like the first one on fewer; return its run.
 
-        Weights of the branches, temperature and thresholds are those of the first model, which the validation rows can
-        judge: it has not seen them.
+        The weights of the branches, temperature and thresholds are those of the first model, which has not seen the
+        validation rows.
 
         Args:
             first: The finished run of the first model.

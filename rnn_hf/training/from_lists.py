@@ -1,4 +1,4 @@
-"""Train a classifier from Python, on texts and labels in memory, without a trace in the process."""
+"""Training of a classifier from Python, on texts and labels in memory, without side effects on the process."""
 
 import os
 import threading
@@ -34,30 +34,30 @@ from .tuning import check_tuning, tune
 
 CALLER = "TextClassifier.train"
 
-# Arguments that say where rows come from, which are given here
+# Arguments for the source of the rows, which are passed to the function here
 OF_THE_ROWS = (
     "dataset_name", "dataset_config_name", "train_file", "validation_file", "test_file", "text_column_names",
     "label_column_name", "delimiter", "encoding", "streaming", "shuffle_buffer_size",
 )  # fmt: skip
 
-# Arguments of the command alone: nothing tells whether a resumed run has the same rows, and a push is a call
+# Arguments of the command only: a resumed run could have other rows, and pushing is a method
 OF_THE_COMMAND = {
     "save_strategy": "`rnn-hf train`", "resume_from_checkpoint": "`rnn-hf train`", "push_to_hub": "`push_to_hub()`",
     "hub_model_id": "`push_to_hub()`", "hub_private_repo": "`push_to_hub()`", "hub_revision": "`push_to_hub()`",
 }  # fmt: skip
 
-# Random generators, Accelerate's state and torch's threads belong to the whole process
+# Random generators, Accelerate's state and torch's threads are shared by the whole process
 _ONE_AT_A_TIME = threading.RLock()
 
 
 class TrainedClassifier(NamedTuple):
-    """What training gives.
+    """The result of training.
 
     Args:
         model: The model, in evaluation mode on the device it was trained on.
         tokenizer: Its tokenizer.
         results: Content of `all_results.json`.
-        recipe: Every argument of the run.
+        recipe: All arguments of the run.
     """
 
     model: RNNForSequenceClassification
@@ -72,16 +72,16 @@ def train_on_lists(
     validation: tuple[Iterable[str], Iterable[Any]] | None,
     settings: Mapping[str, Any],
 ) -> TrainedClassifier:
-    """Train a classifier; everything is checked before anything runs.
+    """Train a classifier, after checks of all arguments.
 
     Args:
         texts: As in `TextClassifier.train`.
-        labels: As there.
-        validation: As there.
-        settings: The arguments of `rnn-hf train` by their names, those of the rows aside.
+        labels: As in `TextClassifier.train`.
+        validation: As in `TextClassifier.train`.
+        settings: Arguments of `rnn-hf train` by name, except those for the source of the rows.
 
     Raises:
-        TypeError: If an argument is unknown, or a value is of the wrong type.
+        TypeError: If an argument is unknown, or a value has the wrong type.
         ValueError: If a value is missing or out of its domain, there are fewer than two classes, or an argument needs
             another one.
     """
@@ -97,10 +97,10 @@ def train_on_lists(
 
 
 def checked_arguments(settings: Mapping[str, Any]) -> ClassifierRunArguments:
-    """Return the arguments of a run from their names in Python.
+    """Return the arguments of a run from keywords.
 
     Raises:
-        TypeError: If an argument is unknown, or a value is of the wrong type.
+        TypeError: If an argument is unknown, or a value has the wrong type.
         ValueError: If a value is out of its domain, or an argument needs another one.
     """
     for name in settings:
@@ -109,7 +109,7 @@ def checked_arguments(settings: Mapping[str, Any]) -> ClassifierRunArguments:
         if name in OF_THE_COMMAND:
             raise TypeError(f"{CALLER} has no argument {name!r}. Use {OF_THE_COMMAND[name]}.")
     weights = settings.get("class_weights")
-    if isinstance(weights, Mapping):  # they are put in order once the classes are known
+    if isinstance(weights, Mapping):  # sorted once the classes are known
         settings = {**settings, "class_weights": list(weights.values())}
     args = ClassifierRunArguments.from_keywords(settings, CALLER)
     if args.output_dir is not None:
@@ -120,7 +120,7 @@ def checked_arguments(settings: Mapping[str, Any]) -> ClassifierRunArguments:
 def _train(
     rows: dict[str, Dataset], args: ClassifierRunArguments, class_weights: Any, started: float
 ) -> TrainedClassifier:
-    """Do what `rnn-hf train` does, step by step, without signals and files."""
+    """Run the steps of `rnn-hf train`, without signals and files."""
 
     def load(args: RunArguments, label_names: Sequence[str] | None) -> TextSplits:
         return split_rows(rows, args, label_names)
@@ -189,17 +189,17 @@ def split_rows(
 def labelled_texts(
     texts: Iterable[str], labels: Iterable[Any], config: RNNConfig, problem_type: ProblemType
 ) -> tuple[list[str], np.ndarray]:
-    """Return texts as a list, and their labels as `compute_metrics` takes them.
+    """Return texts as a list, and their labels in the form of `compute_metrics`.
 
     Args:
         texts: As in `TextClassifier.evaluate`.
-        labels: As there.
+        labels: As in `TextClassifier.evaluate`.
         config: Configuration of the model, which names the classes or targets.
-        problem_type: What the model answers.
+        problem_type: Problem type of the model.
 
     Raises:
-        TypeError: If a text is not a string, or the labels are of the wrong type.
-        ValueError: If a label is missing, or none of the classes.
+        TypeError: If a text is not a string, or the labels have the wrong type.
+        ValueError: If a label is missing, or not one of the classes.
     """
     names = [str(name) for _, name in sorted((config.id2label or {}).items())]
     rows = dataset_of_lists(texts, labels, needs_a_class=False)
@@ -227,7 +227,7 @@ def labelled_texts(
 
 
 def flags_to_names(row: Sequence[int], names: Sequence[str], position: int) -> list[str]:
-    """Return the classes that a row of 0 and 1 for each class stands for."""
+    """Return the names of the classes in a row of 0 and 1 for each class."""
     if len(row) != len(names) or not set(row) <= {0, 1}:
         raise ValueError(
             f"`labels` must be names, or 0 and 1 for each of {len(names)} classes, at position {position}."
@@ -248,7 +248,7 @@ def weights_in_order(weights: Mapping[Any, float], label_names: Sequence[str]) -
     """Return the weight of each class in the order of the ids.
 
     Raises:
-        ValueError: If a class has no weight, or there is no such class.
+        ValueError: If a class has no weight, or a class with a weight does not exist.
     """
     by_name = {str(label): str(weight) for label, weight in weights.items()}
     if by_name.keys() != set(label_names):
@@ -259,9 +259,9 @@ def weights_in_order(weights: Mapping[Any, float], label_names: Sequence[str]) -
 
 
 def has_integer_labels(rows: Dataset, splits: TextSplits) -> bool:
-    """Return whether the classes of some rows are whole numbers, which are then predicted as such.
+    """Return whether the classes of some rows are integers, which are then predicted as integers.
 
-    Rows of 0 and 1 for each class name none.
+    Rows of 0 and 1 for each class have no names.
     """
     is_integer = getattr(item_of(rows.features["label"]), "dtype", "").startswith("int")
     is_multi_hot = multi_hot_width({"train": rows}, "label", splits.problem_type, None) is not None
@@ -270,9 +270,9 @@ def has_integer_labels(rows: Dataset, splits: TextSplits) -> bool:
 
 @contextmanager
 def own_accelerate_state() -> Iterator[None]:
-    """Put the state that all accelerators of a process share, and Accelerate's variables, back after the block.
+    """Restore the state that all accelerators of a process share, and Accelerate's variables, after the block.
 
-    Otherwise a second run could not choose another device or precision, and a run would change the caller's.
+    Otherwise, a second run could not choose another device or precision, and a run would change the caller's.
     """
     # `_shared_state` is private; `_reset_state`, private too, would forget the state of the caller
     shared = [(state, dict(state._shared_state)) for state in (AcceleratorState, PartialState, GradientState)]

@@ -1,4 +1,4 @@
-"""What a run starts from: a tokenizer, and a new model or a checkpoint's."""
+"""The start of a run: a tokenizer, and a new model or the model of a checkpoint."""
 
 import copy
 from collections.abc import Callable, Iterator
@@ -32,18 +32,18 @@ from .model_arguments import model_settings
 from .splits import TextSplits
 from .targets import TargetScale
 
-# Settings that a checkpoint does not fix; all other fields of its configuration stay
+# Settings that a checkpoint does not fix; all other fields of its configuration are kept
 CHANGEABLE = {"embedding_dropout", "hidden_dropout_prob", "classifier_dropout", "word_dropout"}
 
-# Those that can also be chosen if the checkpoint has no classifier
+# Further settings that can be chosen if the checkpoint has no classifier
 OF_THE_CLASSIFIER = {"classifier_pooling", "concat_embedding_mean"}
 
-# Word vectors are the same if no entry differs by more; rounding to half precision differs by less
+# Maximum difference of equal word vectors; rounding to half precision causes a smaller one
 LARGEST_ROUNDING_ERROR = 1e-3
 
 
 def checkpoint_config(args: RunArguments) -> RNNConfig | None:
-    """Return the configuration of the checkpoint that a run starts from, checked; `None` for a new model.
+    """Check and return the configuration of the checkpoint that a run starts from; `None` for a new model.
 
     Without a checkpoint, the arguments of the model are checked before any data is read.
 
@@ -64,10 +64,10 @@ def checkpoint_config(args: RunArguments) -> RNNConfig | None:
 def load_tokenizer(
     texts: Callable[[], Iterator[str]], args: RunArguments, config: RNNConfig | None = None
 ) -> PreTrainedTokenizerBase:
-    """Return the tokenizer that the arguments name, the checkpoint's, or one trained on the training texts.
+    """Return the tokenizer that the arguments name, that of the checkpoint, or one trained on the training texts.
 
-    A word tokenizer that is trained also gets words of `word_vectors` that the training texts lack: with their
-    vectors, the model reads them, too.
+    A word tokenizer that is trained also gets words of `word_vectors` that do not occur in the training texts: with
+    their vectors, the model can read them.
 
     Args:
         texts: Yields the training texts.
@@ -75,8 +75,8 @@ def load_tokenizer(
         config: Configuration of the checkpoint, if the run starts from one.
 
     Raises:
-        FileNotFoundError: If there are no `word_vectors` of that name.
-        ValueError: If a saved tokenizer has no padding token, or does not fit the checkpoint.
+        FileNotFoundError: If the `word_vectors` do not exist.
+        ValueError: If a saved tokenizer has no padding token, or does not match the checkpoint.
     """
     name = args.tokenizer_name_or_path or args.model_name_or_path
     is_for_language_model = isinstance(args, LanguageModelRunArguments)
@@ -112,7 +112,7 @@ def create_classifier(
     scale: TargetScale | None = None,
     branch: NGramBranch | None = None,
 ) -> RNNForSequenceClassification:
-    """Return a new classifier, or the checkpoint's, for the labels of a dataset.
+    """Return a new classifier, or that of the checkpoint, for the labels of a dataset.
 
     Args:
         splits: The dataset.
@@ -120,11 +120,11 @@ def create_classifier(
         args: The arguments of the run.
         config: Configuration of the checkpoint, if the run starts from one.
         rows: The encoded training rows.
-        scale: Mean and deviation of the targets, if the model is to learn standardized ones.
+        scale: Mean and standard deviation of the targets, if the model learns standardized ones.
         branch: The n-gram branch of these rows, if it was computed before.
 
     Raises:
-        ValueError: If the checkpoint is of another family or head, or an argument contradicts it.
+        ValueError: If the checkpoint is not of this package, or of another head, or an argument contradicts it.
     """
     labels: dict[str, Any] = {
         "problem_type": splits.problem_type,
@@ -150,7 +150,7 @@ def create_classifier(
 def create_language_model(
     tokenizer: PreTrainedTokenizerBase, args: LanguageModelRunArguments, config: RNNConfig | None
 ) -> RNNForCausalLM:
-    """Return a new language model, or the checkpoint's, with pretrained word vectors if given.
+    """Return a new language model, or that of the checkpoint, with pretrained word vectors if given.
 
     Args:
         tokenizer: The tokenizer of the model.
@@ -158,10 +158,10 @@ def create_language_model(
         config: Configuration of the checkpoint, if the run starts from one.
 
     Raises:
-        ValueError: If the checkpoint is of another family, or an argument contradicts it.
+        ValueError: If the checkpoint is not of this package, or an argument contradicts it.
     """
     if config is None:
-        # the token that ends a text is also the one that every text starts after
+        # the token at the end of each text also precedes the first text
         ends = {"bos_token_id": tokenizer.eos_token_id, "eos_token_id": tokenizer.eos_token_id}
         model = RNNForCausalLM(RNNConfig(**model_settings(args) | _token_settings(tokenizer) | ends))
     else:
@@ -172,9 +172,9 @@ def create_language_model(
 
 
 def place_word_vectors(model: RNNPreTrainedModel, tokenizer: PreTrainedTokenizerBase, args: DataArguments) -> None:
-    """Initialize the word vectors of a model with those that `word_vectors` names.
+    """Initialize the word vectors of a model with pretrained ones, `word_vectors`.
 
-    Wider vectors are reduced to the width of the model's own by principal component analysis.
+    Wider vectors are reduced to the model's size by principal component analysis.
 
     Args:
         model: The model.
@@ -182,8 +182,8 @@ def place_word_vectors(model: RNNPreTrainedModel, tokenizer: PreTrainedTokenizer
         args: The arguments of the run.
 
     Raises:
-        FileNotFoundError: If there are no word vectors of that name.
-        ValueError: If they are damaged, narrower than the model's own, or have none of the words.
+        FileNotFoundError: If the word vectors do not exist.
+        ValueError: If they are damaged, smaller than the model's, or have none of the words.
     """
     if args.word_vectors is None:
         return
@@ -198,7 +198,7 @@ def place_word_vectors(model: RNNPreTrainedModel, tokenizer: PreTrainedTokenizer
 
 
 def _with_extra_words(tokenizer: PreTrainedTokenizerFast, args: RunArguments) -> PreTrainedTokenizerFast:
-    """Return the tokenizer with words of `word_vectors` that the training texts lack."""
+    """Return the tokenizer with words of `word_vectors` that do not occur in the training texts."""
     extended = add_words(tokenizer, iterate_words(str(args.word_vectors)), args.max_extra_words)
     say(
         f"{args.word_vectors}: {len(extended) - len(tokenizer):,} extra words follow the {len(tokenizer):,} of the "
@@ -221,7 +221,7 @@ def _classifier_of_checkpoint(
     """Return the classifier of a checkpoint, or a new classifier on the encoder of a language model."""
     name, architecture = args.model_name_or_path, (config.architectures or ["?"])[0]
     if architecture == RNNForTokenClassification.__name__:
-        raise ValueError(f"{name!r} is a `{architecture}`, which labels tokens and not texts.")
+        raise ValueError(f"{name!r} is a `{architecture}`, which labels tokens, not texts.")
     is_language_model = architecture == RNNForCausalLM.__name__
     changeable = CHANGEABLE | OF_THE_CLASSIFIER if is_language_model else CHANGEABLE
     changed = _changed_settings(config, args, changeable, num_tokens)
@@ -252,7 +252,7 @@ def _classifier_of_checkpoint(
 def _changed_settings(
     config: PreTrainedConfig, args: RunArguments, changeable: set[str], num_tokens: int
 ) -> dict[str, Any]:
-    """Return the given settings that differ from a checkpoint's, all of which must be changeable."""
+    """Return the given settings that differ from a checkpoint's, after a check that they may."""
     if not isinstance(config, RNNConfig):
         raise ValueError(f"{args.model_name_or_path!r} is a {config.model_type!r} model, not one of this package.")
     settings = {name: value for name, value in model_settings(args).items() if name in args.given}
@@ -272,20 +272,22 @@ def _changed_settings(
 def _bidirectional_classifier(
     config: RNNConfig, args: ClassifierRunArguments, settings: dict[str, Any]
 ) -> RNNForSequenceClassification:
-    """Return a classifier whose two directions are two language models, one of which reads the texts backwards.
+    """Return a classifier whose two directions are two language models, one of which reads texts backwards.
 
     Args:
-        config: Configuration of the one that reads forwards.
+        config: Configuration of the forward language model.
         args: The names of both.
         settings: The labels, and the settings that differ from the language model's.
 
     Raises:
-        ValueError: If the two do not fit together.
+        ValueError: If the two do not match.
     """
     names = str(args.model_name_or_path), str(args.backward_model_name_or_path)
     backward_config = check_model(names[1], RNNForCausalLM)
     if not backward_config.reads_backward:
-        raise ValueError(f"{names[1]!r} reads texts forwards. Train it with `reads_backward=true`.")
+        raise ValueError(
+            f"{names[1]!r} reads texts forwards. Train it with `rnn-hf train-language-model --reads_backward`."
+        )
     if config.num_hidden_layers != 1:
         raise ValueError(
             "Two language models become a bidirectional encoder only if they have one layer, got "
@@ -303,8 +305,8 @@ def _bidirectional_classifier(
             weight[config.pad_token_id] = 0.0
     if (vectors[0] - vectors[1]).abs().max() > LARGEST_ROUNDING_ERROR:
         raise ValueError(
-            f"{names[1]!r} must have the word vectors of {names[0]!r}. Train it with `word_vectors={names[0]}` and "
-            "`freeze_embeddings_epochs=-1`."
+            f"{names[1]!r} must have the word vectors of {names[0]!r}. Train it with `rnn-hf train-language-model "
+            f"--reads_backward --word_vectors {names[0]} --freeze_embeddings_epochs -1`."
         )
     of_encoder = config.to_dict() | {"bidirectional": True, "architectures": None} | settings
     model = RNNForSequenceClassification(RNNConfig.from_dict(of_encoder))

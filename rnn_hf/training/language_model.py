@@ -1,4 +1,4 @@
-"""A language model in training: its batches, its evaluation, its results, and texts that it generates."""
+"""Training of a language model: its batches, evaluation, results, and texts that it generates."""
 
 import math
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ from .arguments import LanguageModelTrainArguments
 from .checkpoints import Checkpoint
 from .loop import Run
 
-# Tokens of a generated text
+# Number of tokens in a generated text
 GENERATED_LENGTH = 40
 
 
@@ -42,7 +42,7 @@ def create_stream_loaders(
     sizes = {"train": args.per_device_train_batch_size, "validation": args.per_device_eval_batch_size}
     loaders, samplers = {}, {}
     for split, rows in splits.items():
-        # every process reads streams of its own, the same ones from piece to piece
+        # each process reads its own streams, the same ones in every piece
         num_streams = sizes[split] * accelerator.num_processes
         streams = TokenStreams(rows, tokenizer.eos_token_id, num_streams, args.bptt, is_backward)
         samplers[split] = StreamSampler(streams, args.seed if split == "train" else None)
@@ -50,7 +50,7 @@ def create_stream_loaders(
             streams,
             batch_sampler=samplers[split],
             collate_fn=lambda batch: batch,
-            # making an iterator draws from a generator; the global one belongs to dropout
+            # creating an iterator draws from a generator; the global one belongs to dropout
             generator=torch.Generator(),
         )
         loaders[split] = accelerator.prepare(loader, device_placement=[accelerator.device.type != "cpu"])
@@ -64,7 +64,7 @@ def create_stream_loaders(
 
 @dataclass(kw_only=True)
 class LanguageModelRun(Run):
-    """A language model in training, which carries its state from batch to batch of an epoch."""
+    """Training of a language model, which carries its state from batch to batch of an epoch."""
 
     args: LanguageModelTrainArguments
     sampler: StreamSampler
@@ -75,11 +75,11 @@ class LanguageModelRun(Run):
 
     @property
     def is_faster_on_one_thread(self) -> bool:
-        """Whether sharing a step among threads costs more than it saves; the output layer is always worth it."""
+        """Whether sharing a step among threads costs more than it saves; with an output layer, it never does."""
         return False
 
     def read(self, batch: dict[str, torch.Tensor], cache: RNNCache) -> torch.Tensor:
-        """Return the mean loss of one piece of all streams, and advance `cache` to its end."""
+        """Return the mean loss of one piece of all streams, and advance `cache` to the end of the piece."""
         loss: torch.Tensor = self.model(
             input_ids=batch["input_ids"],
             shift_labels=batch["labels"],
@@ -98,11 +98,11 @@ class LanguageModelRun(Run):
         return loss
 
     def forget_batches(self) -> None:
-        """Forget what the model remembers of the streams."""
+        """Reset the state of the model in the streams."""
         self.cache = RNNCache()
 
     def read_counts(self) -> None:
-        """Add what was counted on all devices to the state, and show it."""
+        """Add the counts of all devices to the state, and show it."""
         self.read_losses()
         state = self.state
         if state.seen:
@@ -123,7 +123,7 @@ class LanguageModelRun(Run):
 
     @torch.no_grad()
     def evaluate(self) -> None:
-        """Measure the validation split, and keep the weights if they are the best so far."""
+        """Evaluate on the validation split, and keep the weights if they are the best so far."""
         if not self.evaluates:
             return
         self.read_counts()
@@ -141,13 +141,13 @@ class LanguageModelRun(Run):
         self.keep_if_best(-loss, loss)
 
     def carried_state(self) -> dict[str, torch.Tensor]:
-        """Return what the model remembers of the streams of this process."""
+        """Return the state of the model in the streams of this process."""
         state = self.cache.state
         states = {"hidden_state": state.hidden_state, "cell_state": state.cell_state}
         return {name: value.cpu() for name, value in states.items() if value is not None}
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Continue from a checkpoint exactly as the run that wrote it would have."""
+        """Continue exactly where the run of a checkpoint would have continued."""
         super().restore(checkpoint)
         states = checkpoint.stream_states(self.accelerator.process_index, self.accelerator.num_processes)
         if states:

@@ -1,4 +1,4 @@
-"""The accelerator of a process, and what a launcher must not ask for."""
+"""The accelerator of a process, and the settings of launchers that are not supported."""
 
 import os
 from typing import Any
@@ -8,7 +8,7 @@ from accelerate.utils import is_torch_xla_available, set_seed
 
 from .arguments import TrainArguments
 
-# Settings of `accelerate launch` that would be ignored, change the results, or write half a model
+# Settings of `accelerate launch` that would be ignored, change the results, or write only a part of the model
 UNSUPPORTED_LAUNCHES = {
     "ACCELERATE_USE_FSDP": "FSDP",
     "ACCELERATE_USE_DEEPSPEED": "DeepSpeed",
@@ -18,14 +18,14 @@ UNSUPPORTED_LAUNCHES = {
 
 
 def check_launch(bf16: bool = False, gradient_accumulation_steps: int = 1) -> None:
-    """Check that `accelerate launch` and its configuration file ask for what the arguments of a run say.
+    """Check that `accelerate launch` and its configuration file agree with the arguments of a run.
 
     Args:
         bf16: Whether the run computes in bfloat16.
-        gradient_accumulation_steps: Batches per optimizer step.
+        gradient_accumulation_steps: Number of batches per optimizer step.
 
     Raises:
-        ValueError: If the environment asks for something else.
+        ValueError: If they do not.
     """
     for variable, name in UNSUPPORTED_LAUNCHES.items():
         if os.environ.get(variable, "false").lower() == "true":
@@ -61,14 +61,13 @@ def create_accelerator(
     """Return the accelerator of this process.
 
     Args:
-        use_cpu: Whether to stay on the CPU.
+        use_cpu: Whether to use only the CPU.
         bf16: Whether to compute in bfloat16.
-        gradient_accumulation_steps: Batches per optimizer step.
+        gradient_accumulation_steps: Number of batches per optimizer step.
         settings: Passed on to `Accelerator`.
 
     Raises:
-        ValueError: If the launcher asks for something else than the arguments, or started more processes than
-            Accelerate sees.
+        ValueError: If the launcher contradicts the arguments, or started more processes than Accelerate sees.
     """
     check_launch(bf16, gradient_accumulation_steps)
     # the variable would override the argument
@@ -95,7 +94,7 @@ def start_accelerator(args: TrainArguments) -> Accelerator:
         args: Device, precision, gradient accumulation, seed and experiment tracker of the run.
 
     Raises:
-        ValueError: If the launcher asks for something else, or the experiment tracker is not installed.
+        ValueError: If the launcher contradicts the arguments, or the experiment tracker is not installed.
     """
     accelerator = create_accelerator(
         args.use_cpu,
@@ -103,7 +102,7 @@ def start_accelerator(args: TrainArguments) -> Accelerator:
         args.gradient_accumulation_steps,
         log_with=None if args.report_to == "none" else args.report_to,
         project_dir=args.output_dir,
-        # every batch of similar lengths is split, so that no process waits for another's longer texts
+        # batches of similar length are split among processes, so that none waits for longer texts of another
         dataloader_config=DataLoaderConfiguration(split_batches=True),
     )
     if args.report_to != "none" and not accelerator.log_with:

@@ -1,4 +1,4 @@
-"""Adam whose steps do not grow with the vocabulary."""
+"""Adam whose steps take time independent of the vocabulary size."""
 
 import math
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim.adam import adam
 from torch.utils.hooks import RemovableHandle
 
-# A missed update this much smaller than the first one is left out
+# Missed updates this much smaller than the first one are ignored
 NEGLIGIBLE = 1e-9
 
 
@@ -18,7 +18,7 @@ class _Read(NamedTuple):
     """Copies of some rows of a table's moments.
 
     Args:
-        rows: Which rows. Shape `(num_rows,)`.
+        rows: Indices of the rows. Shape `(num_rows,)`.
         exp_avg: First moments. Shape `(num_rows, size)`.
         exp_avg_sq: Second moments. Shape `(num_rows, size)`.
     """
@@ -31,30 +31,30 @@ class _Read(NamedTuple):
 class LazyAdam(torch.optim.Optimizer):
     """Adam (Kingma and Ba, 2015) in time that does not grow with the vocabulary.
 
-    A batch holds a few hundred of a vocabulary's words, but Adam moves every word vector in every step, because its
-    momentum goes on where the gradient is zero. Here the rows of a table that have no gradient are left alone, and the
-    steps a row has missed are made up for in one when its word comes again: with gradients of zero their sum is known,
-    `m / (sqrt(v) + eps) * tail`, where `tail` depends only on how many they are. (Optimizers that drop those steps, as
-    `torch.optim.SparseAdam` does, move a rare word about ten times less far, and learn less.)
+    A batch contains a few hundred words of the vocabulary, but Adam updates every word vector in every step, because
+    its momentum continues where the gradient is zero. Here, rows of a table without a gradient are not touched; when
+    the word of a row occurs again, all missed updates are applied at once. With gradients of zero, their sum is known:
+    `m / (sqrt(v) + eps) * tail`, where `tail` depends only on their number. (Optimizers that drop these updates, as
+    `torch.optim.SparseAdam` does, move rare words about ten times less, and learn less.)
 
-    So it computes what `torch.optim.Adam`, or with `decoupled_weight_decay` `torch.optim.AdamW`, computes, up to the
-    place of `eps` in the missed steps. Only `weight_decay` without decoupling reaches rows with a gradient alone.
+    The result is that of `torch.optim.Adam` or, with `decoupled_weight_decay`, `torch.optim.AdamW`, except for the
+    position of `eps` in the missed updates. `weight_decay` without decoupling affects only rows with a gradient.
 
-    A gradient is taken row by row if it is sparse, as `nn.Embedding` gives it with `sparse=True`. `follow` arranges
-    that and has the embedding's rows made up for before they are read; call `catch_up` before weights are saved, and
-    `finish` after the last step.
+    A gradient is processed by rows if it is sparse, as in `nn.Embedding` with `sparse=True`. `follow` sets that and
+    applies the missed updates of an embedding's rows before they are read; call `catch_up` before weights are saved,
+    and `finish` after the last step.
 
     Args:
         params: Parameters, or groups of them.
         lr: Learning rate.
-        betas: Decay rates of the two moments; the first one must lie below the root of the second.
-        eps: Added to the root of the second moment.
+        betas: Decay rates of the two moments; the first one must be below the square root of the second.
+        eps: Added to the square root of the second moment.
         weight_decay: Weight decay.
-        decoupled_weight_decay: Whether the weights themselves decay (Loshchilov and Hutter, 2019), rather than their
-            share being added to the gradient.
+        decoupled_weight_decay: Whether the weights themselves decay (Loshchilov and Hutter, 2019), instead of adding
+            their share to the gradient.
 
     Raises:
-        ValueError: If the momentum would outlast the second moment.
+        ValueError: If the momentum would last longer than the second moment.
     """
 
     def __init__(
@@ -67,7 +67,9 @@ class LazyAdam(torch.optim.Optimizer):
         decoupled_weight_decay: bool = False,
     ) -> None:
         if betas[0] ** 2 >= betas[1]:
-            raise ValueError(f"The first of `betas` must be below the root of the second, got {betas}. Lower it.")
+            raise ValueError(
+                f"The first of `betas` must be below the square root of the second, got {betas}. Lower it."
+            )
         defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
         super().__init__(params, defaults)
         self.decoupled_weight_decay = decoupled_weight_decay
@@ -75,9 +77,9 @@ class LazyAdam(torch.optim.Optimizer):
         self._followed: dict[nn.Embedding | nn.EmbeddingBag, list[RemovableHandle]] = {}
 
     def follow(self, embedding: nn.Embedding | nn.EmbeddingBag) -> None:
-        """Let an embedding give sparse gradients, and make up for what its rows have missed before they are read.
+        """Make an embedding produce sparse gradients, and apply the missed updates of its rows before they are read.
 
-        In training those of the batch, in evaluation all.
+        These are the rows of the batch in training mode, and all rows in evaluation mode.
         """
 
         def before_reading(module: nn.Embedding | nn.EmbeddingBag, args: tuple[Any, ...]) -> None:
@@ -85,23 +87,23 @@ class LazyAdam(torch.optim.Optimizer):
                 self._catch_up(module.weight)
             elif module.weight in self.state:
                 rows = torch.unique(args[0])
-                # the padding's row has no gradient
+                # the padding row has no gradient
                 self._read(module.weight, rows if module.padding_idx is None else rows[rows != module.padding_idx])
 
-        embedding.sparse = True  # before the model is wrapped: torch's DDP asks once
+        embedding.sparse = True  # before the model is wrapped: torch's DDP reads it once
         self._followed[embedding] = [
             embedding.register_forward_pre_hook(before_reading),
-            # a word that comes often is added up before the gradient is sent to other processes
+            # gradients of repeated words are summed before they are sent to other processes
             embedding.weight.register_hook(lambda gradient: gradient.coalesce()),
         ]
 
     def catch_up(self) -> None:
-        """Make up for all missed steps of all rows."""
+        """Apply all missed updates of all rows."""
         for parameter in self.state:
             self._catch_up(parameter)
 
     def finish(self) -> None:
-        """Make up for all missed steps, and leave the embeddings as they were before `follow`."""
+        """Apply all missed updates, and restore the embeddings to their state before `follow`."""
         self.catch_up()
         for embedding, handles in self._followed.items():
             embedding.sparse = False
@@ -110,19 +112,19 @@ class LazyAdam(torch.optim.Optimizer):
         self._followed.clear()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state as `torch.optim.Optimizer` does; rows that have missed steps are noted in it."""
+        """Return the state as `torch.optim.Optimizer` does, including which updates rows have missed."""
         for table in list(self._reads):
             self._put_back(table)
         return super().state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from a state; what was read before is forgotten."""
+        """Continue from a state; copies of rows that were read before are dropped."""
         self._reads.clear()
         super().load_state_dict(state_dict)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Take one step; return what `closure`, which computes the gradients anew, returns."""
+        """Take one step; return the result of `closure`, which recomputes the gradients."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -179,7 +181,7 @@ class LazyAdam(torch.optim.Optimizer):
             self._put_back(table)
 
     def _add_step(self, table: Tensor, group: dict[str, Any], rows: Tensor) -> None:
-        """Note that all rows but `rows`, which are made up for, miss the step that is about to be taken."""
+        """Record that all rows except `rows`, which are up to date, miss the next update."""
         state, (beta1, beta2) = self.state[table], group["betas"]
         step = int(state["step"]) + 1
         state["last_step"].index_fill_(0, rows, step)
@@ -190,13 +192,13 @@ class LazyAdam(torch.optim.Optimizer):
         if self._decays(group):
             decay = math.log1p(-group["lr"] * group["weight_decay"])
             state["log_decays"][step] = state["log_decays"][step - 1] + decay
-            # the decay until a row is made up for is divided out here, and multiplied in there
+            # the decay until a row is updated is divided out here, and multiplied in there
             scale = scale / state["log_decays"][step].exp()
         powers = self._powers(beta1 / math.sqrt(beta2), table.device)[-step:]
         state["tails"][step - len(powers) : step].add_(powers, alpha=scale)
 
     def _catch_up(self, table: Tensor) -> None:
-        """Make up for the steps that any row has missed."""
+        """Apply the missed updates of all rows."""
         if "last_step" not in self.state.get(table, {}):
             return
         self._put_back(table)
@@ -208,17 +210,18 @@ class LazyAdam(torch.optim.Optimizer):
 
     @torch.no_grad()
     def _read(self, table: Tensor, rows: Tensor) -> _Read:
-        """Make up for the steps that `rows` have missed, in the table's weights and in copies of the moments.
+        """Apply the missed updates of `rows` to the table's weights and to copies of the moments.
 
-        The step that follows mostly changes the same rows: the copies wait for it, rather than being written and read
+        The next step mostly changes the same rows, so the copies are kept for it, instead of being written and read
         again. `_put_back` writes them.
         """
         self._put_back(table)
         state = self.state[table]
         if "last_step" not in state:
-            # numbers of steps, but not integers: torch casts the state it loads to the type of the weights
+            # step numbers, but not integers: torch casts a loaded state to the type of the weights
             state["last_step"] = torch.zeros(len(table), device=table.device)
-            # by the step a row was last moved in: what the missed steps since then add up to, and the weights' decay
+            # for each step in which a row was last updated: the sum of the missed updates since then, and the weight
+            # decay
             state["tails"] = torch.zeros(1024, device=table.device)
             state["log_decays"] = torch.zeros(1024, device=table.device)
         step = int(state["step"])
@@ -235,8 +238,8 @@ class LazyAdam(torch.optim.Optimizer):
                 decays = state["log_decays"][step] - state["log_decays"].index_select(0, last_steps).unsqueeze(1)
                 weights.mul_(decays.exp())
                 tails.mul_(state["log_decays"][step].exp())
-            # Adam corrects the second moment, and so a large epsilon counts less in early steps: here as in those that
-            # move a row most, which follow its last gradient for as long as momentum lasts
+            # Adam corrects the second moment, so a large epsilon counts less in early steps; here, as in the updates
+            # that move a row most, which follow its last gradient for as long as the momentum lasts
             moved_at = (last_steps + 1 / (1 - beta1)).clamp(max=step).unsqueeze(1)
             denominators = second.sqrt() + group["eps"] * (1 - beta2**moved_at).sqrt()
             weights.addcdiv_(first * tails, denominators, value=-1)
@@ -261,9 +264,9 @@ class LazyAdam(torch.optim.Optimizer):
     @staticmethod
     @lru_cache
     def _powers(shrinkage: float, device: torch.device) -> Tensor:
-        """Return how far a row moves in each missed step against the last one it did not miss, the latest first.
+        """Return the size of each missed update relative to the last one that was not missed, the latest first.
 
-        Only steps that are not negligible.
+        Negligible updates are left out.
         """
         length = max(1, math.ceil(math.log(NEGLIGIBLE) / math.log(max(shrinkage, NEGLIGIBLE))))
         return shrinkage ** torch.arange(length, 0, -1, device=device)

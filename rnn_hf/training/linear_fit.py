@@ -1,7 +1,7 @@
-"""The n-gram branch of a classifier: a linear model, whose best weights are computed rather than approached by steps.
+"""Fitting the n-gram branch of a classifier: a linear model whose best weights are computed directly, without steps.
 
-With several classes or labels each has a support vector machine that tells it from the others (Joachims, 1998; Fan et
-al., 2008); numbers come from ridge regression. Both have a single optimum, which needs no learning rate.
+Each of several classes or labels has a support vector machine that separates it from the others (Joachims, 1998; Fan
+et al., 2008); a regression uses ridge regression. Both have a single optimum and need no learning rate.
 """
 
 import time
@@ -30,46 +30,46 @@ from .losses import class_weights_of, create_loss
 from .splits import TextSplits
 from .targets import TargetScale, best_thresholds
 
-# N-grams of all texts that the branch is fitted to: more rows than these come to are sampled. About 0.5 GB
+# Maximum number of n-grams in all texts for the fit, about 0.5 GB; texts are sampled to stay below it
 MOST_NGRAMS = 20_000_000
 
-# Rows of a stream that are read before training
+# Number of rows of a stream that are read before training
 MOST_STREAMED_ROWS = 100_000
 
-# Texts whose n-grams are counted at a time
+# Number of texts whose n-grams are counted at a time
 ROWS_AT_ONCE = 1_000
 
-# Inverse strength of the regularization of one class per text, and of several labels, most of which are rare
+# Inverse strength of the regularization with one class per text, and with several labels, most of which are rare
 COST, COST_OF_SEVERAL = 1.0, 0.3
 
-# Strength of the regularization of a regression on texts of length 1 and targets of deviation 1
+# Strength of the regularization of a regression on texts of norm 1 and targets of standard deviation 1
 RIDGE_ALPHA = 0.3
 
-# Powers of the inverse document frequency, and what the branch's logits are multiplied by beside the network's until
-# rows that were held out tell it. Few rows of long texts are told apart by rare words, questions of ten words also by
-# frequent ones. The margins of support vectors are 1, and smaller where rare words count for more; the logits of a
-# network that is sure of a class are several times as far apart
+# Powers of the inverse document frequency, and for each the factor of the branch's logits, relative to the network's,
+# until held-out rows determine it. Rare words separate few rows of long texts; frequent words also separate questions
+# of ten words. The margins of support vectors are 1, and smaller where rare words count more; the logits of a network
+# that is sure of a class are several times as far apart
 POWERS = {0.75: 5.0, 1.5: 10.0}
 
-# The latter beside a network that starts from pretrained word vectors, which is right more often
+# The factor if the network starts from pretrained word vectors, which make it right more often
 BRANCH_WEIGHT_WITH_VECTORS = 2.5
 
-# Tokens of a text from which on the larger power is the usual one for classes
+# Number of tokens per text from which the larger power is the default for classes
 LONG_TEXT = 20
 
-# Rows by which the power is chosen, and the parts of a cross-validation
+# Maximum number of rows to choose the power on, and number of folds of the cross-validation
 MOST_ROWS_TO_CHOOSE_BY, NUM_PARTS = 5_000, 5
 
-# The same of a regression, in which the two weights add up to 1
+# The factor in a regression, in which the two weights add up to 1
 BRANCH_SHARE_OF_REGRESSION = 0.75
 
-# Held-out rows below which the weights stay as they are: those of a hundred rows would be chance
+# Minimum number of held-out rows to change the weights: with a hundred rows, they would depend on chance
 FEWEST_ROWS_TO_WEIGH = 300
 
-# A part counts at most so many times as much as it did
+# Maximum factor by which the weight of a part may grow
 LARGEST_FACTOR = 20.0
 
-# Factors that are tried for the branch where a text may have several labels
+# Factors of the branch that are tried if a text may have several labels
 FACTORS_OF_SEVERAL = (0.5, 1.0, 2.0, 4.0)
 
 
@@ -81,17 +81,17 @@ def fit_ngrams(
     has_vectors: bool = False,
     scale: TargetScale | None = None,
 ) -> None:
-    """Compute the n-gram branch of a classifier from training rows; without a branch, do nothing.
+    """Fit the n-gram branch of a classifier to training rows; without a branch, do nothing.
 
-    From then on, the network learns apart from the branch, until `NGramBranch.train_together` is called.
+    From then on, the network is trained apart from the branch, until `NGramBranch.train_together` is called.
 
     Args:
         model: The classifier.
         rows: The encoded training rows.
-        splits: What their labels ask for, and the names of the classes.
+        splits: The problem type, and the names of the classes.
         class_weights: As in `class_weights_of`. Only with one class per text: several labels are always balanced.
         has_vectors: Whether the network starts from pretrained word vectors.
-        scale: Mean and deviation of the targets, if the network learns standardized ones.
+        scale: Mean and standard deviation of the targets, if the network learns standardized ones.
     """
     branch = model.ngrams
     if branch is None:
@@ -105,7 +105,9 @@ def fit_ngrams(
     idf = inverse_document_frequencies(counts)
     is_long = splits.problem_type != "regression" and np.median(known.lengths) > LONG_TEXT
     power = max(POWERS) if is_long else min(POWERS)
-    if splits.problem_type != "multi_label_classification":  # where comparing would take longer than training
+    if (
+        splits.problem_type != "multi_label_classification"
+    ):  # with several labels, comparing would take longer than training
         power = choose_power(counts, idf, labels, len(splits.label_names), power)
     branch.idf.copy_(torch.from_numpy(idf**power))
     texts = vectors_of_texts(counts, idf**power)
@@ -123,13 +125,13 @@ def fit_ngrams(
     branch.table.weight.copy_(torch.from_numpy(weights.T * (weight / NORM)))
     branch.bias.copy_(torch.as_tensor(bias * weight))
     say(
-        f"The n-gram branch knows {int((branch.owners >= 0).sum()):,} n-grams of {len(labels):,} texts, computed in "
+        f"The n-gram branch has {int((branch.owners >= 0).sum()):,} n-grams of {len(labels):,} texts, fitted in "
         f"{time.perf_counter() - started:.1f} s"
     )
 
 
 def known_rows(rows: Dataset | StreamedRows) -> EncodedRows:
-    """Return the training rows; of a stream, the first ones."""
+    """Return the training rows; the first ones of a stream."""
     if isinstance(rows, StreamedRows):
         return next(rows.buffers(MOST_STREAMED_ROWS, 0, None))[0]
     return EncodedRows(rows)
@@ -138,16 +140,16 @@ def known_rows(rows: Dataset | StreamedRows) -> EncodedRows:
 def count_ngrams(branch: NGramBranch, rows: EncodedRows, config: RNNConfig) -> tuple[csr_array, np.ndarray]:
     """Choose the n-grams of a branch, and count them in each text.
 
-    Of n-grams with the same bucket, the one that most texts have gets it. Those with an unknown word get none: in new
-    texts it would be another word.
+    Of n-grams with the same bucket, the one that occurs in most texts gets it. N-grams with an unknown word get none:
+    in new texts, it would be another word.
 
     Args:
         branch: The branch.
         rows: The encoded rows.
-        config: Ids of the padding and of the unknown word.
+        config: Ids of padding and of the unknown word.
 
     Returns:
-        How often each text has the n-gram of each bucket, of shape `(num_rows, ngram_buckets)`, and the labels.
+        Counts of the n-gram of each bucket in each text, of shape `(num_rows, ngram_buckets)`, and the labels.
     """
     chosen = np.arange(len(rows))
     num_ngrams = float(branch.order * rows.lengths.sum(dtype=np.int64))
@@ -165,32 +167,32 @@ def count_ngrams(branch: NGramBranch, rows: EncodedRows, config: RNNConfig) -> t
         parts.append((distinct >> 31, (distinct & (2**31 - 1)).astype(np.int32), times, batch["labels"].numpy()))
     row, ngram, times, labels = (np.concatenate(column) for column in zip(*parts, strict=True))
     known, frequency = np.unique(ngram, return_counts=True)
-    # the last one in this order stays; equally frequent ones in the order of their numbers, the smallest last
+    # the last n-gram in this order keeps the bucket; of equally frequent ones, that with the smallest number
     by_frequency = np.lexsort((-known.astype(np.int64), frequency))
     owners = np.full(branch.num_buckets, -1, np.int32)
     owners[known[by_frequency] % branch.num_buckets] = known[by_frequency]
     branch.owners.copy_(torch.from_numpy(owners))
     is_owner = owners[ngram % branch.num_buckets] == ngram
-    # 32 bits are what the solvers take
+    # the solvers take 32-bit indices
     row, column, times = row[is_owner].astype(np.int32), ngram[is_owner] % branch.num_buckets, times[is_owner]
     return csr_array((times.astype(float), (row, column)), (len(chosen), branch.num_buckets)), labels
 
 
 def inverse_document_frequencies(counts: csr_array) -> np.ndarray:
-    """Return the inverse document frequency of each bucket, 0 of those in no text or in all (Spärck Jones, 1972).
+    """Return the inverse document frequency of each bucket, 0 for those in no text or in all (Spärck Jones, 1972).
 
     Args:
-        counts: How often each text has the n-gram of each bucket. Shape `(num_rows, ngram_buckets)`.
+        counts: Counts of the n-gram of each bucket in each text. Shape `(num_rows, ngram_buckets)`.
     """
     num_texts = np.bincount(counts.indices, minlength=counts.shape[1])
     return np.where(num_texts > 0, np.log((1 + counts.shape[0]) / (1 + num_texts)), 0.0)
 
 
 def vectors_of_texts(counts: csr_array, weights: np.ndarray) -> csr_array:
-    """Return the vectors of texts as the branch computes them, where an n-gram that a text has twice is two entries.
+    """Return the vectors of texts as the branch computes them, in which an n-gram that occurs twice is two entries.
 
     Args:
-        counts: How often each text has the n-gram of each bucket. Shape `(num_rows, ngram_buckets)`.
+        counts: Counts of the n-gram of each bucket in each text. Shape `(num_rows, ngram_buckets)`.
         weights: Weight of each bucket. Shape `(ngram_buckets,)`.
     """
     lengths = np.sqrt(counts @ weights**2)
@@ -198,16 +200,16 @@ def vectors_of_texts(counts: csr_array, weights: np.ndarray) -> csr_array:
 
 
 def choose_power(counts: csr_array, idf: np.ndarray, labels: np.ndarray, num_labels: int, usual: float) -> float:
-    """Return the usual power of the inverse document frequency, unless another is better by more than chance.
+    """Return the usual power of the inverse document frequency, unless another is significantly better.
 
-    That is: unless its error in a cross-validation is smaller by more than the standard error of the difference.
+    That is, unless its error in a cross-validation is smaller by more than the standard error of the difference.
 
     Args:
-        counts: How often each text has the n-gram of each bucket. Shape `(num_rows, ngram_buckets)`.
+        counts: Counts of the n-gram of each bucket in each text. Shape `(num_rows, ngram_buckets)`.
         idf: Inverse document frequency of each bucket. Shape `(ngram_buckets,)`.
         labels: Class ids of shape `(num_rows,)`, or targets of shape `(num_rows, num_labels)`.
         num_labels: Number of classes or targets.
-        usual: The power that is taken where the rows do not tell. One of `POWERS`.
+        usual: The default power, one of `POWERS`.
     """
     if len(labels) < NUM_PARTS:
         return usual
@@ -257,16 +259,16 @@ def fit_classes(
     """
     weights, bias = np.zeros((num_labels, texts.shape[1])), np.zeros(num_labels)
     has_one = labels.ndim == 1
-    # of several labels most are rare, and a machine that never answers them would be right nearly always
+    # most of several labels are rare, and a machine that never predicts them would be right nearly always
     machine = LinearSVC(
         C=COST if has_one else COST_OF_SEVERAL, class_weight=None if has_one else "balanced", random_state=0
     )
-    for label in progress_bar(range(num_labels), desc="Computing the n-gram branch", delay=2, leave=False):
+    for label in progress_bar(range(num_labels), desc="Fitting the n-gram branch", delay=2, leave=False):
         is_of_class = labels == label if has_one else labels[:, label] > 0
         if is_of_class.all() or not is_of_class.any():
             bias[label] = 1.0 if is_of_class.any() else -1.0
             continue
-        with warnings.catch_warnings():  # what is left to improve is below what can be measured
+        with warnings.catch_warnings():  # further improvement would be too small to measure
             warnings.simplefilter("ignore", ConvergenceWarning)
             machine.fit(texts, is_of_class, row_weights)
         weights[label], bias[label] = machine.coef_[0], machine.intercept_[0]
@@ -278,16 +280,17 @@ def fit_classes(
 def weigh_branches(
     network: np.ndarray, branch: np.ndarray, labels: np.ndarray, problem_type: ProblemType
 ) -> tuple[float, float]:
-    """Return the factors of the network's and the branch's logits whose sum is the best (stacking: Wolpert, 1992).
+    """Return the factors of the logits of network and branch whose sum is best (stacking: Wolpert, 1992).
 
-    The best has the smallest loss; where a text may have several labels, the highest macro F1 at the best thresholds.
-    Except in a regression, the network's factor is 1: confidence is the task of temperature and thresholds.
+    The best sum has the smallest loss or, if a text may have several labels, the highest macro F1 at the best
+    thresholds. Except in a regression, the network's factor is 1, because temperature and thresholds adjust the
+    confidence.
 
     Args:
         network: Logits of the network for rows that neither part was trained on. Shape `(num_rows, num_labels)`.
         branch: Logits of the branch. Same shape.
         labels: The labels of these rows; in a regression, standardized.
-        problem_type: What they ask for.
+        problem_type: Problem type of the labels.
 
     Example:
         >>> weigh_branches(np.zeros((300, 1)), np.ones((300, 1)), np.full(300, 0.5), "regression")[1]
@@ -319,6 +322,6 @@ def weigh_branches(
 
 
 def best_macro_f1(logits: np.ndarray, labels: np.ndarray) -> float:
-    """Return the macro F1 of several labels at the thresholds that are best for these rows. Shapes as above."""
+    """Return the macro F1 of several labels at the best thresholds for these rows. Shapes as above."""
     probabilities = torch.from_numpy(logits).double().sigmoid().numpy()
     return float(f1_score(labels, probabilities >= best_thresholds(logits, labels), average="macro", zero_division=0))

@@ -1,4 +1,4 @@
-"""The training loop: batches, gradients, steps, and what happens between the steps, whatever model is trained."""
+"""The training loop: batches, gradients, steps, and what happens between steps, for any model."""
 
 import math
 import time
@@ -38,30 +38,30 @@ from .output_folder import run_facts
 from .recipes import as_recipe
 from .signals import InterruptedRunError, StopSignals
 
-# Up to this batch size, or this product with the hidden size, sharing a step among threads saves no time on a CPU;
-# where other programs use the cores, threads wait for each other, and a step takes seconds
+# Up to this batch size, or this product with the hidden size, sharing a step among threads saves no time on a CPU; if
+# other programs use the cores, threads wait for each other, and a step takes seconds
 ONE_THREAD_BATCH, ONE_THREAD_UNITS = 32, 4096
 
-# Batches between two reads of the counts on the device
+# Number of batches between two reads of the counts on the device
 READ_EVERY = 50
 
 
 @dataclass(kw_only=True)
 class Run:
-    """A model in training and its surroundings; a subclass says what its loss is and how it is evaluated.
+    """Training of a model; a subclass defines its loss and its evaluation.
 
     Args:
-        args: How the model is trained.
-        recipe: Every argument of the run, which a resumed run must share.
+        args: Arguments of training.
+        recipe: All arguments of the run, which a resumed run must share.
         accelerator: The accelerator of this process.
         model: The model, prepared by the accelerator.
-        optimizer: Its optimizer, likewise.
-        schedule: The schedule of the learning rate, a step of it for each step of the optimizer.
+        optimizer: Its optimizer, prepared, too.
+        schedule: Schedule of the learning rate, with one step per step of the optimizer.
         loaders: The prepared batches of each split.
         sampler: The sampler of the training batches.
-        num_steps: Optimizer steps of the whole run.
-        signals: Stops the run at SIGINT and SIGTERM, after a checkpoint. `None`: signals do what they do elsewhere.
-        state: Where the run stands.
+        num_steps: Number of optimizer steps of the whole run.
+        signals: Stops the run at SIGINT and SIGTERM, after a checkpoint. `None`: signals have their usual effect.
+        state: Position of the run.
         best_weights: Weights of the best evaluation so far.
     """
 
@@ -88,15 +88,15 @@ class Run:
         sampler: BatchSampler,
         **parts: Any,
     ) -> Self:
-        """Return a run at its start: create the optimizer and its schedule, and prepare what is trained.
+        """Create the optimizer and its schedule, prepare them with the model, and return the run at its start.
 
         Args:
             model: The bare model.
-            args: Every argument of the run.
+            args: All arguments of the run.
             accelerator: The accelerator of this process, which has prepared the loaders.
             loaders: The prepared batches of each split.
             sampler: The sampler of the training batches.
-            parts: What the class needs besides, by name.
+            parts: Further attributes of the class, by name.
         """
         num_steps = num_training_steps(args, sampler.num_batches or 0)
         optimizer = create_optimizer(model, args, accelerator.device)
@@ -126,10 +126,10 @@ class Run:
         self.saved_at: tuple[int, int] | None = None
 
     def train(self) -> None:
-        """Take the steps of the run from where `state` stands, with the number of threads that is fastest.
+        """Take the remaining steps of the run, with the number of threads that is fastest.
 
         Raises:
-            InterruptedRunError: If SIGINT or SIGTERM asked the run to stop, after a checkpoint was written.
+            InterruptedRunError: If SIGINT or SIGTERM stopped the run, after a checkpoint was written.
             DivergedRunError: If a loss or a weight became NaN or infinite.
             StreamError: If the training rows are a stream that cannot be read any further.
         """
@@ -146,7 +146,7 @@ class Run:
             self.progress.close()
 
     def take_steps(self) -> None:
-        """Train on the batches, evaluate and save in between, and finish with the best weights."""
+        """Train on the batches, evaluate and save in between, and restore the best weights at the end."""
         args, state = self.args, self.state
         started, runtime_before = time.perf_counter(), state.train_runtime
         self.model.train()
@@ -154,7 +154,7 @@ class Run:
             if state.batch == 0:
                 state.seen, state.correct, state.loss_sum = 0, 0, 0.0
             self.sampler.start_batch = state.batch
-            # the loader's `set_epoch`, not the sampler's: it passes its own count on
+            # the loader's `set_epoch`, not the sampler's: the loader passes on a count of its own
             self.loaders["train"].set_epoch(state.epoch)  # type: ignore[attr-defined]  # Accelerate added it
             for batch in self.loaders["train"]:
                 took_step = self.train_on(batch)
@@ -176,7 +176,7 @@ class Run:
             is_last_unmeasured = args.eval_strategy == "steps" and state.step % args.eval_steps != 0
             if args.eval_strategy == "epoch" or (is_last_unmeasured and state.step >= self.num_steps):
                 self.evaluate()
-            # resuming a run that has taken all its steps must not repeat any
+            # a resumed run that has taken all its steps must not repeat any
             is_last_saved = args.save_strategy == "steps" and state.step % args.save_steps == 0
             if args.save_strategy == "epoch" or (is_last_saved and state.step >= self.num_steps):
                 self.save()
@@ -199,7 +199,7 @@ class Run:
             is_skipped = False
             if took_step and (args.max_grad_norm > 0 or args.skip_nonfinite_steps):
                 norm = clip_grad_norm(self.model.parameters(), args.max_grad_norm or math.inf)
-                # gradients are those of all processes by now, and so is the answer
+                # the gradients are now those of all processes, and so is the result of the check
                 is_skipped = args.skip_nonfinite_steps and not math.isfinite(norm.item())
             if took_step:
                 if not is_skipped:
@@ -232,51 +232,51 @@ class Run:
         return batch_size <= ONE_THREAD_BATCH or bool(batch_size * config.hidden_size <= ONE_THREAD_UNITS)
 
     def loss_of(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Return the loss of a training batch, and note what `read_counts` will count."""
+        """Return the loss of a training batch, and record what `read_counts` will count."""
         raise NotImplementedError
 
     def note_loss(self, loss: torch.Tensor, num_items: int | torch.Tensor) -> None:
         """Keep the loss of a training batch for `read_losses`.
 
         Args:
-            loss: The mean, in nats. A scalar.
-            num_items: Number of texts, or tokens, in the mean.
+            loss: The mean loss, in nats. A scalar.
+            num_items: Number of texts or tokens in the mean.
         """
         self.loss_log.note(loss, num_items, self.state.step + 1, self.bare_optimizer.param_groups[0]["lr"])
 
     def read_losses(self) -> None:
-        """Add the noted losses of all processes to the state, one by one: the sum does not depend on when."""
+        """Add the recorded losses of all processes to the state, one by one: the sum does not depend on the time."""
         for loss_sum, num_items in self.loss_log.read():
             self.state.count_batch(loss_sum, num_items)
 
     def read_counts(self) -> None:
-        """Add what was counted on all devices to the state, and show it."""
+        """Add the counts of all devices to the state, and show it."""
         raise NotImplementedError
 
     def log_running_figures(self) -> None:
-        """Print and record the figures of the epoch so far."""
+        """Print and record the metrics of the epoch so far."""
         raise NotImplementedError
 
     def evaluate(self) -> None:
-        """Measure the validation split, and keep the weights if they are the best so far."""
+        """Evaluate on the validation split, and keep the weights if they are the best so far."""
         raise NotImplementedError
 
     def forget_batches(self) -> None:
-        """Forget what the model remembers from batch to batch; a classifier remembers nothing."""
+        """Reset the state that the model carries from batch to batch; a classifier has none."""
 
     def carried_state(self) -> dict[str, torch.Tensor] | None:
-        """Return what the model remembers from batch to batch; a classifier remembers nothing."""
+        """Return the state that the model carries from batch to batch; a classifier has none."""
         return None
 
     def keep_if_best(self, metric: float, loss: float) -> None:
-        """Keep the weights if no evaluation before had as good a metric.
+        """Keep the weights if no earlier evaluation had as good a metric.
 
         Args:
-            metric: The greater, the better.
+            metric: The main metric; higher is better.
             loss: The loss on the validation split, in nats.
 
         Raises:
-            DivergedRunError: If one of the two is NaN or infinite.
+            DivergedRunError: If either is NaN or infinite.
         """
         if not (math.isfinite(metric) and math.isfinite(loss)):
             raise self.loss_log.diverged(f"The validation loss is {loss} after step {self.state.step}.")
@@ -293,18 +293,18 @@ class Run:
         """Check that every weight is finite.
 
         Raises:
-            DivergedRunError: If one is NaN or infinite.
+            DivergedRunError: If a weight is NaN or infinite.
         """
         if not all(map(is_finite, self.bare_model.state_dict().values())):
             raise self.loss_log.diverged(f"Weights are NaN or infinite after step {self.state.step}.")
 
     def record(self, values: dict[str, float]) -> None:
-        """Keep values for `all_results.json`, and pass them to the experiment tracker if there is one."""
+        """Keep values for `all_results.json`, and pass them to the experiment tracker, if any."""
         self.state.log.append({"step": self.state.step, "epoch": self.state.epoch, **values})
         self.accelerator.log(values, step=self.state.step)
 
     def stop_if_asked(self) -> None:
-        """Write a checkpoint and stop the run if a signal has asked for that.
+        """Write a checkpoint and stop the run if a signal has asked for it.
 
         Raises:
             InterruptedRunError: If it has.
@@ -359,12 +359,12 @@ class Run:
         self.accelerator.wait_for_everyone()
 
     def facts(self) -> dict[str, Any]:
-        """Return the entries of `all_results.json` about what the model was trained with, and its size."""
+        """Return the entries of `all_results.json` on the size of the model and how it was trained."""
         accelerator = self.accelerator
         return run_facts(self.bare_model, self.args, accelerator.device, accelerator.num_processes, self.num_threads)
 
     def start(self) -> None:
-        """Restore the checkpoint to resume from, or remove those of the run that is overwritten; start the tracker."""
+        """Restore the checkpoint to resume from, or remove those of an overwritten run; start the tracker."""
         args, accelerator = self.args, self.accelerator
         if self.folder is not None and args.resume_from_checkpoint is not None:
             self.restore(open_checkpoint(self.folder, args.resume_from_checkpoint, say))
@@ -374,10 +374,10 @@ class Run:
             accelerator.init_trackers("rnn_hf", config={name: str(value) for name, value in self.recipe.items()})
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Continue from a checkpoint exactly as the run that wrote it would have.
+        """Continue exactly where the run of a checkpoint would have continued.
 
         Raises:
-            ValueError: If that run had other arguments, or another number of texts in all batches of a step.
+            ValueError: If that run had other arguments, or another total batch size.
         """
         checkpoint.check_same_run(self.recipe, self.accelerator.num_processes)
         checkpoint.restore(self.bare_model, self.optimizer, self.schedule)
@@ -390,8 +390,8 @@ class Run:
     def end(self) -> None:
         """Release the other processes, and unwrap the model.
 
-        The wrapped model goes first: if it were the last to hold the process group, torch would wait for a thread of
-        the group while that thread waits for Python's lock.
+        The wrapped model goes first: if it held the last reference to the process group, torch would wait for a thread
+        of the group, which would wait for Python's lock.
         """
         self.model = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
         self.accelerator.free_memory()

@@ -1,4 +1,4 @@
-"""The losses of a run, read from the device now and then, and the end of a run that has diverged."""
+"""The losses of a run, read from the device from time to time, and the error of a run that has diverged."""
 
 import math
 from collections.abc import Iterator
@@ -12,12 +12,12 @@ from .arguments import TrainArguments
 from .checkpoints import newest_checkpoint
 from .signals import DivergedRunError
 
-# Steps skipped in a row until a run is given up
+# Maximum number of steps skipped in a row
 MOST_SKIPPED_STEPS = 100
 
 
 class UnreadLoss(NamedTuple):
-    """The loss of a batch that is still on the device; reading it waits for the device."""
+    """The loss of a batch, still on the device; reading it waits for the device."""
 
     loss: torch.Tensor  # the mean, in nats
     num_items: int | torch.Tensor  # texts or tokens in the mean
@@ -42,9 +42,9 @@ class LossLog:
         """Keep the loss of a batch until `read`.
 
         Args:
-            loss: The mean, in nats. A scalar.
-            num_items: Number of texts, or tokens, in the mean.
-            step: The optimizer step that the batch belongs to.
+            loss: The mean loss, in nats. A scalar.
+            num_items: Number of texts or tokens in the mean.
+            step: The optimizer step of the batch.
             learning_rate: The learning rate of that step.
         """
         self.unread.append(UnreadLoss(loss.detach(), num_items, step, learning_rate))
@@ -80,7 +80,7 @@ class LossLog:
             raise self.diverged(f"The gradients of the {MOST_SKIPPED_STEPS} steps up to {step} are NaN or infinite.")
 
     def diverged(self, what: str) -> DivergedRunError:
-        """Return the error of a run that has diverged: what happened, the last good checkpoint, and the remedy."""
+        """Return the error of a run that has diverged, with the last good checkpoint and a remedy."""
         last = None if self.args.output_dir is None else newest_checkpoint(Path(self.args.output_dir))
         remedy = "Lower `learning_rate` or `max_grad_norm`"
         if not self.args.skip_nonfinite_steps:

@@ -66,7 +66,7 @@ def class_weights_of(
         float32 of shape `(num_labels,)`, or `None` if `given` is `None`.
 
     Raises:
-        ValueError: If the number of weights is not that of the classes.
+        ValueError: If the number of weights differs from that of the classes.
 
     Example:
         >>> class_weights_of(["balanced"], np.array([0, 0, 0, 1]), ["a", "b"], "single_label_classification")
@@ -82,7 +82,7 @@ def class_weights_of(
             )
         return torch.tensor([float(weight) for weight in given])
     if problem_type == "single_label_classification":
-        # scikit-learn's `compute_class_weight` would refuse a class without training rows
+        # scikit-learn's `compute_class_weight` would reject a class without training rows
         counts = np.bincount(labels, minlength=len(label_names))
         weights = len(labels) / (len(label_names) * np.maximum(counts, 1))
     else:
@@ -92,5 +92,5 @@ def class_weights_of(
 
 
 def _mean_squared_error(logits: Tensor, labels: Tensor) -> Tensor:
-    # the labels of a single target have no axis for it
+    # labels of a single target have no axis for it
     return F.mse_loss(logits.reshape(labels.shape), labels)

@@ -75,15 +75,15 @@ def compute_metrics(
     problem_type: ProblemType,
     threshold: float | Sequence[float] = 0.5,
 ) -> dict[str, Any]:
-    """Return the metrics of a problem type, which are described at the function of that type.
+    """Return the metrics of a problem type; see the function of that type.
 
     Args:
         logits: Output of the model. Shape `(num_examples, num_labels)`.
         labels: True labels.
         label_names: Names of the classes or targets in the order of their ids.
         problem_type: Type of the problem.
-        threshold: Probability at which a class is predicted, for texts with several labels: one for all classes, or
-            one for each.
+        threshold: Minimum probability of a predicted class for texts with several labels: one for all classes, or one
+            for each.
     """
     if problem_type == "single_label_classification":
         return classification_metrics(logits, labels, label_names)
@@ -93,7 +93,7 @@ def compute_metrics(
 
 
 def num_correct(logits: Tensor, labels: Tensor, problem_type: ProblemType) -> Tensor:
-    """Return how many texts have the correct class, or exactly the correct classes; 0 for a regression.
+    """Return the number of texts with the correct class, or exactly the correct classes; 0 for a regression.
 
     Args:
         logits: Output of the model. Shape `(num_examples, num_labels)`.
@@ -116,10 +116,10 @@ def classification_metrics(logits: np.ndarray, labels: np.ndarray, label_names: 
         label_names: Names of the classes in the order of their ids.
 
     Returns:
-        A mapping that JSON can hold. `"loss"` is the mean cross-entropy in nats, `"macro_f1"` the mean over the
-        classes that occur, and `"calibration"` what `calibration` returns. `"confusion_matrix"` has the true classes
-        as rows and the predicted ones as columns. With more than 50 classes, it has only the nonzero entries, as three
-        lists: the class ids `"true"` and `"predicted"`, and `"count"`. `confusion_entries` reads both forms.
+        A mapping for JSON. `"loss"` is the mean cross-entropy in nats, `"macro_f1"` the mean over the classes that
+        occur, and `"calibration"` the result of `calibration`. `"confusion_matrix"` has the true classes as rows and
+        the predicted ones as columns. With more than 50 classes, it has only the nonzero entries, as three lists: the
+        class ids `"true"` and `"predicted"`, and `"count"`. `confusion_entries` reads both forms.
 
     Example:
         >>> metrics = classification_metrics(np.eye(2), np.array([0, 0]), ["bad", "good"])
@@ -210,8 +210,8 @@ def calibration(logits: np.ndarray, labels: np.ndarray, num_bins: int = 15) -> d
         num_bins: Number of bins between 0 and 1; 15 as in Guo et al.
 
     Returns:
-        A mapping that JSON can hold: `"expected_calibration_error"`, `"num_bins"`, and `"bins"`, without empty ones. A
-        bin has the confidences above `"above"` and up to `"up_to"`.
+        A mapping for JSON: `"expected_calibration_error"`, `"num_bins"`, and `"bins"`, without empty ones. A bin has
+        the confidences above `"above"` and up to `"up_to"`.
 
     Example:
         >>> measured = calibration(np.log([[0.8, 0.2], [0.8, 0.2]]), np.array([0, 1]), num_bins=2)
@@ -246,12 +246,12 @@ def multi_label_metrics(
         logits: Scores. Shape `(num_examples, num_labels)`.
         labels: 1 for the classes of a text, 0 for the others. Shape `(num_examples, num_labels)`.
         label_names: Names of the classes in the order of their ids.
-        threshold: Probability at which a class is predicted, of all classes or of each.
+        threshold: Minimum probability of a predicted class, one for all classes or one for each.
 
     Returns:
-        A mapping that JSON can hold. `"accuracy"` is the share of texts with exactly the correct classes,
-        `"micro_f1"` is computed over the decisions for all classes together, `"macro_f1"` is the mean over the classes
-        that occur, and `"loss"` the mean binary cross-entropy in nats.
+        A mapping for JSON. `"accuracy"` is the share of texts with exactly the correct classes, `"micro_f1"` is
+        computed over the decisions for all classes together, `"macro_f1"` is the mean over the classes that occur, and
+        `"loss"` is the mean binary cross-entropy in nats.
 
     Example:
         >>> metrics = multi_label_metrics(np.array([[9.0, -9.0], [9.0, 9.0]]), np.array([[1, 0], [0, 1]]), ["a", "b"])
@@ -277,7 +277,7 @@ def multi_label_metrics(
 
 
 def regression_metrics(logits: np.ndarray, labels: np.ndarray, label_names: Sequence[str]) -> dict[str, Any]:
-    """Return the metrics of predicted numbers, of several targets their means.
+    """Return the metrics of predicted numbers; with several targets, their means.
 
     Args:
         logits: Predicted numbers. Shape `(num_examples, num_labels)`.
@@ -285,9 +285,9 @@ def regression_metrics(logits: np.ndarray, labels: np.ndarray, label_names: Sequ
         label_names: Names of the targets.
 
     Returns:
-        A mapping that JSON can hold: `"mse"` (also `"loss"`) and `"mae"`, the mean squared and absolute errors,
-        `"r2"`, the coefficient of determination, `"pearson"` and `"spearman"`, the correlations of values and of
-        ranks, and all of them `"per_target"` if there are several. A score that is undefined for constant values is 0.
+        A mapping for JSON: `"mse"` (also `"loss"`) and `"mae"`, the mean squared and absolute errors, `"r2"`, the
+        coefficient of determination, `"pearson"` and `"spearman"`, the correlations of values and of ranks, and all of
+        them `"per_target"` if there are several. A score that is undefined for constant values is 0.
 
     Example:
         >>> regression_metrics(np.array([[1.0], [2.0], [6.0]]), np.array([1.0, 2.0, 3.0]), ["stars"])["mae"]

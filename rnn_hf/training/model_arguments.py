@@ -43,7 +43,7 @@ class ModelArguments(CheckedArguments):
 
 @dataclass(kw_only=True)
 class LanguageModelArguments(ModelArguments):
-    """The fields of `RNNConfig` that shape a language model, with other defaults where it needs more."""
+    """The fields of `RNNConfig` for a language model, some with other defaults."""
 
     embedding_size: int = flag(256, "Size of the word vectors, which are also the weights of the output layer.")
     hidden_size: int = flag(256, "Size of the hidden state.")

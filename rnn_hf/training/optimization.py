@@ -19,7 +19,7 @@ DENSE_COUNTERPARTS = {"lazy_adam": "adam", "lazy_adamw": "adamw_torch_fused"}
 
 
 def layers_from_the_top(model: nn.Module) -> list[list[nn.Parameter]]:
-    """Return the parameters layer by layer: all above the encoder, the recurrent layers, and the word vectors.
+    """Return the parameters by layer: everything above the encoder, the recurrent layers, and the word vectors.
 
     Args:
         model: A model with a head; its encoder is `model.model`.
@@ -32,16 +32,16 @@ def layers_from_the_top(model: nn.Module) -> list[list[nn.Parameter]]:
 
 
 def embeddings_are_frozen(args: TrainArguments, epoch: int) -> bool:
-    """Return whether `freeze_embeddings_epochs` keeps the word vectors as they are in an epoch, counted from 0."""
+    """Return whether `freeze_embeddings_epochs` freezes the word vectors in an epoch, counted from 0."""
     return args.freeze_embeddings_epochs < 0 or epoch < args.freeze_embeddings_epochs
 
 
 def drop_frozen_gradients(model: nn.Module, args: TrainArguments, epoch: int) -> None:
-    """Keep the optimizer from moving what is frozen, and its own memory of it.
+    """Keep the optimizer from updating frozen parameters and their moments.
 
-    With `gradual_unfreezing`, epoch 0 trains what stands above the encoder, and each further epoch one layer more,
-    from the top to the word vectors (Howard and Ruder, 2018). The gradients are dropped rather than not computed,
-    because several processes agree once, before the first step, on what they will send one another.
+    With `gradual_unfreezing`, epoch 0 trains what is above the encoder, and each further epoch one more layer, from
+    the top down to the word vectors (Howard and Ruder, 2018). The gradients are computed and dropped, because several
+    processes agree on what they exchange only once, before the first step.
 
     Args:
         model: The bare model, after the backward pass.
@@ -60,18 +60,18 @@ def drop_frozen_gradients(model: nn.Module, args: TrainArguments, epoch: int) ->
 def create_optimizer(model: nn.Module, args: TrainArguments, device: torch.device = CPU) -> torch.optim.Optimizer:
     """Return the optimizer that `optim` names.
 
-    `"adam"` is Kingma and Ba's (2015), with weight decay added to the gradient; the `"adamw"` ones decay the weights
-    themselves (Loshchilov and Hutter, 2019). The `"lazy"` ones are the same in time that does not grow with the
-    vocabulary, as `LazyAdam` explains; on other devices than a CPU, which move all rows sooner than they find those of
-    a batch, they are the dense ones. Only matrices decay.
+    `"adam"` is that of Kingma and Ba (2015), with weight decay added to the gradient; with the `"adamw"` ones, the
+    weights themselves decay (Loshchilov and Hutter, 2019). The `"lazy"` ones compute the same in time that does not
+    grow with the vocabulary, see `LazyAdam`; on devices other than a CPU, where updating all rows is faster than
+    finding those of a batch, they are the dense ones. Only matrices decay.
 
-    With `layer_learning_rate_decay` each layer learns more slowly than the one above it, because what is lower in an
-    encoder is more general (Howard and Ruder, 2018, who divide by 2.6).
+    With `layer_learning_rate_decay`, each layer learns more slowly than the one above it, because lower layers of an
+    encoder are more general (Howard and Ruder, 2018, divide by 2.6).
 
     Args:
-        model: The model whose parameters are trained.
-        args: Learning rates, weight decay, and Adam's numbers.
-        device: Where the model will be trained.
+        model: The model to train.
+        args: Learning rates, weight decay, and the parameters of Adam.
+        device: Device of the model.
     """
     decay = args.layer_learning_rate_decay
     groups: list[dict[str, Any]] = []
@@ -110,14 +110,14 @@ def create_optimizer(model: nn.Module, args: TrainArguments, device: torch.devic
 
 @torch.no_grad()
 def clip_grad_norm(parameters: Iterable[nn.Parameter], max_norm: float) -> Tensor:
-    """Scale the gradients down so that their joint norm is at most `max_norm`; return the norm they had.
+    """Scale gradients down so that their joint norm is at most `max_norm`; return the norm before.
 
-    As `torch.nn.utils.clip_grad_norm_`, which refuses sparse gradients. The entries of one that stand for the same row
-    are added up first: they are one gradient.
+    It does the same as `torch.nn.utils.clip_grad_norm_`, which rejects sparse gradients. Entries of a sparse gradient
+    for the same row are summed first, because they are one gradient.
 
     Args:
         parameters: Parameters whose gradients are scaled together.
-        max_norm: The largest norm; above 0.
+        max_norm: Maximum norm, above 0.
     """
     gradients = []
     for parameter in parameters:
@@ -136,23 +136,23 @@ def clip_grad_norm(parameters: Iterable[nn.Parameter], max_norm: float) -> Tenso
 
 
 def num_training_steps(args: TrainArguments, num_batches: int) -> int:
-    """Return how many steps the optimizer takes.
+    """Return the number of optimizer steps.
 
     Args:
-        args: Steps, or epochs, and how many batches a step has.
-        num_batches: Batches of an epoch.
+        args: Steps or epochs, and batches per step.
+        num_batches: Number of batches in an epoch.
     """
     steps_per_epoch = math.ceil(num_batches / args.gradient_accumulation_steps)
     return args.max_steps if args.max_steps > 0 else math.ceil(args.num_train_epochs * steps_per_epoch)
 
 
 def create_schedule(optimizer: torch.optim.Optimizer, args: TrainArguments, num_training_steps: int) -> LRScheduler:
-    """Return the schedule that `lr_scheduler_type` names, one step of it for each step of the optimizer.
+    """Return the schedule `lr_scheduler_type`, with one step per step of the optimizer.
 
     Args:
         optimizer: The optimizer whose learning rate changes.
-        args: Type and warm-up; a warm-up below 1 is a share of all steps, as in `TrainingArguments`.
-        num_training_steps: Optimizer steps of the whole run.
+        args: Type and warmup; a warmup below 1 is a share of all steps, as in `TrainingArguments`.
+        num_training_steps: Number of optimizer steps of the whole run.
     """
     warmup = args.warmup_steps if args.warmup_steps >= 1 else args.warmup_steps * num_training_steps
     schedule: LRScheduler = get_scheduler(args.lr_scheduler_type, optimizer, round(warmup), num_training_steps)

@@ -1,4 +1,4 @@
-"""The folder of a run: checked before it, and the finished model in it."""
+"""The output folder of a run: its checks before the run, and the finished model in it."""
 
 import platform
 from pathlib import Path
@@ -23,7 +23,7 @@ def check_folder_can_be_made(folder: Path) -> None:
         folder: The value of `output_dir`.
 
     Raises:
-        ValueError: If it, or one of its parents, is a file.
+        ValueError: If the folder, or one of its parents, is a file.
     """
     for place in (folder, *folder.parents):
         if place.exists() and not place.is_dir():
@@ -33,14 +33,14 @@ def check_folder_can_be_made(folder: Path) -> None:
 
 
 def check_output_folder(args: TrainArguments) -> Path:
-    """Return the folder of a run, which must be new, empty, the run that is resumed, or one that may be overwritten.
+    """Return the folder of a run, which must be new, empty, that of the resumed run, or one that may be overwritten.
 
     Args:
         args: `output_dir`, `overwrite_output_dir` and `resume_from_checkpoint`.
 
     Raises:
         FileNotFoundError: If the checkpoint to resume from does not exist.
-        ValueError: If no folder is given, or it holds another run.
+        ValueError: If no folder is given, or it has another run.
     """
     if args.output_dir is None:
         raise ValueError("`output_dir` must be given, got none. Pass the folder for the model.")
@@ -60,7 +60,7 @@ def check_output_folder(args: TrainArguments) -> Path:
 
 @torch.no_grad()
 def round_weights(model: torch.nn.Module, dtype: torch.dtype) -> None:
-    """Round weights to the type they will be saved in, so that the tested model is the saved one."""
+    """Round weights to the type in which they will be saved, so that the tested model is the saved one."""
     for weight in model.state_dict().values():
         if weight.is_floating_point():
             weight.copy_(weight.to(dtype))
@@ -69,14 +69,14 @@ def round_weights(model: torch.nn.Module, dtype: torch.dtype) -> None:
 def run_facts(
     model: torch.nn.Module, args: TrainArguments, device: torch.device, num_processes: int, num_threads: int
 ) -> dict[str, Any]:
-    """Return the entries of `all_results.json` about what a model was trained with, and its size.
+    """Return the entries of `all_results.json` on the size of a model and how it was trained.
 
     Args:
         model: The model.
         args: The seed of the run.
-        device: Where it was trained.
-        num_processes: On how many processes.
-        num_threads: On how many threads of each.
+        device: Device of the model.
+        num_processes: Number of processes.
+        num_threads: Number of threads of each process.
     """
     return {
         "num_processes": num_processes,
@@ -97,8 +97,8 @@ def save_model(model: RNNPreTrainedModel, tokenizer: PreTrainedTokenizerBase, fo
     Args:
         model: The model.
         tokenizer: Its tokenizer.
-        folder: Where the files go.
-        dtype: Type of the saved weights. The configuration keeps float32, so that loading computes in it.
+        folder: Folder for the files.
+        dtype: Type of the saved weights. The configuration keeps float32, so that a loaded model computes in float32.
     """
     tied = model.all_tied_weights_keys
     weights = {

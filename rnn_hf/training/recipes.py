@@ -1,4 +1,4 @@
-"""Recipes: every argument of a run as one mapping, and the dataclass that a file of them is read with."""
+"""Recipes: all arguments of a run as one mapping, and the dataclass for reading a file of them."""
 
 import re
 from dataclasses import asdict
@@ -16,7 +16,7 @@ from .arguments import (
 )
 from .model_arguments import model_settings
 
-# What may differ between a run and the one that resumes it: where and how it reports and saves, not what it computes
+# Arguments in which a resumed run may differ: they affect where and how it reports and saves, not what it computes
 NOT_PART_OF_THE_RUN = {
     "output_dir", "overwrite_output_dir", "resume_from_checkpoint", "save_strategy", "save_steps", "save_total_limit",
     "logging_steps", "report_to", "dataloader_num_workers", "per_device_eval_batch_size", "push_to_hub",
@@ -25,9 +25,9 @@ NOT_PART_OF_THE_RUN = {
 
 
 def arguments_of_recipe(recipe: Path) -> type[RunArguments]:
-    """Return the dataclass that a recipe is read with.
+    """Return the dataclass for reading a recipe.
 
-    A recipe with `bptt` is a language model's, one with `teacher_name_or_path` that of a distilled model.
+    A recipe with `bptt` is for a language model, one with `teacher_name_or_path` for a distilled model.
 
     Args:
         recipe: Path of a YAML file.
@@ -41,12 +41,12 @@ def arguments_of_recipe(recipe: Path) -> type[RunArguments]:
 def as_recipe(args: RunArguments, config: RNNConfig | None = None) -> dict[str, Any]:
     """Return all arguments of a run as one mapping, which can be read again as a recipe.
 
-    Repeating a run does not overwrite, resume, push or run remote code because the first one did.
+    The recipe does not overwrite, resume, push or run remote code, even if the run did.
 
     Args:
         args: The arguments.
-        config: Configuration of the model, whose sizes may be a checkpoint's or those of the vocabulary that was
-            found. Defaults to what the arguments say.
+        config: Configuration of the model, whose sizes may come from a checkpoint or from the vocabulary. Defaults to
+            the sizes in the arguments.
     """
     recipe = asdict(args) | {"overwrite_output_dir": False, "resume_from_checkpoint": None, "push_to_hub": False}
     if "trust_remote_code" in recipe:
@@ -55,6 +55,6 @@ def as_recipe(args: RunArguments, config: RNNConfig | None = None) -> dict[str, 
         return recipe
     sizes = {name: getattr(config, name) for name in model_settings(args)}
     if adds_extra_words(args):
-        # the model's also counts the extra words, which `vocab_size` does not limit
+        # the model's size also counts the extra words, which `vocab_size` does not limit
         del sizes["vocab_size"]
     return recipe | sizes

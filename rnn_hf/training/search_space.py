@@ -1,4 +1,4 @@
-"""What tuning tries, the rows it is tried on, and how two settings are compared."""
+"""The search space of tuning, the rows it is evaluated on, and the comparison of two settings."""
 
 from collections.abc import Mapping
 from typing import Any, get_args
@@ -18,32 +18,32 @@ from .calibration import fit_temperature
 from .settings import ngram_buckets
 from .splits import TextSplits
 
-# Below this number of rows, a validation split is too small to tell settings apart, and cross-validation is cheap
+# Below this number of rows, a validation split is too small to compare settings, and cross-validation is cheap
 MOST_ROWS_OF_FOLDS = 5_000
 
-# Below this number of rows, five folds rather than three: two thirds of the rows would be too few to train on
+# Below this number of rows, five folds instead of three: two thirds of the rows would be too few to train on
 MOST_ROWS_OF_FIVE_FOLDS = 500
 
-# The score is the main metric minus this share of the loss. Accuracy moves in steps of one row; the loss also says
-# how nearly a row was right, and decides between settings of nearly the same accuracy.
+# The score is the main metric minus this share of the loss. Accuracy changes in steps of one row; the loss also
+# measures how nearly a row was right, and decides between settings of nearly the same accuracy.
 LOSS_WEIGHT = 0.1
 
 
 def search_space(
     args: ClassifierRunArguments, config: RNNConfig | None, problem_type: ProblemType, num_labels: int, num_rows: int
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the distributions that are searched and the chosen values, which are in them. Given values are not.
+    """Return the distributions to search, and the chosen values in them; given values are not searched.
 
     Args:
-        args: The arguments of the run, with what was chosen from the data.
+        args: The arguments of the run, including those chosen from the data.
         config: Configuration of the checkpoint, which fixes the sizes, if the run starts from one.
-        problem_type: What the labels ask for.
+        problem_type: Problem type of the labels.
         num_labels: Number of classes or targets.
         num_rows: Number of training rows.
     """
     from optuna.distributions import CategoricalDistribution, FloatDistribution
 
-    # what a checkpoint leaves open has its values
+    # the settings that a checkpoint does not fix start from its values
     chosen = {name: getattr(config or args, name) for name in ("word_dropout", "embedding_dropout")}
     chosen["classifier_dropout"] = (config or args).classifier_dropout
     ranges: dict[str, tuple[float, float]] = dict.fromkeys(chosen, (0.0, 0.6))
@@ -83,7 +83,7 @@ def search_space(
 
 
 def rounded(name: str, value: Any) -> Any:
-    """Return a value as it is tried and stands in the recipe: with as many digits as matter.
+    """Return a value as it is tried and written to the recipe: rounded to the digits that matter.
 
     Example:
         >>> rounded("learning_rate", 0.00412345), rounded("word_dropout", 0.31234), rounded("hidden_size", 64)
@@ -95,7 +95,7 @@ def rounded(name: str, value: Any) -> Any:
 
 
 def cut_folds(splits: TextSplits, rows: Mapping[str, Any], seed: int) -> list[dict[str, Dataset]]:
-    """Return the rows that settings are trained and judged on: stratified folds of few rows, else the splits.
+    """Return the rows that settings are trained and evaluated on: stratified folds of few rows, or else the splits.
 
     Args:
         splits: Whether the validation split was cut from the training rows.
@@ -114,7 +114,7 @@ def cut_folds(splits: TextSplits, rows: Mapping[str, Any], seed: int) -> list[di
         return [{"train": parts[0], "validation": parts[1]}]
     together = concatenate_datasets(parts)
     labels = np.asarray(together.with_format("numpy")["labels"][:])
-    # sorted by class or target, neighbours go to different folds
+    # neighbours in the order of class or target go to different folds
     keys = labels if labels.ndim == 1 else np.zeros(num_rows)
     order = np.lexsort((np.random.default_rng(seed).permutation(num_rows), keys))
     num_folds = min(5 if num_rows < MOST_ROWS_OF_FIVE_FOLDS else 3, num_rows)
@@ -134,14 +134,14 @@ def cut_folds(splits: TextSplits, rows: Mapping[str, Any], seed: int) -> list[di
 def row_scores(logits: np.ndarray, labels: np.ndarray, problem_type: ProblemType) -> np.ndarray:
     """Return a score for each row, whose mean is the main metric minus `LOSS_WEIGHT` times the loss.
 
-    Two models can be compared row by row. Of one class per text, the loss is that at the best temperature, because
-    the finished model's confidence is calibrated. The F1 of several labels is no mean over rows: its rows have the
-    linear terms of the ratio, whose standard error is that of the F1. R2 needs no loss beside it.
+    Two models can be compared row by row. With one class per text, the loss is that at the best temperature, because
+    the finished model is calibrated. The F1 of several labels is not a mean over rows: its rows have the linear terms
+    of the ratio, whose standard error is that of the F1. R2 is used without a loss.
 
     Args:
-        logits: Answers for rows that were not trained on. Shape `(num_rows, num_labels)`.
+        logits: Logits of rows that were not used for training. Shape `(num_rows, num_labels)`.
         labels: The labels of these rows.
-        problem_type: What they ask for.
+        problem_type: Problem type of the labels.
 
     Returns:
         Shape `(num_rows,)`.

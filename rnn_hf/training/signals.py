@@ -1,4 +1,4 @@
-"""How a run ends before its time: a signal, or values that are NaN or infinite."""
+"""Early ends of a run: by a signal, or by values that are NaN or infinite."""
 
 import signal
 import threading
@@ -11,15 +11,15 @@ import torch
 
 from rnn_hf.errors import DIVERGED_STATUS, SIGNAL_STATUS, ExitStatusError
 
-# A launcher passes a terminal's Ctrl-C on to processes that have already got it
+# Seconds in which a launcher may pass on a Ctrl-C that its processes have already received from the terminal
 ECHO_SECONDS = 2.0
 
 
 class InterruptedRunError(ExitStatusError):
-    """A run was asked to stop by a signal, and has written a checkpoint.
+    """A signal stopped a run, which has written a checkpoint.
 
     Args:
-        message: Where the run stands, and how to resume it.
+        message: Position of the run, and how to resume it.
         number: The signal.
     """
 
@@ -35,14 +35,14 @@ class DivergedRunError(ExitStatusError):
 
 
 class StopSignals:
-    """Turns SIGINT and SIGTERM into a question that a run answers between two steps.
+    """Records SIGINT and SIGTERM, so that a run can stop between two steps.
 
-    A SIGINT after the first signal raises `KeyboardInterrupt` at once. Outside the main thread, where Python lets no
-    handler be set, signals do what they did before.
+    A SIGINT after the first signal raises `KeyboardInterrupt` at once. Outside the main thread, where Python does not
+    allow signal handlers, signals keep their usual effect.
 
     Args:
-        num_processes: Processes of the run; one of them may hear of a signal a step before the others.
-        numbers: The signals; others do what they did before.
+        num_processes: Number of processes of the run, which may receive a signal at different steps.
+        numbers: The signals to record.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class StopSignals:
         self.received = 0
         self.received_at = 0.0
         self.before: dict[signal.Signals, Any] = {}
-        # one that talks over the network cards: a device need not be waited for
+        # a group that communicates over the network, without waiting for a device
         self.group = torch.distributed.new_group(backend="gloo") if num_processes > 1 else None
 
     def __enter__(self) -> "StopSignals":
@@ -68,7 +68,7 @@ class StopSignals:
             signal.signal(number, handler)
 
     def handle(self, number: int, frame: FrameType | None) -> None:
-        """Note the first signal; a SIGINT after it stops at once."""
+        """Record the first signal; a SIGINT after it stops at once."""
         is_echo = self.num_processes > 1 and time.monotonic() - self.received_at < ECHO_SECONDS
         if self.received and number == signal.SIGINT and not is_echo:
             raise KeyboardInterrupt
@@ -76,7 +76,7 @@ class StopSignals:
             self.received, self.received_at = number, time.monotonic()
 
     def asked_to_stop(self) -> signal.Signals | None:
-        """Return the signal that any process of the run has received; all of them get the same answer."""
+        """Return the signal that any process of the run has received; all processes get the same result."""
         number = self.received
         if self.group is not None:
             numbers = torch.tensor([number])

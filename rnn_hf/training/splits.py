@@ -19,10 +19,10 @@ from rnn_hf.progress import say
 
 from .arguments import ClassifierRunArguments, DataArguments, RunArguments, TrainArguments
 
-# Up to this number of rows, the rows held out for validation are worth a second training on all of them
+# Up to this number of rows, a second training on all rows, with those held out for validation, is worth its time
 MOST_ROWS_TRAINED_TWICE = 20_000
 
-# From arguments, and the classes in the order of their ids if these are known, to the splits
+# From arguments, and the classes in the order of their ids if they are known, to the splits
 LoadSplits = Callable[[RunArguments, Sequence[str] | None], "TextSplits"]
 
 
@@ -32,9 +32,9 @@ class TextSplits:
 
     Args:
         train: Training rows with the columns `text` and `label`, in files or as a stream.
-        others: The validation and the test split, if there are any.
+        others: The validation and the test split, if they exist.
         validation_is_cut: Whether the validation split was cut from the training rows.
-        text_column_names: Columns of the dataset that made up the text, if it had columns.
+        text_column_names: Columns of the dataset that make up the text, if it has columns.
     """
 
     train: Dataset | TextStream
@@ -49,11 +49,11 @@ class TextSplits:
 
     @property
     def problem_type(self) -> ProblemType:
-        """What the labels ask for."""
+        """Problem type of the labels."""
         return problem_type_of(self.train)
 
     def iterate_texts(self) -> Iterator[str]:
-        """Yield the training texts, in memory that does not grow with their number."""
+        """Yield the training texts, in constant memory."""
         return self.train.iterate_texts() if isinstance(self.train, TextStream) else iterate_texts(self.train)
 
     def encode(self, tokenizer: PreTrainedTokenizerBase, args: DataArguments) -> dict[str, Any]:
@@ -72,7 +72,7 @@ class TextSplits:
 def show_data(
     splits: TextSplits, encoded: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase, args: DataArguments
 ) -> dict[str, Any]:
-    """Print what a person should know about the rows of a run, and return it as a part of `all_results.json`.
+    """Print facts and warnings about the rows of a run, and return them for `all_results.json`.
 
     Args:
         splits: The splits.
@@ -99,16 +99,16 @@ def show_data(
 def load_splits(
     args: RunArguments, config: RNNConfig | None = None, load: LoadSplits | None = None, *, can_stream: bool = False
 ) -> TextSplits:
-    """Return the splits of the dataset that the arguments name, with the classes of a checkpoint if they are the same.
+    """Return the splits of the dataset in the arguments, in the order of a checkpoint's classes if they are the same.
 
     Args:
         args: The arguments of the run.
-        config: Configuration of the checkpoint that training starts from, if there is one.
-        load: Returns the splits with the classes in a given order. Default: it reads the dataset that `args` name.
+        config: Configuration of the checkpoint that training starts from, or `None`.
+        load: Returns the splits with the classes in a given order. Default: load the dataset in `args`.
         can_stream: Whether the training rows may be a stream.
 
     Raises:
-        ValueError: If there are no training rows, or an argument needs what the dataset does not have.
+        ValueError: If there are no training rows, or an argument needs something that the dataset does not have.
     """
     if load is None:
         if args.dataset_name is None and not args.has_files:
@@ -125,10 +125,10 @@ def load_splits(
 
 
 def validation_share(num_rows: int) -> float:
-    """Return the share of the training rows that is held out for validation where there is no such split.
+    """Return the share of training rows to hold out if there is no validation split.
 
-    Up to 20,000 rows, a tenth: the final model is trained on all rows, so they cost time alone. Above, 2,000 rows,
-    whose standard error is below one point.
+    Up to 20,000 rows, it is a tenth, which costs only time, because the final model is trained on all rows. Above, it
+    is 2,000 rows, whose standard error is below one point.
 
     Args:
         num_rows: Number of training rows.
@@ -141,7 +141,7 @@ def validation_share(num_rows: int) -> float:
 
 
 def choose_validation_size(args: RunArguments, num_rows: int) -> float:
-    """Set `validation_size` to what suits the rows, if the settings follow them and none is given; return it.
+    """Set `validation_size` to a value for the data, if settings follow the data and none is given; return it.
 
     Args:
         args: The arguments of the run.
@@ -169,7 +169,7 @@ def _columns(args: DataArguments) -> dict[str, Any]:
 def _read_splits(args: RunArguments, label_names: Sequence[str] | None) -> TextSplits:
     is_cut = False
 
-    def share(num_rows: int) -> float:  # asked for where there is no validation split
+    def share(num_rows: int) -> float:  # called if there is no validation split
         nonlocal is_cut
         is_cut = choose_validation_size(args, num_rows) > 0
         return args.validation_size

@@ -1,4 +1,4 @@
-"""The trials of a search: which settings come next, which are the best, and the file that a search is resumed from."""
+"""The trials of a search: the next settings, the best ones, and the file for resuming a search."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,30 +10,30 @@ from rnn_hf.files import read_json, remove, write_json
 
 from .search_space import rounded
 
-# Trials that change a few values of the best one, before the sampler has seen enough to choose all of them
+# Number of trials that change a few values of the best one, before the sampler has seen enough to choose all values
 STARTUP_TRIALS = 6
 NUM_CHANGED = 3
 
-# Draws until one was not tried before
+# Maximum number of draws to find settings that were not tried before
 MOST_DRAWS = 20
 
-# What `all_results.json` says of a trial, and optuna's word for it; it ignores those that failed
+# States of a trial in `all_results.json`, and in optuna, which ignores those that failed
 STATES = {"complete": "COMPLETE", "pruned": "PRUNED", "out of time": "FAIL", "interrupted": "FAIL", "failed": "FAIL"}
 
 
 class Study:
-    """Trials around chosen settings, the first of which has these; optuna's TPE sampler and median pruner choose.
+    """Trials around the chosen settings, which are the first trial; optuna's TPE sampler and median pruner choose.
 
     Args:
-        space: The distribution of each value, by the names of the arguments.
+        space: Distribution of each value, by the name of the argument.
         chosen: The chosen values.
-        recipe: The arguments that a resumed search must share.
+        recipe: Arguments that a resumed search must share.
         seed: Seed of the sampler.
-        file: Where the trials are written. `None`: nowhere.
+        file: File for the trials, or `None`.
 
     Attributes:
-        trials: One record for each trial, as it stands in `all_results.json`.
-        chosen_scores: The score of each row with the chosen settings.
+        trials: One record for each trial, as in `all_results.json`.
+        chosen_scores: Score of each row with the chosen settings.
         seconds: Seconds of earlier runs.
         ensemble_size: Networks of the last training, once the search is over.
     """
@@ -49,7 +49,7 @@ class Study:
         self.start(0)
 
     def start(self, num_saved: int) -> None:
-        """Start the sampler; a resumed search draws other values than its first part."""
+        """Start the sampler, with other random numbers in a resumed search."""
         from optuna import create_study
         from optuna.pruners import MedianPruner
         from optuna.samplers import TPESampler
@@ -64,12 +64,12 @@ class Study:
 
     @property
     def best(self) -> dict[str, Any] | None:
-        """The complete trial of the highest score, if there is one; of equals, the first."""
+        """The complete trial with the highest score, the first of equals, or `None`."""
         return max(self.complete, key=lambda record: float(record["score"]), default=None)
 
     @property
     def winner(self) -> dict[str, Any] | None:
-        """The best of the trials that are better than the chosen settings by more than one standard error."""
+        """The best trial that is better than the chosen settings by more than one standard error, or `None`."""
         better = [record for record in self.complete if record["difference"] > record["standard_error"]]
         return max(better, key=lambda record: float(record["score"]), default=None)
 
@@ -79,9 +79,9 @@ class Study:
         return ", ".join(f"`{name}={value}`" for name, value in values if value != self.chosen[name])
 
     def ask(self) -> tuple[Any, dict[str, Any]] | None:
-        """Return optuna's next trial and its record; `None` once everything was tried.
+        """Return optuna's next trial and its record; `None` if everything was tried.
 
-        The first trial has the chosen values, others have a few changes of the best ones, or all values new.
+        The first trial has the chosen values; others change a few of the best values, or all values.
         """
         from optuna.trial import TrialState
 
@@ -106,9 +106,9 @@ class Study:
         return None
 
     def report(self, trial: Any, record: dict[str, Any], score: float) -> bool:
-        """Note a score; return whether the chosen settings, or half of the others, were better at this place.
+        """Record a score; return whether the chosen settings, or half of the other trials, were better at this point.
 
-        Folds are not equally hard, so what counts is the difference from the chosen settings.
+        Folds are not equally hard, so scores are compared by their difference from the chosen settings.
 
         Args:
             trial: Optuna's trial.
@@ -143,15 +143,15 @@ class Study:
         write_json(self.file, facts | {"ensemble_size": self.ensemble_size, "trials": self.trials})
 
     def load(self) -> None:
-        """Go on from the trials in the file.
+        """Continue from the trials in the file.
 
         Raises:
-            FileNotFoundError: If there is no file.
+            FileNotFoundError: If the file does not exist.
             ValueError: If it is damaged, or its run had other arguments.
         """
         if self.file is None or not self.file.is_file():
             raise FileNotFoundError(
-                f"There is no search to resume, '{self.file}'. Start anew without `resume_from_checkpoint`."
+                f"There is no search to resume, '{self.file}'. Start again without `resume_from_checkpoint`."
             )
         try:
             content = read_json(self.file)
@@ -166,7 +166,7 @@ class Study:
                 # without the scores of the chosen settings, there is nothing to compare with
                 self._restore(saved if saved and saved[0]["state"] == "complete" else [])
         except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
-            raise ValueError(f"The search '{self.file}' is damaged ({error!r:.200}). Start anew.") from error
+            raise ValueError(f"The search '{self.file}' is damaged ({error!r:.200}). Start again.") from error
         if name:
             raise ValueError(
                 f"The search was made with `{name}={arguments.get(name)}`, this run has {self.recipe[name]}. "

@@ -1,4 +1,4 @@
-"""From logits to answers: the scale of a regression's targets, and thresholds where a text may have several labels."""
+"""From logits to predictions: the scale of regression targets, and the thresholds of several labels."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -13,9 +13,9 @@ from .calibration import scale_logits
 
 @dataclass(frozen=True)
 class TargetScale:
-    """Mean and standard deviation of the targets of a regression, which is trained on standardized ones.
+    """Mean and standard deviation of the targets of a regression, which is trained on standardized targets.
 
-    Otherwise the length of the steps would have to fit the unit of the targets.
+    Otherwise, the learning rate would depend on the unit of the targets.
 
     Args:
         mean: Mean of each target. Shape `(num_labels,)`.
@@ -41,7 +41,7 @@ class TargetScale:
         return cls(targets.mean(dim=0).float(), torch.where(deviation > 0, deviation, 1.0).float())
 
     def check(self, save_dtype: str) -> None:
-        """Refuse targets that the type of the saved weights cannot hold.
+        """Reject targets that the type of the saved weights cannot represent.
 
         Raises:
             ValueError: If it cannot.
@@ -54,18 +54,18 @@ class TargetScale:
             )
 
     def standardized(self, labels: Tensor) -> Tensor:
-        """Return labels with mean 0 and deviation 1, in their shape."""
+        """Return labels with mean 0 and standard deviation 1, in the same shape."""
         mean, deviation = self.mean.to(labels.device), self.deviation.to(labels.device)
         return ((labels.view(len(labels), -1) - mean) / deviation).view_as(labels)
 
     def restored(self, logits: np.ndarray) -> np.ndarray:
-        """Return the targets that standardized predictions stand for. Shape `(num_examples, num_labels)`."""
+        """Return the targets of standardized predictions. Shape `(num_examples, num_labels)`."""
         restored: np.ndarray = logits * self.deviation.numpy() + self.mean.numpy()
         return restored
 
     @torch.no_grad()
     def fold(self, model: nn.Module) -> None:
-        """Let a model that was trained on standardized targets answer in their own unit.
+        """Make a model that was trained on standardized targets predict in their own unit.
 
         Args:
             model: A classifier of this package.
@@ -76,17 +76,17 @@ class TargetScale:
 
     @torch.no_grad()
     def unfold(self, model: nn.Module) -> None:
-        """Let a model that answers in the unit of the targets go on with standardized ones: the opposite of `fold`."""
+        """Make a model that predicts in the unit of the targets predict standardized ones: the inverse of `fold`."""
         bias: Any = model.classifier.bias  # type: ignore[union-attr]  # a layer's
         bias.sub_(self.mean.to(bias))
         scale_logits(model, 1 / self.deviation)
 
 
 def best_thresholds(logits: np.ndarray, labels: np.ndarray) -> list[float]:
-    """Return the probability for each class from which on predicting it gives the highest F1.
+    """Return the threshold of each class with the highest F1.
 
-    Macro F1 rewards rare classes, whose probabilities seldom reach a half. A threshold lies midway between two
-    probabilities; a class that no row has keeps a half.
+    Macro F1 rewards rare classes, whose probabilities seldom reach 0.5. A threshold is midway between two
+    probabilities; a class without rows keeps 0.5.
 
     Args:
         logits: Scores of rows that were not used for training. Shape `(num_examples, num_labels)`.

@@ -1,4 +1,4 @@
-"""Larger classifiers whose answers a smaller one learns: loaded, and asked once about every text."""
+"""Teachers: larger classifiers that are loaded, and asked once about every text."""
 
 import copy
 import hashlib
@@ -32,7 +32,7 @@ from .splits import TextSplits
 
 
 class Teacher(NamedTuple):
-    """A classifier that answers for the student to learn."""
+    """A classifier whose predictions the student learns."""
 
     name: str
     model: PreTrainedModel
@@ -41,10 +41,10 @@ class Teacher(NamedTuple):
 
 
 def load_teacher(name: str, label_names: Sequence[str], args: DistillationArguments) -> Teacher:
-    """Return a classifier of any architecture, with the logit of each class of the dataset.
+    """Return a classifier of any architecture, with the index of its logit for each class of the dataset.
 
     Raises:
-        ValueError: If it is not a whole one with its tokenizer, of finite numbers, for the same classes.
+        ValueError: If it is not a complete classifier with its tokenizer and finite weights, for the same classes.
     """
     config = AutoConfig.from_pretrained(name, trust_remote_code=args.trust_remote_code)
     if isinstance(config, RNNConfig):
@@ -57,7 +57,7 @@ def load_teacher(name: str, label_names: Sequence[str], args: DistillationArgume
             dtype=torch.float32,
             output_loading_info=True,
         )
-    except RuntimeError as error:  # sizes that contradict the configuration
+    except RuntimeError as error:  # the sizes contradict the configuration
         raise ValueError(
             f"The weights of the teacher {name!r} do not fit its configuration ({one_line(error)}). "
             "Save both together."
@@ -67,21 +67,21 @@ def load_teacher(name: str, label_names: Sequence[str], args: DistillationArgume
         raise ValueError(f"The teacher {name!r} must be a trained classifier, but it lacks {missing}. Train it first.")
     problem_type = model.config.problem_type
     if problem_type not in (None, "single_label_classification"):
-        raise ValueError(f"The teacher {name!r} must give one class a text, got the problem {problem_type}.")
-    weights = () if isinstance(config, RNNConfig) else model.state_dict().values()  # those were looked at
+        raise ValueError(f"The teacher {name!r} must give one class per text, got the problem {problem_type}.")
+    weights = () if isinstance(config, RNNConfig) else model.state_dict().values()  # those were checked before
     if not all(is_finite(weight) for weight in weights if weight.is_floating_point()):
         raise ValueError(f"The weights of the teacher {name!r} must be finite numbers, got NaN or infinity.")
     tokenizer = read_tokenizer(name, trust_remote_code=args.trust_remote_code)
     check_token_ids(tokenizer, len(model.get_input_embeddings().weight))
     if len(tokenizer) <= len(tokenizer.all_special_tokens):
-        # what transformers makes up where there is none
+        # an empty vocabulary that transformers makes up if there is no tokenizer
         raise ValueError(f"The tokenizer of the teacher {name!r} has no words. Save it beside the model.")
     if tokenizer.pad_token_id is None:
         raise ValueError(f"The tokenizer of the teacher {name!r} has no padding token. Add one and save it.")
     labels = [str(model.config.id2label[index]) for index in range(model.config.num_labels)]
     columns, is_guess = teacher_columns(name, labels, label_names)
     if is_guess:
-        say(f"{name}: its labels have no names and are taken in the order {', '.join(label_names)}")
+        say(f"{name}: its labels have no names; they are assumed to be in the order {', '.join(label_names)}")
     return Teacher(name, model, tokenizer, columns)
 
 
@@ -92,8 +92,8 @@ def noised_copies(
 
     Args:
         rows: The training rows, with the columns `text` and `label`.
-        tokenizer: The tokenizer, whose mask token, or else its unknown word, stands for a masked word.
-        args: How many copies there are, and how they are noised.
+        tokenizer: The tokenizer, whose mask token, or else its unknown word, replaces masked words.
+        args: Number and noise of the copies.
     """
     mask_word = tokenizer.mask_token or tokenizer.unk_token or ""
     return {
@@ -112,9 +112,9 @@ def noised_copies(
 def encode_noised_copies(
     rows: Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int | None, args: DistillationRunArguments
 ) -> DatasetDict:
-    """Return the noised copies as a model's tokenizer encodes them, cut to `max_length` tokens unless it is `None`.
+    """Return the noised copies encoded by a model's tokenizer, truncated to `max_length` tokens unless it is `None`.
 
-    Other arguments are those of `noised_copies`.
+    The other arguments are those of `noised_copies`.
     """
     # the mask is a special token, not the characters of its name
     encoder = copy.deepcopy(tokenizer)
@@ -131,7 +131,7 @@ def with_noised_copies(
         rows: The encoded splits.
         splits: Their texts.
         tokenizer: The student's tokenizer.
-        args: How many copies there are, and how they are noised.
+        args: Number and noise of the copies.
     """
     if args.num_noised_copies == 0:
         return rows
@@ -145,10 +145,10 @@ def with_noised_copies(
 def ask_teacher(
     teacher: Teacher, splits: TextSplits, args: DistillationRunArguments, accelerator: Accelerator
 ) -> dict[str, np.ndarray]:
-    """Return a teacher's logits for the training rows, their noised copies after them, and for the test rows.
+    """Return a teacher's logits for the training rows, followed by their noised copies, and for the test rows.
 
     Returns:
-        `"train"` and, where there is such a split, `"test"`. Shape `(num_rows, num_labels)`.
+        `"train"` and, if that split exists, `"test"`. Shape `(num_rows, num_labels)`.
     """
     max_length = training_length(teacher.tokenizer) or getattr(teacher.model.config, "max_position_embeddings", None)
     with PartialState().main_process_first():
@@ -159,11 +159,11 @@ def ask_teacher(
     batch_size = args.per_device_teacher_batch_size * accelerator.num_processes
 
     def answers(split: Dataset) -> np.ndarray:
-        # rows in a file are kept by the library until its cache is cleared, and so are the answers to them
+        # `datasets` keeps rows in a file until its cache is cleared; the logits for them are kept beside it
         places = [Path(file["filename"]).parent for file in split.cache_files[:1]]
         # `_fingerprint` is private, but the only digest of the rows
         files = [folder / f"teacher-{Hasher.hash([split._fingerprint, weights])}.npy" for folder in places]
-        # on several machines with caches of their own, all have them or all ask
+        # on several machines with separate caches, either all have them or all compute them
         if files and all(gather_object([files[0].exists()])):
             return np.asarray(np.load(files[0]))
         encoded = EncodedRows(split)
@@ -181,7 +181,7 @@ def ask_teacher(
 
 
 def weights_digest(model: torch.nn.Module) -> str:
-    """Return what tells the weights of a model from all others."""
+    """Return a digest that identifies the weights of a model."""
     digest = hashlib.sha256()
     for name, weight in sorted(model.state_dict().items()):
         digest.update(name.encode())
@@ -192,7 +192,7 @@ def weights_digest(model: torch.nn.Module) -> str:
 def ask_teachers(
     teachers: list[Teacher], splits: TextSplits, args: DistillationRunArguments, accelerator: Accelerator
 ) -> dict[str, np.ndarray]:
-    """Return the logits of all teachers, who go one by one, for `"train"` and `"test"`.
+    """Return the logits of all teachers, asked one after the other, for `"train"` and `"test"`.
 
     Returns:
         Shape `(num_teachers, num_rows, num_labels)`.

@@ -1,9 +1,9 @@
-"""Tuning by time, as fastText's autotune: try settings around the chosen ones for some minutes, and keep the best.
+"""Tuning by time, as in fastText's autotune: try settings around the chosen ones for some minutes, and keep the best.
 
-The minutes are those of the whole run. How long the last training takes is estimated from the trials, and no trial
-runs into that time. Settings are judged by cross-validation where rows are few, otherwise on the validation split, and
-the chosen ones stay unless others are better by more than one standard error of the paired difference of the rows. As
-many networks as the time allows are then trained with them, and joined into one.
+The minutes are those of the whole run. The duration of the last training is estimated from the trials, and no trial
+takes from its time. Settings are compared by cross-validation if there are few rows, or else on the validation split,
+and the chosen ones are kept unless others are better by more than one standard error of the paired difference of rows.
+As many networks as the time allows are then trained with them, and joined into one.
 """
 
 import copy
@@ -40,25 +40,25 @@ STUDY_FILE = "tuning.json"
 
 MOST_TRIALS = 200
 
-# Trials in a row that would take too long, after which there is no point in further ones
+# Number of consecutive trials without enough time after which the search ends
 MOST_MISSES = 5
 
-# Networks that the last training joins if there is time: each one more adds less accuracy, and as much size
+# Number of networks that the last training joins if there is time: each adds less accuracy than the one before
 MOST_NETWORKS = 4
 
-# Share of the minutes that is kept for it
+# Share of the minutes that is kept for the last training
 SHARE_OF_LAST = 0.5
 
-# Steps from which on a trial's duration is known well enough
+# Number of steps after which the duration of a trial is known well enough
 MEASURED_STEPS = 50
 
-# The first steps are slower
+# Number of first steps, which are slower
 WARM_UP_STEPS = 5
 
-# The last training may be so much slower than the trials
+# Factor by which the last training may be slower than the trials
 SLACK = 1.1
 
-# Seconds to write model, card and figures
+# Seconds for writing model, card and figures
 WRITING_SECONDS = 4.0
 
 SPLITS = ("train", "validation", "test")
@@ -67,11 +67,11 @@ now = time.perf_counter
 
 
 class OutOfTimeError(Exception):
-    """A trial would run into the time of the last training, or the user wants no more of them."""
+    """A trial would take from the time of the last training, or the user has stopped the search."""
 
 
 def apply(args: ClassifierRunArguments, settings: Mapping[str, Any]) -> None:
-    """Set arguments as if the user had given them: a checkpoint's own values then give way."""
+    """Set arguments as if the user had given them, so that they override a checkpoint."""
     for name, value in settings.items():
         setattr(args, name, value)
     args.given = args.given | settings.keys()
@@ -79,12 +79,12 @@ def apply(args: ClassifierRunArguments, settings: Mapping[str, Any]) -> None:
 
 @dataclass(kw_only=True)
 class TrialRun(ClassifierRun):
-    """A training that something watches after each step."""
+    """A training run that is watched after each step."""
 
     watch: Callable[["TrialRun"], None] = lambda run: None
 
     def stop_if_asked(self) -> None:
-        """Let the watcher look, which raises an exception to stop the run."""
+        """Call the watcher, which raises an exception to stop the run."""
         self.watch(self)
 
 
@@ -112,8 +112,8 @@ def tune(task: ClassifierTask, started: float) -> dict[str, Any] | None:
     The first Ctrl-C ends the search and keeps the best settings so far.
 
     Args:
-        task: What is trained; its `args` are changed.
-        started: What `time.perf_counter()` was when the run started, whose time is meant.
+        task: The task to train; its `args` are changed.
+        started: The result of `time.perf_counter()` at the start of the run.
 
     Raises:
         FileNotFoundError: If there is no study to resume.
@@ -129,7 +129,7 @@ def tune(task: ClassifierTask, started: float) -> dict[str, Any] | None:
 
 @contextmanager
 def quiet_optuna() -> Iterator[None]:
-    """Let optuna log warnings only inside the block."""
+    """Make optuna log only warnings inside the block."""
     from optuna import logging
 
     before = logging.get_verbosity()
@@ -141,7 +141,7 @@ def quiet_optuna() -> Iterator[None]:
 
 
 class Tuner:
-    """A search that trains: its rows and its clock. Arguments are those of `tune`, and what Ctrl-C is noticed by."""
+    """A search that trains: its rows and its clock. The arguments are those of `tune`, and the signals to watch."""
 
     def __init__(self, task: ClassifierTask, started: float, signals: StopSignals) -> None:
         args, splits, rows, config = task.args, task.splits, task.rows, task.config
@@ -161,12 +161,12 @@ class Tuner:
         if folder is not None and args.resume_from_checkpoint is not None:
             self.study.load()
             say(f"Resuming the search after {len(self.study.trials)} trials and {self.study.seconds:.0f} seconds.")
-            # once the last training has begun, its settings are settled
+            # once the last training has started, its settings are fixed
             self.is_over = newest_checkpoint(folder) is not None
             args.resume_from_checkpoint = "latest" if self.is_over else None
         elif folder is not None and args.overwrite_output_dir:
             remove(folder / CHECKPOINTS)
-            args.overwrite_output_dir = False  # the last training must not remove the study
+            args.overwrite_output_dir = False  # otherwise the last training would remove the study
         self.end = started + 60 * self.minutes - self.study.seconds
         self.preparation_seconds = self.evaluation_seconds = 0.0
         self.num_evaluated, self.bar = 0, progress_bar(disable=True)
@@ -192,7 +192,7 @@ class Tuner:
 
     @property
     def reserve(self) -> float:
-        """Seconds that the last training takes, with the chosen or the best settings."""
+        """Seconds of the last training, with the chosen or the best settings."""
         first, best = self.study.complete[:1], self.study.best
         seconds = max((float(record["final_seconds"]) for record in [*first, best] if record), default=0.0)
         return seconds * self.num_networks(seconds, SHARE_OF_LAST * 60 * self.minutes)
@@ -210,12 +210,12 @@ class Tuner:
         return max(1, min(MOST_NETWORKS, int(available / max(seconds, 1e-9))))
 
     def has_time(self) -> bool:
-        """Return whether another trial can be finished before the last training has to start."""
+        """Return whether another trial can finish before the last training has to start."""
         shortest = min((record["seconds"] for record in self.study.complete), default=0.0)
         return self.end - now() > self.reserve + 0.5 * shortest or not self.study.trials
 
     def attempt(self, trial: Any, record: dict[str, Any]) -> dict[str, Any]:
-        """Train with the settings of a trial, and return its record with the outcome."""
+        """Train with the settings of a trial, and return its record with the result."""
         from optuna import TrialPruned
 
         best = self.study.best
@@ -233,14 +233,14 @@ class Tuner:
             if not self.study.trials:
                 raise
             record["state"] = "failed"
-        finally:  # it collects garbage, which takes too long to do after each fold
+        finally:  # it collects garbage, which takes too long after each fold
             self.accelerator.free_memory()
         record["seconds"] = round(now() - begun, 2)
         self.study.tell(trial, record)
         return record
 
     def arguments(self, settings: Mapping[str, Any]) -> ClassifierRunArguments:
-        """Return the arguments of a trial, which writes nothing and is measured at its end alone."""
+        """Return the arguments of a trial, which writes nothing and is evaluated only at its end."""
         args = copy.copy(self.args)
         apply(args, settings)
         args.output_dir, args.report_to, args.save_strategy, args.eval_strategy = None, "none", "no", "no"
@@ -248,7 +248,7 @@ class Tuner:
         return args
 
     def validate(self, trial: Any, record: dict[str, Any]) -> None:
-        """Train on the rows of each fold, and write scores and times into the record of the trial.
+        """Train on the rows of each fold, and add scores and times to the record of the trial.
 
         Raises:
             OutOfTimeError: If there is no time for the trial, or Ctrl-C was pressed.
@@ -268,7 +268,7 @@ class Tuner:
                 parts.append(self.answers(run))
             finally:
                 for loader in run.loaders.values():
-                    loader.end()  # Accelerate keeps a loader that was left early
+                    loader.end()  # Accelerate keeps a loader that was not read to its end
                 self.accelerator.step = 0
             logits, labels = (np.concatenate(column) for column in zip(*parts, strict=True))
             scores = row_scores(logits, labels, problem_type)
@@ -287,7 +287,7 @@ class Tuner:
         }
 
     def watcher(self, trial: Any, record: dict[str, Any], index: int) -> Callable[[TrialRun], None]:
-        """Return what looks after each step of a fold whether the trial should go on, and shows the time."""
+        """Return a function that decides after each step of a fold whether the trial goes on, and shows the time."""
         from optuna import TrialPruned
 
         begun = now()
@@ -317,7 +317,7 @@ class Tuner:
         return watch
 
     def answers(self, run: ClassifierRun) -> tuple[np.ndarray, np.ndarray]:
-        """Return logits and labels of the rows that a run is judged by."""
+        """Return logits and labels of the rows that judge a run."""
         begun = now()
         logits, labels = predict_split(run.model, run.loaders["validation"], self.accelerator)
         self.evaluation_seconds += now() - begun
@@ -325,7 +325,7 @@ class Tuner:
         return logits if run.scale is None else run.scale.restored(logits), labels
 
     def final_seconds(self, args: TrainArguments, step_seconds: float) -> float:
-        """Return how long the last training of one network will take, with its evaluations and files.
+        """Return the duration of the last training of one network, with its evaluations and files.
 
         Args:
             args: Its arguments.
@@ -345,7 +345,7 @@ class Tuner:
         return SLACK * (seconds + len(steps) * self.preparation_seconds) + writing
 
     def finish(self) -> dict[str, Any]:
-        """Set the arguments to the winner's, say why, and return the content of `all_results.json` on the tuning."""
+        """Set the arguments to those of the winner, say why, and return the entry of `all_results.json` on tuning."""
         study, seconds = self.study, now() - self.started
         winner, last = study.winner, study.winner or next(iter(study.complete), None)
         if self.is_over and study.ensemble_size is not None:

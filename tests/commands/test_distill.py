@@ -260,7 +260,10 @@ def test_labels_without_names_are_taken_in_order_and_told(
     model.save_pretrained(unnamed)
     AutoTokenizer.from_pretrained(bert).save_pretrained(unnamed)
     student("run", [unnamed])
-    assert "have no names and are taken in the order World, Sports, Business, Sci/Tech" in capsys.readouterr().out
+    assert (
+        "have no names; they are assumed to be in the order World, Sports, Business, Sci/Tech"
+        in capsys.readouterr().out
+    )
 
 
 def test_the_recipe_does_not_trust_code_a_second_time(student: Distill, teachers: list[Path]) -> None:
@@ -277,7 +280,7 @@ def test_the_recipe_does_not_trust_code_a_second_time(student: Distill, teachers
         ("other labels", "must have the labels of the dataset (World, Sports, Business, Sci/Tech), got a, b, c, d."),
         ("no classifier", "but it lacks classifier.bias, classifier.weight."),
         ("pickle", "safetensors"),
-        ("several labels", "must give one class a text, got the problem multi_label_classification."),
+        ("several labels", "must give one class per text, got the problem multi_label_classification."),
         ("other sizes", "do not fit its configuration"),
         ("no numbers", "must be finite numbers, got NaN or infinity."),
         ("too many words", "The tokenizer has the id"),

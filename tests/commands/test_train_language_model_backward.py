@@ -109,7 +109,10 @@ def test_what_does_not_fit_is_refused(
     AcceleratorState._reset_state(reset_partial_state=True)
     train_language_model.main([*MODEL, *BARELY, "--num_hidden_layers", "2", "--output_dir", str(two)])
     for names, message in (
-        ({"backward": forward}, f"{str(forward)!r} reads texts forwards. Train it with `reads_backward=true`."),
+        (
+            {"backward": forward},
+            f"{str(forward)!r} reads texts forwards. Train it with `rnn-hf train-language-model --reads_backward`.",
+        ),
         (
             {"forward": backward},
             f"{str(backward)!r} reads texts backwards. Pass it as `--backward_model_name_or_path`",

@@ -82,7 +82,7 @@ ROWS = [
     ("a.csv.zip", b"PK", "must end in .csv"),
     ("a.csv", b"PK\x03\x04\x14\x00\x80\xff", "is a ZIP archive or an Excel sheet. Save the sheet as CSV"),
     ("a.csv.gz", gzip.compress(b"text,label\n\xe9t\xe9,x\n", mtime=0), "must be UTF-8 text.*encoding=cp1252"),
-    ("a.csv", gzip.compress(b"text,label\na,x\n", mtime=0), "is compressed. Let its name end in .gz"),
+    ("a.csv", gzip.compress(b"text,label\na,x\n", mtime=0), "is compressed. Rename it to end in .gz"),
     ("a.jsonl", b'{"text": "a", "label": ' + b"[" * 100_000, "must hold rows in the format .jsonl"),
     ("a.json", b'[{"text": "a", "label": 1}]\n[{"text": "b", "label": 2}]', "nothing may follow the array"),
     ("a.xlsx", b"PK", "Save the sheet as CSV"),

@@ -161,7 +161,7 @@ def test_a_model_of_the_library_gives_the_librarys_vectors(tmp_path: Path) -> No
         ),
         (word2vec({"cat": [1.0, float("nan"), 2.0]}, "1 3"), "finite numbers, got NaN or infinity for the word 'cat'"),
         (word2vec({"bird": [1.0, 2.0, 3.0]}, "1 3"), "None of the 5 words"),
-        (b"2 3\n" + b"\0x" * 2**17, "must have a blank after every word"),
+        (b"2 3\n" + b"\0x" * 2**17, "must have a space after every word"),
         (fasttext(["cat"], np.ones((1, 3)))[:60], "it ends before its matrix"),
         (fasttext(["cat" * 50], np.ones((1, 3)))[:140], "it ends in entry 0 of its dictionary"),
         (fasttext(["cat"], np.ones((400, 3)))[:1000], "it ends before its 400 rows of 3 numbers do"),

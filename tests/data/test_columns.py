@@ -101,7 +101,7 @@ def test_an_unlabelled_class_label_is_named(tmp_path: Path) -> None:
     Dataset.from_dict({"text": ["p", "q"], "label": [1, -1]}, features=features).to_parquet(
         tmp_path / "f/test.parquet"
     )
-    with pytest.raises(ValueError, match=r'Label "-1" in row 1 of the "test" split .* none of the classes a, b'):
+    with pytest.raises(ValueError, match=r'Label "-1" in row 1 of the "test" split .* not one of the classes a, b'):
         load_text_dataset(str(tmp_path / "f"))
 
 
@@ -125,7 +125,7 @@ def test_labels_must_be_what_the_problem_asks_for(
 
 def test_a_label_outside_the_training_classes_names_label_split_and_classes(tmp_path: Path) -> None:
     train, test = write_csv(tmp_path / "a.csv", ["x", "y"]), write_csv(tmp_path / "b.csv", ["y", "z"])
-    with pytest.raises(ValueError, match=r'Label "z" in row 1 of the "test" split .*none of the classes x, y'):
+    with pytest.raises(ValueError, match=r'Label "z" in row 1 of the "test" split .*not one of the classes x, y'):
         load_text_dataset(train_file=train, test_file=test, validation_size=0)
 
 
@@ -133,7 +133,7 @@ def test_a_label_outside_the_training_classes_names_label_split_and_classes(tmp_
 def test_labels_a_model_does_not_know_name_both_lists(tmp_path: Path, labels: list[str]) -> None:
     path = write_csv(tmp_path / "a.csv", labels)
     listed = ", ".join(sorted(labels))
-    with pytest.raises(ValueError, match=rf"\(labels: {listed}\) is none of the classes dog, cat"):
+    with pytest.raises(ValueError, match=rf"\(labels: {listed}\) is not one of the classes dog, cat"):
         load_text_dataset(test_file=path, label_names=["dog", "cat"])
 
 

@@ -49,12 +49,12 @@ WITHOUT_BLANKS = {"Chinese": CHINESE, "Japanese": JAPANESE, "Thai": THAI}
 
 @pytest.mark.parametrize("language", WITH_BLANKS)
 def test_texts_with_blanks_are_read_as_words(language: str) -> None:
-    assert choose_tokenizer_type(WITH_BLANKS[language]) == ("word", "blanks separate the words")
+    assert choose_tokenizer_type(WITH_BLANKS[language]) == ("word", "spaces separate the words")
 
 
 @pytest.mark.parametrize("language", WITHOUT_BLANKS)
 def test_texts_in_a_script_without_blanks_are_read_as_subwords(language: str) -> None:
-    expected = f"100 % of the texts are {language}, without blanks between words"
+    expected = f"100 % of the texts are {language}, without spaces between words"
     assert choose_tokenizer_type(WITHOUT_BLANKS[language]) == (UNSEGMENTED_TYPE, expected)
     mixed = choose_tokenizer_type([*WITHOUT_BLANKS[language], *NEWS[: 3 * len(WITHOUT_BLANKS[language])]])
     assert mixed == (UNSEGMENTED_TYPE, expected.replace("100", "25"))

@@ -76,9 +76,7 @@ def test_labels_in_another_order_are_the_same_labels() -> None:
     found = summary(train=train)
     assert found.num_contradictory == 1
     assert found.class_counts == {"bad": 4, "good": 3} and found.labels_per_text == pytest.approx(7 / 5)
-    assert (
-        found.lines()[1] == "Labels:   2 classes, the rarest 'good' with 3 training rows, 1.40 for a text on average"
-    )
+    assert found.lines()[1] == "Labels:   2 classes, the rarest 'good' with 3 training rows, 1.40 per text on average"
 
 
 @pytest.mark.parametrize(
@@ -157,7 +155,7 @@ def many(share: int) -> Dataset:
         ),
         (
             {"train": rows([f"row-{index}" for index in range(10)], [0, 1] * 5)},
-            "The texts look like an id column: nearly each is one word with digits. Pass `text_column_names`.",
+            "The texts look like an id column: nearly all are single words with digits. Pass `text_column_names`.",
         ),
         (
             {"train": rows([*TEXTS, " ", ""], [0, 1] * 6)},

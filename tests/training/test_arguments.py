@@ -246,7 +246,7 @@ def test_a_job_of_other_defaults_has_the_same_domains(arguments: type) -> None:
         ("2026-01-01: 1", "Unknown key .* '2026-01-01'"),
         ("on: 1", "Unknown key .* 'True'"),
         ("{eval_strategy: 'no', early_stopping_patience: 2}", "`early_stopping_patience` needs evaluations"),
-        ("{dataset_name: demo, train_file: x.csv}", "`dataset_name` cannot stand beside"),
+        ("{dataset_name: demo, train_file: x.csv}", "`dataset_name` and files"),
         ("", "must be a mapping of flags to values, got None"),
         ("# nothing", "must be a mapping of flags to values, got None"),
         ("seed", "must be a mapping of flags to values, got 'seed'"),

@@ -122,7 +122,7 @@ def test_a_damaged_checkpoint_is_passed_over_and_refused_by_name(tmp_path: Path,
 
 
 def test_where_there_is_no_checkpoint_the_line_says_so(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="Start anew without"):
+    with pytest.raises(FileNotFoundError, match="Start again without"):
         open_checkpoint(tmp_path, "latest", print)
     with pytest.raises(FileNotFoundError, match="does not exist"):
         open_checkpoint(tmp_path, str(tmp_path / "step-00000001"), print)

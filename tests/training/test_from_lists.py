@@ -236,7 +236,7 @@ def test_ctrl_c_is_a_keyboard_interrupt_and_leaves_nothing(tmp_path: Path, monke
         (["a", "b"], ["x", None], {}, ValueError, "`labels` must have no missing value, got None at position 1"),
         (["a", "b"], [float("nan"), 1.0], {}, ValueError, "missing value, got nan at position 0"),
         (["a", "b"], pd.array([1, None], dtype="Int64"), {}, ValueError, "missing value, got <NA> at position 1"),
-        (["a", "b"], ["x", 1], {}, TypeError, "one type, got strings and, at position 1, whole numbers"),
+        (["a", "b"], ["x", 1], {}, TypeError, "one type, got strings and, at position 1, integers"),
         (["a", "b"], [object(), "x"], {}, TypeError, "A label must be a string, a number or a list"),
         (["a", "b"], [[], []], {}, ValueError, "only empty lists"),
         (TEXTS, ["x"] * 100, {}, ValueError, "at least two classes, got one class, 'x'"),

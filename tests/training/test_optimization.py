@@ -293,7 +293,7 @@ def test_a_device_that_moves_all_rows_sooner_gets_the_dense_optimizer(
 
 
 def test_momentum_that_outlasts_the_second_moment_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"must be below the root of the second, got \(0.99, 0.9\)"):
+    with pytest.raises(ValueError, match=r"must be below the square root of the second, got \(0.99, 0.9\)"):
         LazyAdam(nn.Linear(1, 1).parameters(), betas=(0.99, 0.9))
 
 

@@ -286,7 +286,7 @@ def test_folds_have_every_row_once_and_equal_shares_of_the_classes() -> None:
     [
         (script.main, ["--tune_minutes", "0"], "`--tune_minutes` must be above 0, got 0"),
         (script.main, ["--tune_minutes", "1", "--streaming"], "Leave out `--streaming`"),
-        (script.main, ["--tune_minutes", "1", "--resume_from_checkpoint", "x"], "resumes its own search alone"),
+        (script.main, ["--tune_minutes", "1", "--resume_from_checkpoint", "x"], "can only resume its own search"),
         (script.main, ["--tune_minutes", "1", "--resume_from_checkpoint", "latest"], "There is no search to resume"),
         (distill.main, ["--tune_minutes", "1", "--teacher_name_or_path", "x"], "is only for `rnn-hf train`"),
         (train_language_model.main, ["--tune_minutes", "1"], "`--tune_minutes` is only for classifiers"),
