@@ -37,7 +37,7 @@ class NGramBranch(nn.Module):
     with the same hash do not count: most texts have word pairs that occur in no training text and would otherwise add
     random logits. N-grams that occur in no training text have the weight 0.
 
-    `rnn_hf.training.linear_fit.fit_ngrams` computes the best table for some rows directly, which is more accurate than
+    `rnn_hf.training.ngram_fit.fit_ngrams` computes the best table for some rows directly, which is more accurate than
     gradient descent. The network is then trained apart from the branch (`factor_alone`), and their sum is an ensemble.
 
     Args:

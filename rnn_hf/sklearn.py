@@ -9,7 +9,7 @@ from sklearn.utils import Tags
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
-from .data.lists import as_list, checked_labels
+from .data.in_memory import as_list, checked_labels
 from .text_classifier import TextClassifier
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from rnn_hf.hub import check_hub_access
 from rnn_hf.reporting.results import finish_run
 from rnn_hf.training.arguments import ClassifierRunArguments
-from rnn_hf.training.fitting import ClassifierTask
+from rnn_hf.training.classifier_task import ClassifierTask
 from rnn_hf.training.initial_models import checkpoint_config, load_tokenizer
 from rnn_hf.training.launch import start_accelerator
 from rnn_hf.training.output_folder import check_output_folder

@@ -28,10 +28,10 @@ from rnn_hf.progress import say
 from .arguments import TrainArguments
 from .calibration import effect_of_temperature, fit_temperature, fold_temperature, scale_logits
 from .ensembles import join_networks
-from .linear_fit import weigh_branches
 from .loop import Run
 from .losses import Loss, class_weights_of, create_loss
 from .metrics import MAIN_METRICS, compute_metrics, num_correct, predict_split
+from .ngram_fit import weigh_branches
 from .output_folder import round_weights
 from .splits import TextSplits
 from .targets import TargetScale, best_thresholds

@@ -16,15 +16,15 @@ from transformers import PreTrainedTokenizerBase
 
 from rnn_hf.configuration_rnn import ProblemType, RNNConfig
 from rnn_hf.data.encoding import multi_hot
+from rnn_hf.data.in_memory import dataset_of_lists
 from rnn_hf.data.labels import comma_list, item_of, multi_hot_width
-from rnn_hf.data.lists import dataset_of_lists
 from rnn_hf.data.sources import split_texts
 from rnn_hf.modeling_rnn import RNNForSequenceClassification
 from rnn_hf.progress import without_bars_of_datasets
 from rnn_hf.random_states import kept_random_states
 
 from .arguments import ClassifierRunArguments, RunArguments
-from .fitting import ClassifierTask
+from .classifier_task import ClassifierTask
 from .initial_models import checkpoint_config, load_tokenizer
 from .launch import start_accelerator
 from .output_folder import check_output_folder

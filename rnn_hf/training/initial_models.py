@@ -27,8 +27,8 @@ from .arguments import (
     RunArguments,
     adds_extra_words,
 )
-from .linear_fit import fit_ngrams
 from .model_arguments import model_settings
+from .ngram_fit import fit_ngrams
 from .splits import TextSplits
 from .targets import TargetScale
 

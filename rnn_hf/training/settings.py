@@ -13,9 +13,9 @@ import numpy as np
 from rnn_hf.argument_fields import names_of
 from rnn_hf.configuration_rnn import ProblemType
 from rnn_hf.data.pretrained_vectors import vectors_width
-from rnn_hf.data.scripts_of_text import choose_tokenizer_type
 from rnn_hf.data.streaming import TextStream
 from rnn_hf.data.tokenizer_training import TokenizerType
+from rnn_hf.data.writing_systems import choose_tokenizer_type
 from rnn_hf.progress import say
 
 from .arguments import ClassifierRunArguments

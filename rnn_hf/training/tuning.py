@@ -28,13 +28,13 @@ from rnn_hf.random_states import kept_random_states
 from .arguments import ClassifierRunArguments, TrainArguments
 from .checkpoints import CHECKPOINTS, newest_checkpoint
 from .classifier import ClassifierRun
-from .fitting import ClassifierTask
+from .classifier_task import ClassifierTask
 from .metrics import MAIN_METRICS, compute_metrics, predict_split
 from .optimization import num_training_steps
 from .recipes import NOT_PART_OF_THE_RUN, as_recipe
 from .search_space import cut_folds, row_scores, search_space
 from .signals import DivergedRunError, StopSignals
-from .study import Study
+from .tuning_study import Study
 
 STUDY_FILE = "tuning.json"
 

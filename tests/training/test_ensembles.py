@@ -10,7 +10,7 @@ import torch
 
 from rnn_hf import RNNConfig, RNNForSequenceClassification, TextClassifier
 from rnn_hf.configuration_rnn import CellType, ClassifierPooling
-from rnn_hf.training import fitting, tuning
+from rnn_hf.training import classifier_task, tuning
 from rnn_hf.training.arguments import ClassifierRunArguments, DistillationRunArguments, LanguageModelRunArguments
 from rnn_hf.training.ensembles import SEED_STEP, join_networks
 from tests.training.test_from_lists import LABELS, TEXTS, train
@@ -111,7 +111,7 @@ def test_other_problem_types_are_joined(labels: Any) -> None:
 
 def test_networks_have_seeds_far_from_those_of_other_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     seeds: list[int] = []
-    monkeypatch.setattr(fitting, "set_seed", seeds.append)
+    monkeypatch.setattr(classifier_task, "set_seed", seeds.append)
     train(ensemble_size=3, seed=2**32 - SEED_STEP - 1, num_train_epochs=1)
     assert seeds == [2**32 - 1, SEED_STEP - 1]
 

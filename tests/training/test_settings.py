@@ -16,12 +16,12 @@ from rnn_hf import RNNConfig, RNNForSequenceClassification, TextClassifier
 from rnn_hf.argument_fields import names_of
 from rnn_hf.commands import evaluate, predict
 from rnn_hf.commands.train import main
-from rnn_hf.data.lists import dataset_of_lists
+from rnn_hf.data.in_memory import dataset_of_lists
 from rnn_hf.data.tokenizer_training import train_tokenizer
-from rnn_hf.training import fitting, settings
+from rnn_hf.training import classifier_task, settings
 from rnn_hf.training.arguments import ClassifierRunArguments, DistillationRunArguments, ModelArguments
 from rnn_hf.training.classifier import ClassifierRun
-from rnn_hf.training.fitting import ClassifierTask
+from rnn_hf.training.classifier_task import ClassifierTask
 from rnn_hf.training.from_lists import split_rows
 from rnn_hf.training.settings import DataFacts, choose, follow_the_data, ngram_buckets
 from rnn_hf.training.signals import StopSignals
@@ -241,7 +241,7 @@ def test_a_second_training_that_is_interrupted_says_that_it_has_no_checkpoint(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     seeds: list[int] = []
-    monkeypatch.setattr(fitting, "set_seed", seeds.append)
+    monkeypatch.setattr(classifier_task, "set_seed", seeds.append)
     monkeypatch.setattr(StopSignals, "asked_to_stop", lambda self: signal.SIGTERM if seeds else None)
     with pytest.raises(SystemExit) as ended:
         train("run", "--train_on_all_rows", "--max_steps", "5")

@@ -21,8 +21,8 @@ from rnn_hf.commands import distill, train_language_model
 from rnn_hf.commands import train as script
 from rnn_hf.configuration_rnn import ProblemType
 from rnn_hf.data.encoding import multi_hot
-from rnn_hf.training import study as studies
 from rnn_hf.training import tuning
+from rnn_hf.training import tuning_study as studies
 from rnn_hf.training.arguments import ClassifierRunArguments
 from rnn_hf.training.from_lists import split_rows
 from rnn_hf.training.metrics import MAIN_METRICS, compute_metrics
@@ -261,7 +261,7 @@ def test_the_mean_of_the_row_scores_is_the_metric_and_a_share_of_the_loss(proble
 
 
 def test_folds_have_every_row_once_and_equal_shares_of_the_classes() -> None:
-    from rnn_hf.data.lists import dataset_of_lists
+    from rnn_hf.data.in_memory import dataset_of_lists
     from rnn_hf.training.initial_models import load_tokenizer
 
     args = ClassifierRunArguments()

@@ -5,10 +5,10 @@ import time
 
 import pytest
 
-from rnn_hf.data import scripts_of_text, tokenizer_training
+from rnn_hf.data import tokenizer_training, writing_systems
 from rnn_hf.data.demo_news import load_demo_news
-from rnn_hf.data.scripts_of_text import UNSEGMENTED_TYPE, choose_tokenizer_type
 from rnn_hf.data.tokenizer_training import TokenizerType, train_tokenizer
+from rnn_hf.data.writing_systems import UNSEGMENTED_TYPE, choose_tokenizer_type
 
 NEWS: list[str] = load_demo_news(num_train=500, num_test=8)["train"]["text"][:]
 CHINESE = [
@@ -61,7 +61,7 @@ def test_texts_in_a_script_without_blanks_are_read_as_subwords(language: str) ->
     assert choose_tokenizer_type([*WITHOUT_BLANKS[language], *NEWS[: 9 * len(WITHOUT_BLANKS[language])]])[0] == "word"
 
 
-@pytest.mark.parametrize("name", scripts_of_text.UNSEGMENTED_SCRIPTS)
+@pytest.mark.parametrize("name", writing_systems.UNSEGMENTED_SCRIPTS)
 def test_every_script_without_blanks_is_known(name: str) -> None:
     sentence = {
         "Lao": "ມື້ອື່ນພວກເຮົາຈະໄປຕະຫຼາດ", "Khmer": "ថ្ងៃស្អែកយើងទៅផ្សារ", "Burmese": "မနက်ဖြန်ဈေးသွားမယ်",

@@ -19,9 +19,9 @@ from rnn_hf import RNNConfig, RNNForSequenceClassification, TextClassifier
 from rnn_hf.data.demo_news import load_demo_news
 from rnn_hf.data.sources import split_texts
 from rnn_hf.data.tokenizer_training import train_tokenizer
-from rnn_hf.training import linear_fit
+from rnn_hf.training import ngram_fit
 from rnn_hf.training.arguments import ClassifierRunArguments
-from rnn_hf.training.linear_fit import fit_ngrams, weigh_branches
+from rnn_hf.training.ngram_fit import fit_ngrams, weigh_branches
 from rnn_hf.training.splits import TextSplits
 from rnn_hf.training.targets import TargetScale
 
@@ -63,7 +63,7 @@ def answers(model: RNNForSequenceClassification, tokenizer: PreTrainedTokenizerB
 @pytest.fixture(params=[0.75, 1.5])
 def power(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> float:
     """The only power of the inverse document frequency that is tried."""
-    monkeypatch.setattr(linear_fit, "POWERS", {request.param: 7.0})
+    monkeypatch.setattr(ngram_fit, "POWERS", {request.param: 7.0})
     return float(request.param)
 
 
@@ -107,7 +107,7 @@ def test_several_labels_are_balanced(power: float) -> None:
     model, tokenizer = fitted(texts, labels, List(ClassLabel(names=NAMES)), "multi_label_classification")
     words, truth = vectorizer(texts, power), np.array([[label in row for label in range(3)] for row in labels])
     for label in range(3):
-        machine = LinearSVC(C=linear_fit.COST_OF_SEVERAL, class_weight="balanced", random_state=0)
+        machine = LinearSVC(C=ngram_fit.COST_OF_SEVERAL, class_weight="balanced", random_state=0)
         peer = machine.fit(words.transform(texts), truth[:, label])
         np.testing.assert_allclose(
             answers(model, tokenizer, texts)[:, label],
@@ -125,12 +125,12 @@ def test_a_regression_is_a_ridge_regression_of_what_the_network_learns(is_standa
     if is_standardized:
         truth = (truth - truth.mean()) / truth.std()
     words = vectorizer(texts, power)
-    peer = Ridge(linear_fit.RIDGE_ALPHA).fit(words.transform(texts), truth)
-    expected = linear_fit.BRANCH_SHARE_OF_REGRESSION * peer.predict(words.transform(texts))
+    peer = Ridge(ngram_fit.RIDGE_ALPHA).fit(words.transform(texts), truth)
+    expected = ngram_fit.BRANCH_SHARE_OF_REGRESSION * peer.predict(words.transform(texts))
     np.testing.assert_allclose(answers(model, tokenizer, texts)[:, 0], expected, atol=2e-3 * truth.std())
     assert model.ngrams is not None
     # the network alone learns the whole target, of which its logits are the rest
-    assert model.ngrams.factor_alone == pytest.approx(1 / (1 - linear_fit.BRANCH_SHARE_OF_REGRESSION))
+    assert model.ngrams.factor_alone == pytest.approx(1 / (1 - ngram_fit.BRANCH_SHARE_OF_REGRESSION))
 
 
 def test_a_regression_that_goes_on_from_a_checkpoint_stays_in_the_unit_of_its_targets(tmp_path: Path) -> None:
@@ -172,7 +172,7 @@ def test_frequent_ngrams_win_buckets_and_unknown_words_get_none() -> None:
     assert sorted(branch.owners[branch.owners >= 0].tolist()) == sorted([*ids, pair])
     idf = {ids[0]: 5, ids[1]: 3, ids[2]: 1, pair % 2**16: 3}
     for bucket, count in idf.items():
-        assert float(branch.idf[bucket]) == pytest.approx(np.log(7 / (1 + count)) ** min(linear_fit.POWERS))
+        assert float(branch.idf[bucket]) == pytest.approx(np.log(7 / (1 + count)) ** min(ngram_fit.POWERS))
     assert int((branch.idf > 0).sum()) == 4
     assert answers(model, tokenizer, ["w9 w77"]).tolist() == [branch.bias.tolist()]
 
@@ -183,24 +183,24 @@ def test_the_weight_of_rare_words_is_the_usual_one_unless_another_is_better(prob
     generator = np.random.default_rng(0)
     frequent, rare = generator.random((400, 300)) < 0.5, np.eye(50, dtype=bool)[generator.integers(0, 50, 400)]
     counts = csr_array(np.hstack([frequent, rare]).astype(float))
-    idf = linear_fit.inverse_document_frequencies(counts)
+    idf = ngram_fit.inverse_document_frequencies(counts)
     for told_by, expected in ((rare.argmax(axis=1), 1.5), (frequent[:, :5].sum(axis=1), 0.75)):
         labels = told_by % 2 if told_by.max() > 5 else (told_by > 2).astype(int)
         if problem_type == "regression":
             labels = 2.0 * labels[:, None] - 1
         num_labels = 2 if labels.ndim == 1 else 1
-        assert linear_fit.choose_power(counts, idf, labels, num_labels, usual=2.25 - expected) == expected
+        assert ngram_fit.choose_power(counts, idf, labels, num_labels, usual=2.25 - expected) == expected
         # of a few rows, it may be chance
         few, usual = counts[:20], 2.25 - expected
-        idf_of_few = linear_fit.inverse_document_frequencies(few)
-        assert linear_fit.choose_power(few, idf_of_few, labels[:20], num_labels, usual) == usual
+        idf_of_few = ngram_fit.inverse_document_frequencies(few)
+        assert ngram_fit.choose_power(few, idf_of_few, labels[:20], num_labels, usual) == usual
 
 
 def test_of_too_many_texts_a_sample_is_read(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     texts, labels = make_rows(lambda row: int(row.min() % 3))
-    monkeypatch.setattr(linear_fit, "MOST_NGRAMS", sum(len(text.split()) for text in texts))
+    monkeypatch.setattr(ngram_fit, "MOST_NGRAMS", sum(len(text.split()) for text in texts))
     fitted(texts, labels, ClassLabel(names=NAMES), "single_label_classification")
     assert "n-grams of 150 texts" in capsys.readouterr().out
 
@@ -238,7 +238,7 @@ def test_few_rows_and_rows_that_all_are_right_change_no_weight() -> None:
     right, wrong = 5 * np.eye(3)[labels], np.zeros((600, 3))
     assert weigh_branches(wrong, right, labels, "single_label_classification") == (1.0, 1.0)
     labels = np.where(np.arange(600) % 9 == 0, 0, labels)
-    few = slice(0, linear_fit.FEWEST_ROWS_TO_WEIGH - 1)
+    few = slice(0, ngram_fit.FEWEST_ROWS_TO_WEIGH - 1)
     assert weigh_branches(right[few], wrong[few], labels[few], "single_label_classification") == (1.0, 1.0)
     noise = np.random.default_rng(0).normal(0, 4, size=(600, 3))
     assert weigh_branches(right, noise, labels, "single_label_classification")[1] < 0.5
@@ -249,7 +249,7 @@ def test_weights_of_a_regression_are_those_of_least_squares() -> None:
     network, branch = generator.normal(size=(2, 500, 2))
     labels = 0.3 * network + 1.7 * branch
     assert weigh_branches(network, branch, labels, "regression") == pytest.approx((0.3, 1.7), abs=1e-3)
-    assert weigh_branches(-network, branch, labels, "regression")[0] == 1 / linear_fit.LARGEST_FACTOR
+    assert weigh_branches(-network, branch, labels, "regression")[0] == 1 / ngram_fit.LARGEST_FACTOR
 
 
 def test_weights_of_several_labels_have_the_best_macro_f1() -> None:
@@ -257,7 +257,7 @@ def test_weights_of_several_labels_have_the_best_macro_f1() -> None:
     labels = (generator.random((900, 4)) < 0.2).astype(np.float32)
     network, branch = (labels - 0.5 + generator.normal(0, spread, labels.shape) for spread in (2.0, 0.5))
     found = weigh_branches(network, branch, labels, "multi_label_classification")
-    assert found[0] == 1.0 and found[1] == max(linear_fit.FACTORS_OF_SEVERAL)
+    assert found[0] == 1.0 and found[1] == max(ngram_fit.FACTORS_OF_SEVERAL)
 
 
 @pytest.mark.parametrize("problem", ["classes", "several", "numbers"])
@@ -302,4 +302,4 @@ def demo_texts() -> tuple[list[str], list[str]]:
 
 def test_multi_label_f1_is_that_of_scikit_learn() -> None:
     logits, labels = np.array([[2.0], [1.0], [-1.0], [-2.0]]), np.array([[1], [0], [1], [0]])
-    assert linear_fit.best_macro_f1(logits, labels) == f1_score(labels, [[1], [1], [1], [0]], average="macro")
+    assert ngram_fit.best_macro_f1(logits, labels) == f1_score(labels, [[1], [1], [1], [0]], average="macro")

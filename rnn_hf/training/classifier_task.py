@@ -16,7 +16,7 @@ from .arguments import ClassifierRunArguments
 from .classifier import ClassifierRun, create_label_loss, create_loaders
 from .ensembles import SEED_STEP, check_pooling
 from .initial_models import create_classifier, load_tokenizer
-from .linear_fit import known_rows
+from .ngram_fit import known_rows
 from .signals import StopSignals
 from .splits import TextSplits
 from .targets import TargetScale
