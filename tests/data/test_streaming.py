@@ -196,7 +196,7 @@ def test_several_declared_classes_a_row_are_read(tmp_path: Path) -> None:
 
 def test_several_undeclared_classes_a_row_are_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "rows.jsonl", [{"text": "x", "label": ["a", "b"]}, {"text": "y", "label": ["a"]}])
-    with pytest.raises(ValueError, match="must be declared where rows are streamed"):
+    with pytest.raises(ValueError, match="must be declared to stream rows"):
         load_text_stream(train_file=path)
 
 

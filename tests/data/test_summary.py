@@ -234,5 +234,5 @@ def test_many_rare_classes_are_one_line() -> None:
 def test_classes_whose_names_differ_in_blanks_or_case_are_named() -> None:
     feature = ClassLabel(names=["sport", "sport ", "tech", "Tech", "news"])
     (line,) = (line for line in warnings_of(train=rows(TEXTS[:10], [0, 1, 2, 3, 4] * 2, feature)) if "differ" in line)
-    assert "'sport' and 'sport ', 'tech' and 'Tech'. Rename one of each." in line and "news" not in line
+    assert "'sport' and 'sport ', 'tech' and 'Tech'. Rename one of each pair." in line and "news" not in line
     assert not warnings_of(train=rows(TEXTS[:4], [0, 1, 0, 1]))
