@@ -64,7 +64,18 @@ def summary(facts: RunFacts) -> str:
     scores = scores.replace(" and M", " and m")
     second = f" {scores} on the {facts.split} split." if scores else ""
     rows = f"trained on {results['num_train_examples']:,} rows of {linked_dataset(facts)}."
-    return f"{first}{size}, {rows}{ngram_branch(recipe)}{second}"
+    return f"{first}{size}, {rows}{ensemble(recipe)}{ngram_branch(recipe)}{second}"
+
+
+def ensemble(recipe: Mapping[str, Any]) -> str:
+    """Return how many networks the model joins, as a further sentence; nothing if there is one."""
+    number = recipe.get("ensemble_size", 1)
+    if number == 1:
+        return ""
+    return (
+        f" {number} such networks, trained from different seeds, are joined into one model, whose logits are the mean "
+        "of theirs (Hansen and Salamon, 1990)."
+    )
 
 
 def ngram_branch(recipe: Mapping[str, Any]) -> str:

@@ -202,7 +202,7 @@ def test_texts_are_read_from_the_columns_of_the_training_data(tmp_path: Path, st
         ("rows.csv", b"id;text\n1;a\n", [], "Pass `--delimiter ';'`"),
         ("rows.csv", b"title,body\na,b\n", [], "Pass `--text_column_names`"),
         ("rows.csv", b"text,x\na,b\n", ["--text_column_names", "y"], 'Text column "y" is not'),
-        ("rows.csv", b"text,label,predicted_label\na,b,c\n", [], 'Column "predicted_label" must be free'),
+        ("rows.csv", b"text,label,predicted_label\na,b,c\n", [], 'must not have the column "predicted_label"'),
         ("rows.csv", b"", [], "got none in"),
         ("rows.jsonl", b'{"text": "a"}\n{"text"', [], "must hold rows in the format .jsonl"),
         ("rows.parquet", b"PAR1", [], "must hold rows in the format .parquet"),

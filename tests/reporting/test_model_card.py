@@ -296,6 +296,11 @@ def test_the_thresholds_of_several_labels_are_named() -> None:
     assert "label 30 " not in text
 
 
+def test_an_ensemble_is_described_with_its_source() -> None:
+    assert "3 such networks, trained from different seeds, are joined" in card_text(recipe=recipe(ensemble_size=3))
+    assert all("such networks" not in card_text(recipe=recipe(**changes)) for changes in ({}, {"ensemble_size": 1}))
+
+
 @pytest.mark.parametrize(
     ("changes", "ngrams"),
     [
