@@ -1,4 +1,4 @@
-"""What launchers ask for, and what several processes and machines give."""
+"""Settings of launchers that are rejected, and the results of several processes and machines."""
 
 import json
 import os
@@ -100,7 +100,7 @@ def test_what_launcher_and_flags_share_is_done(train: Train, monkeypatch: pytest
 
 @pytest.mark.parametrize("num_processes", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_processes_evaluate_each_row_once_and_in_order(train: Train, tmp_path: Path, num_processes: int) -> None:
-    """The last batch has to be filled up for some of them: 103 is a prime number."""
+    """The last batch must be filled up for some of them: 103 is a prime number."""
     _, folder = train("model")
     load_demo_news(num_train=1, num_test=103)["test"].to_parquet(tmp_path / "rows.parquet")
 

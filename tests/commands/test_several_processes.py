@@ -19,7 +19,7 @@ CLASSIFIER += ["--eval_steps", "3"]
 
 
 def run_on(num_processes: int, folder: Path, name: str, *settings: str) -> dict[str, Any]:
-    """Run a script on so many processes, which share one batch; return its results."""
+    """Run a script on a number of processes, which share one batch; return its results."""
     launcher = [sys.executable] if num_processes == 1 else [sys.executable, "-m", *TORCHRUN[:-1], str(num_processes)]
     batch = ["--per_device_train_batch_size", str(BATCH // num_processes)]
     output = folder / f"{num_processes}"
