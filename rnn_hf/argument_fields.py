@@ -69,7 +69,7 @@ class CheckedArguments:
         hidden: Names of the arguments that `--help` does not show, because the job does not use them.
 
     Raises:
-        ValueError: If a number lies outside its domain, or a path starts with the home folder of an unknown user.
+        ValueError: If a number is outside its domain, or a path starts with the home folder of an unknown user.
     """
 
     group: ClassVar[str] = OTHER

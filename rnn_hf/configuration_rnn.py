@@ -232,7 +232,7 @@ class RNNConfig(PreTrainedConfig):
             raise ValueError(f"`id2label` must have the ids from 0 to {len(ids) - 1}, got {ids[:5]}.")
         twice = [name for name, count in Counter(map(str, self.id2label.values())).items() if count > 1]
         if twice:
-            raise ValueError(f"`id2label` must have a name of its own for every label, got {twice[0]!r} twice.")
+            raise ValueError(f"`id2label` must have different names, got {twice[0]!r} twice.")
 
     def validate_thresholds(self) -> None:
         """Check that there is a threshold for every label, and that each is a probability."""

@@ -272,7 +272,7 @@ class TextClassifier:
     ) -> np.ndarray:
         """Return the embedding of each text, in order, as the classifier uses it: for search, clustering, neighbours.
 
-        Texts of one class lie close together, and information that the classes do not need may be lost.
+        Texts of one class are close together, and information that the classes do not need may be lost.
 
         Args:
             texts: As in `predict`.

@@ -1,6 +1,6 @@
 """Train a small classifier on the answers of larger ones: `rnn-hf distill` from a clone.
 
-    python scripts/distill.py [RECIPE.yaml] --teacher_name_or_path TEACHER [TEACHER ...] --output_dir runs/student
+    python scripts/distill.py [recipe.yaml] --teacher_name_or_path TEACHER [TEACHER ...] --output_dir runs/student
 
 `--help` lists the flags.
 """

@@ -1,6 +1,6 @@
 """Train a recurrent text classifier: `rnn-hf train` from a clone.
 
-    python scripts/train.py [RECIPE.yaml] --output_dir runs/mine [--train_file mine.csv] [--flag value ...]
+    python scripts/train.py [recipe.yaml] --output_dir runs/mine [--train_file mine.csv] [--flag value ...]
     torchrun --nproc_per_node 2 scripts/train.py ... --use_cpu
     accelerate launch scripts/train.py ...
 

@@ -1,6 +1,6 @@
 """Train a recurrent language model: `rnn-hf train-language-model` from a clone.
 
-    python scripts/train_language_model.py [RECIPE.yaml] --output_dir runs/language-model [--flag value ...]
+    python scripts/train_language_model.py [recipe.yaml] --output_dir runs/language-model [--flag value ...]
     torchrun --nproc_per_node 2 scripts/train_language_model.py ... --use_cpu
 
 `--help` lists the flags.

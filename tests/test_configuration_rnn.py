@@ -105,7 +105,7 @@ def test_negative_spread_of_the_word_vectors_is_refused(value: float) -> None:
 
 
 def test_two_labels_of_one_name_are_refused() -> None:
-    with pytest.raises(StrictDataclassError, match="a name of its own for every label, got 'b' twice"):
+    with pytest.raises(StrictDataclassError, match="must have different names, got 'b' twice"):
         RNNConfig(id2label={0: "a", 1: "b", 2: "b"})
 
 

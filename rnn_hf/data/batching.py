@@ -109,7 +109,7 @@ class PaddingCollator:
 
 
 class BatchSampler(Sampler[list[int]]):
-    """Batches of one size, drawn anew in each epoch; only the last one may be shorter.
+    """Batches of one size, redrawn in each epoch; only the last one may be shorter.
 
     The order is a function of `(seed, epoch)` alone, so a resumed run has no generator state to restore. Accelerate's
     prepared loader calls `set_epoch` with its own count before each epoch, so call the *loader's* `set_epoch(epoch)`,

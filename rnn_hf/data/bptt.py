@@ -16,7 +16,7 @@ from .batching import BatchSampler
 class TokenStreams(Dataset[dict[str, Tensor]]):
     """The texts of a split as one sequence of tokens, arranged in the rows of a batch.
 
-    An end-of-text token stands before the first text and after each text. The sequence is cut into `num_streams` rows
+    An end-of-text token precedes the first text and follows each text. The sequence is cut into `num_streams` rows
     of equal length, the "streams". A batch holds the next `piece_length` tokens of every row, a "piece" of each, so
     that a model that carries its state from batch to batch reads each row as a whole (truncated back-propagation
     through time). Every token but the first of the sequence is a label once per epoch, at the position before it. Only

@@ -68,7 +68,7 @@ def train_tokenizer(
     only one of the two Unicode tables contains, and for a capital sigma more than 30 marks after the preceding letter.
 
     `[PAD]` has id 0 and `[UNK]` id 1. The words follow from most to least frequent, words of equal frequency in the
-    order of their code points: the same texts give the same ids in whatever order they come. The same holds for
+    order of their code points: the same texts give the same ids in any order. The same holds for
     subwords, except for ties with `"unigram"`, whose library sums probabilities in no fixed order.
 
     Subwords are parts of these words, so that a rare word is read as frequent parts. A character that is not in the
@@ -93,7 +93,7 @@ def train_tokenizer(
         max_length: Number of tokens after which this package truncates a text, in training and in `TextClassifier`;
             saved in `tokenizer_config.json`. `None` for no limit. `model_max_length` is unlimited, as the models are:
             calling the tokenizer truncates nothing unless you pass `truncation=True, max_length=...`.
-        has_end_of_text: Whether to add a token `[EOS]`, with id 2, by which a language model tells texts apart. The
+        has_end_of_text: Whether to add a token `[EOS]`, with id 2, which separates the texts of a language model. The
             tokenizer has it as `eos_token` and never adds it to a text.
         show_progress: Whether to show the progress bar of `tokenizers` on standard error.
 

@@ -262,9 +262,9 @@ class ClassifierRun(Run):
         bias.sub_(torch.cat(errors).mean(dim=0).to(bias))
 
     def finish_weights(self) -> None:
-        """Fit what is fitted on the validation rows, and fold it into the model.
+        """Choose the last parameters on the validation rows, and fold them into the model.
 
-        That is the weight of the n-gram branch relative to the network and, if requested, a temperature or thresholds.
+        They are the weight of the n-gram branch relative to the network and, if requested, temperature or thresholds.
         """
         args = self.args
         self.centre_answers()

@@ -227,7 +227,7 @@ def _classifier_of_checkpoint(
     changed = _changed_settings(config, args, changeable, num_tokens)
     if config.reads_backward:
         raise ValueError(
-            f"{name!r} reads texts backwards. Pass it as `backward_model_name_or_path`, beside one that reads them "
+            f"{name!r} reads texts backwards. Pass it as `backward_model_name_or_path`, with one that reads them "
             "forwards."
         )
     if args.backward_model_name_or_path is not None:

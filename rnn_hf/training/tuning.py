@@ -360,9 +360,9 @@ class Tuner:
             margin = f"{winner['difference']:+.4f} (standard error {winner['standard_error']:.4f})"
             say(f"{tried}trial {winner['number']} is better than the chosen settings, score {margin}")
         elif study.best is None:
-            say(f"{tried}`tune_minutes` is too short to compare settings. The chosen ones stay")
+            say(f"{tried}`tune_minutes` is too short to compare settings. The chosen ones are kept")
         else:
-            say(f"{tried}none is better than the chosen settings by more than a standard error. They stay")
+            say(f"{tried}none is better than the chosen settings by more than a standard error. They are kept")
         if self.args.ensemble_size > 1:
             say(f"There is time for {self.args.ensemble_size} networks, which are joined into one")
         self.args.tune_minutes = None

@@ -44,7 +44,7 @@ LABELS = ["Sports", "World", "Sci/Tech", "Business"]  # another order than the d
 
 @pytest.fixture(scope="module")
 def teachers(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Two classifiers of this family that have learned something, each something else."""
+    """Two trained classifiers of this package, which differ."""
     folders = [tmp_path_factory.mktemp("teachers") / name for name in ("first", "second")]
     for seed, folder in enumerate(folders):
         AcceleratorState._reset_state(reset_partial_state=True)
@@ -100,7 +100,7 @@ def student(tmp_path: Path) -> Distill:
 
 
 def logits_alone(folder: Path, texts: list[str]) -> np.ndarray:
-    """Return what a teacher answers to each text alone, in the order of the dataset's classes."""
+    """Return a teacher's predictions for each text alone, in the order of the dataset's classes."""
     model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
     tokenizer = AutoTokenizer.from_pretrained(folder)
     limit = {"truncation": True, "max_length": 24} if isinstance(model, BertForSequenceClassification) else {}
@@ -135,7 +135,7 @@ def test_a_student_comes_near_its_teachers_and_says_how_near(
 
 
 def test_teachers_of_any_architecture_answer_as_they_do_alone(bert: Path, teachers: list[Path]) -> None:
-    """Answers come in the order of rows and classes, whatever the batches, in the noised copies, too."""
+    """Answers are in the order of rows and classes, with any batches, also for the noised copies."""
     args = DistillationRunArguments(
         teacher_name_or_path=[str(bert), str(teachers[0])],
         num_noised_copies=1,

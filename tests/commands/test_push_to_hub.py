@@ -29,7 +29,7 @@ NAME = "owner/tiny"
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A finished run, with its checkpoints and what else may lie in a folder."""
+    """A finished run, with its checkpoints and other files that may be in a folder."""
     folder = save_folder(make_classifier(), tmp_path / "run")
     more = ["recipe.yaml", "all_results.json", "figures/curves.png"]
     private = [
@@ -43,7 +43,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def refusal(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
-    """Run the script, which must refuse in one line with status 2; return the line."""
+    """Run the script, which must fail with one line and status 2; return the line."""
     capsys.readouterr()
     with pytest.raises(SystemExit, match="2"):
         push_to_hub.main(argv)
@@ -304,7 +304,7 @@ def test_training_pushes_the_finished_folder(hub: str, train: Train, capsys: pyt
     assert {*REQUIRED_FILES, *CODE, "recipe.yaml", "all_results.json"} <= pushed
     assert not any(name.startswith("checkpoints") for name in pushed)
     assert f'model="{NAME}"' in (folder / "README.md").read_text()
-    # who repeats the run from its recipe does not push to the same place
+    # repeating the run from its recipe does not push to the same place
     assert yaml.safe_load((folder / "recipe.yaml").read_text())["push_to_hub"] is False
 
 

@@ -1,4 +1,4 @@
-"""Tables whose texts get answers: every row keeps its columns and its place."""
+"""Tables whose texts are classified: every row keeps its columns and its position."""
 
 import codecs
 import csv
@@ -49,7 +49,7 @@ def save(path: Path, delimiter: str = ",") -> Path:
 
 
 def rows_of(path: Path, delimiter: str = ",") -> list[dict[str, Any]]:
-    """Read a table independently of the package, an empty field as a missing value."""
+    """Read a table independently of the package; an empty field is a missing value."""
     if path.suffix == ".parquet":
         return list(pq.read_table(path).to_pylist())
     if path.suffix == ".jsonl":

@@ -31,7 +31,7 @@ PROMISED_RESULTS = {
 
 
 def own_home(folder: Path) -> dict[str, str]:
-    """Return the environment of somebody who has downloaded nothing yet."""
+    """Return the environment of a user who has downloaded nothing yet."""
     return {"HF_HOME": str(folder / "home"), "HF_DATASETS_CACHE": str(folder / "datasets")}
 
 

@@ -64,7 +64,7 @@ def weights(folder: Path) -> bytes:
 
 
 def validation_texts(seed: int = 42) -> list[str]:
-    """The texts that `train.py` keeps back for validation with the same seed."""
+    """The texts that `rnn-hf train` holds out for validation with the same seed."""
     return list(load_text_dataset("demo", seed=seed)["validation"]["text"])
 
 
@@ -134,7 +134,7 @@ def test_the_same_seed_and_the_written_recipe_give_the_same_weights(run: Run) ->
 
 @pytest.mark.parametrize("cell_type", ["lstm", "gru"])
 def test_a_resumed_run_ends_like_an_undisturbed_one(run: Run, monkeypatch: pytest.MonkeyPatch, cell_type: str) -> None:
-    """Broken off in the middle of the second epoch: the state of the streams goes on, too."""
+    """Interrupted in the middle of the second epoch: the state of the streams continues, too."""
     settings = ["--num_train_epochs", "3", "--save_strategy", "steps", "--save_steps", "7", "--cell_type", cell_type]
     undisturbed, whole = run("whole", *settings)
     steps_per_epoch = undisturbed["step"] // 3
@@ -211,7 +211,7 @@ def test_a_classifier_begins_with_the_encoder_and_the_words_of_a_language_model(
 def test_gradual_unfreezing_reaches_the_encoder_after_the_first_epoch_and_can_be_resumed(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The run is broken off after the epoch that trained the classifier alone."""
+    """The run is interrupted after the epoch that trained the classifier alone."""
     _, first = run("first")
     argv = [
         "--dataset_name", "demo", "--max_train_samples", "100", "--model_name_or_path", str(first), "--use_cpu",

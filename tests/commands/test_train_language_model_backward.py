@@ -1,4 +1,4 @@
-"""Language models that read texts backwards, and the classifiers that begin as one of each direction."""
+"""Language models that read texts backwards, and classifiers that start from one language model per direction."""
 
 import shutil
 from collections.abc import Callable
@@ -40,7 +40,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 @pytest.fixture
 def classify(models: tuple[Path, Path], tmp_path: Path) -> Classify:
-    """Take one step, with a learning rate of nothing, of a classifier that begins as the two."""
+    """Train a classifier that starts from the two for one step, with a negligible learning rate."""
 
     def call(*argv: str, forward: Path = models[0], backward: Path = models[1]) -> Path:
         names = ["--model_name_or_path", str(forward), "--backward_model_name_or_path", str(backward)]

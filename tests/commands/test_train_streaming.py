@@ -1,4 +1,4 @@
-"""Trainings on rows that are streamed: stopped and resumed, on several processes, from the Hub, over bad rows."""
+"""Trainings on rows that are streamed: stopped and resumed, on several processes, from the Hub, with bad rows."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +17,7 @@ from tests.contracts.test_interrupted_runs import SAME, stopped_after
 
 Train = Callable[..., tuple[dict[str, Any], Path]]
 
-# pools of three batches, some of them in two epochs
+# shuffle buffers of three batches, some of them in two epochs
 STREAMED = ["--streaming", "--shuffle_buffer_size", "192", "--max_steps", "12", "--logging_steps", "1"]
 STREAMED += ["--max_train_samples", "100000"]
 
@@ -58,7 +58,7 @@ def test_of_a_stream_that_does_not_end_the_rows_that_were_read_are_counted(folde
 def test_a_stream_stopped_at_any_step_goes_on_as_if_nothing_had_happened(
     folder: Path, train: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Within a pool, at its end, at the end of an epoch, and of the run."""
+    """Within a shuffle buffer, at its end, at the end of an epoch, and of the run."""
     settings = ["--dataset_name", str(folder), *STREAMED]
     undisturbed, whole = train("whole", *settings)
     for step in (2, 3, 8, 12):

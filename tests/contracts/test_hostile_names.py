@@ -1,4 +1,4 @@
-"""Names that come with data become neither paths nor markup nor commands, whichever script meets them."""
+"""Names in data never become paths, markup or commands, in any script."""
 
 import json
 from pathlib import Path
@@ -22,7 +22,7 @@ LABELS = [
 
 @pytest.fixture(scope="module")
 def surroundings(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a run on such labels, in a folder and from a file and columns of such names."""
+    """A folder with a run on such labels; its folder, file and columns also have such names."""
     folder = tmp_path_factory.mktemp("work")
     rows = [{"<b>t</b>": f"words of {index % 5}", "--label": label} for index, label in enumerate(LABELS * 4)]
     file = folder / "[x](javascript:1) <i> $( `id` %20.jsonl"

@@ -1,4 +1,4 @@
-"""Runs that are stopped, killed, or run out of numbers or of disk: what they leave, and how they go on."""
+"""Runs that are interrupted or killed, diverge, or fill the disk: what remains, and how they resume."""
 
 import errno
 import json
@@ -28,7 +28,7 @@ from tests.conftest import ROOT, TINY_RUN, TORCHRUN, last_line, run_script, weig
 
 Train = Callable[..., tuple[dict[str, Any], Path]]
 
-# dropout, an optimizer that remembers, accumulation: all that a checkpoint must bring back
+# dropout, an optimizer with state, accumulation: everything that a checkpoint must restore
 LONG_RUN = [
     "--num_train_epochs", "8", "--hidden_dropout_prob", "0.3", "--num_hidden_layers", "2",
     "--save_strategy", "steps", "--save_steps", "5", "--max_train_samples", "2000",
@@ -41,7 +41,7 @@ SAME = ("log", "epoch", "step", "best_step", "train_accuracy", "test_confusion_m
 
 
 def start(folder: Path, *settings: str, launcher: tuple[str, ...] = (sys.executable,)) -> subprocess.Popen[str]:
-    """Start a training on a few demo rows, and return once its second checkpoint stands."""
+    """Start a training on a few demo rows, and return once its second checkpoint is complete."""
     command = [*launcher, str(ROOT / "scripts" / "train.py"), *TINY_RUN, "--output_dir", str(folder), *settings]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     wait_for(lambda: len(list(folder.glob("checkpoints/step-*"))) >= 2, process)
@@ -80,7 +80,7 @@ def newest(folder: Path) -> Path:
 
 
 def position(checkpoint: Path) -> dict[str, Any]:
-    """Return where the run of a checkpoint stood."""
+    """Return the position of a checkpoint's run."""
     state: dict[str, Any] = json.loads((checkpoint / "state.json").read_text())["run"]
     return state
 
@@ -160,7 +160,7 @@ def test_the_second_interrupt_stops_at_once() -> None:
         assert signals.asked_to_stop() is None
         signal.raise_signal(signal.SIGTERM)
         assert signals.asked_to_stop() == signal.SIGTERM
-        signal.raise_signal(signal.SIGTERM)  # a batch system may repeat itself
+        signal.raise_signal(signal.SIGTERM)  # a batch system may send it again
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
@@ -208,7 +208,7 @@ def test_a_recipes_run_passes_a_signal_on_to_the_seed_in_training(tmp_path: Path
 @pytest.mark.slow
 @pytest.mark.parametrize("at_once", [True, False])
 def test_two_processes_stop_together_and_go_on_as_one_or_four(tmp_path: Path, at_once: bool) -> None:
-    """Told by the launcher, or by a signal that reaches one of them alone."""
+    """Through the launcher, or through a signal that only one of them receives."""
     folder = tmp_path / "run"
     settings = [*TINY_RUN, "--output_dir", str(folder), *LONG_RUN]
     process = start(folder, *LONG_RUN, launcher=(sys.executable, "-m", *TORCHRUN))
@@ -315,7 +315,7 @@ def test_a_run_of_which_nothing_is_finite_is_given_up(
 def test_weights_that_are_no_numbers_are_neither_kept_nor_saved(
     train: Train, monkeypatch: pytest.MonkeyPatch, when: str
 ) -> None:
-    """The loss of the last step is that of the weights before it: looking at losses is not enough."""
+    """The loss of the last step is that of the weights before it: checking losses is not enough."""
 
     def spoil(run: loop.Run) -> None:
         with torch.no_grad():

@@ -1,4 +1,4 @@
-"""What launchers ask for, and what several processes and machines give."""
+"""Settings of launchers that are rejected, and the results of several processes and machines."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Several labels a text, and numbers, from a file through training, evaluation and prediction to the loaded model."""
+"""Several labels per text, and regression: a file, training, evaluation, prediction, and the loaded model."""
 
 import json
 import random
@@ -30,7 +30,7 @@ Main = Callable[[list[str]], dict[str, Any]]
 
 
 def write_rows(path: Path, num_rows: int, label: Callable[[list[str]], Any]) -> str:
-    """Write texts about any of the topics, with the label that a function gives to their topics."""
+    """Write texts about any of the topics, with labels that a function computes from their topics."""
     generator = random.Random(path.name)
     with path.open("w") as file:
         for _ in range(num_rows):
@@ -121,13 +121,13 @@ def test_several_numbers_are_learned_and_predicted(tmp_path: Path, capsys: pytes
 def test_whole_numbers_are_targets_where_the_flag_says_so(tmp_path: Path) -> None:
     results, test = run("train", tmp_path, len, "--problem_type", "regression", "--num_train_epochs", "1")
     assert results["problem_type"] == "regression"
-    # the model tells it
+    # the model knows it
     assert evaluated(tmp_path, test)["mse"] == pytest.approx(results["test_mse"], rel=1e-4)
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_class_weights_find_more_rows_of_a_rare_class(script: str, tmp_path: Path) -> None:
-    """One word in twenty rows tells the rare class, but it stands in as many others."""
+    """A word indicates the rare class in twenty rows, but occurs in as many others."""
     generator = np.random.default_rng(0)
     rows = [("rare", "odd")] * 20 + [("usual", "odd")] * 40 + [("usual", "even")] * 340
     lines = [json.dumps({"text": f"{word} {generator.integers(9)}", "label": label}) for label, word in rows]

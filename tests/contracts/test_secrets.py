@@ -1,4 +1,4 @@
-"""What a Hub was asked with is in nothing that the scripts print or write, even if the Hub repeats it."""
+"""Credentials for the Hub are in nothing that the scripts print or write, even if the Hub echoes them."""
 
 import base64
 import re
@@ -51,7 +51,7 @@ for status in (401, 403, 500):
 
 
 def answer_with_what_was_asked(handler: Any, body: bytes) -> None:
-    """Refuse what is asked of a repository whose name says so, and repeat the request's own header."""
+    """Reject requests for repositories whose names say so, and echo the request's header."""
     number = re.search(rb"bad-(\d+)", handler.path.encode() + b" " + body[:200])
     if number is None:
         return ROUTE(handler, body)
@@ -75,7 +75,7 @@ def test_no_secret_is_printed_or_written(place: str, tmp_path: Path, monkeypatch
             del surroundings["HF_TOKEN"]
             monkeypatch.delenv("HF_TOKEN", raising=False)
             surroundings["HF_TOKEN_PATH"] = str(tmp_path / "token")
-            # the password then is what the Hub is asked with
+            # the password is then the credential
             sent = base64.b64encode(f"user:{PASSWORD}".encode()).decode()
             monkeypatch.setattr(local_hub, "WRITE_TOKEN", f"Basic {sent}")
             address = address.replace("://", f"://user:{PASSWORD}@")
@@ -90,7 +90,7 @@ def test_no_secret_is_printed_or_written(place: str, tmp_path: Path, monkeypatch
             **surroundings,
         )
     assert done.returncode == 0, done.stderr
-    # it was repeated, and taken out
+    # it was echoed, and removed
     assert "Authorization: Bearer ***" in done.stderr or "Authorization: Basic ***" in done.stderr
     assert "Retrying in" in done.stderr
     written = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file() and path.name != "token"}

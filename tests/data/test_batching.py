@@ -30,7 +30,7 @@ LENGTHS = np.random.default_rng(0).integers(0, 90, size=1003).astype(np.int32)
 def make_dataset(lengths: list[int]) -> Dataset:
     rows = range(len(lengths))
     columns = {
-        # every token says whose it is
+        # every token identifies its row
         "input_ids": [[100 * row + position + 1 for position in range(lengths[row])] for row in rows],
         "labels": [row % 3 for row in rows],
         "length": lengths,

@@ -1,4 +1,4 @@
-"""Binary files of word vectors: written here number by number, and by the library whose format it is."""
+"""Binary files of word vectors, written here by hand and by the library that defines the format."""
 
 import gzip
 import struct
@@ -110,7 +110,7 @@ def test_a_fasttext_model_without_ngrams_has_the_rows_of_its_words(tmp_path: Pat
 
 
 def test_a_word_is_the_mean_of_its_row_and_of_its_ngrams(tmp_path: Path) -> None:
-    """One that the model does not know has its n-grams only, if it is long enough for one."""
+    """A word that the model does not contain has only its n-grams, if it is long enough for one."""
     matrix = np.random.default_rng(0).normal(size=(2 + 10, 3))
     path = write(tmp_path / "v", fasttext(["</s>", "cat"], matrix, bucket=10, shortest=3, longest=4))
 
@@ -130,7 +130,7 @@ def test_a_model_of_the_library_gives_the_librarys_vectors(tmp_path: Path) -> No
     library = pytest.importorskip("fasttext")
     text = tmp_path / "text.txt"
     text.write_text("the cat sat naïve dogs\nthe dogs sat on 中文 cats\n" * 50)
-    # each of ten threads draws a tenth of the matrix; with fewer, the rest is what the memory held before
+    # each of ten threads draws a tenth of the matrix; with fewer, the rest is uninitialized memory
     settings = {"dim": 7, "minCount": 1, "bucket": 50, "epoch": 1, "thread": 10, "verbose": 0}
     for name, more in {"ngrams": {"minn": 2, "maxn": 4}, "words": {"maxn": 0}}.items():
         model = library.train_unsupervised(str(text), **settings, **more)
@@ -195,5 +195,5 @@ def test_a_damaged_file_gives_one_line_that_names_it(tmp_path: Path, content: by
 
 
 def test_ngrams_of_any_length_are_those_that_a_word_has(tmp_path: Path) -> None:
-    """A file may say so, and its reader must come to an end."""
+    """A file may claim this, and its reader must terminate."""
     assert ngrams(b"cat", 1, 2**31 - 1) == ngrams(b"cat", 1, 5)

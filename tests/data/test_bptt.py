@@ -50,7 +50,7 @@ def test_backward_streams_hold_every_text_turned_round() -> None:
 
 
 def test_labels_are_counted_over_all_streams() -> None:
-    """Each of two processes divides by half of the labels of the whole batch, wherever they stand."""
+    """Each of two processes divides by half the number of labels in the whole batch, wherever the labels are."""
     streams = make_streams(num_streams=4, piece_length=3)
     for batch in StreamSampler(streams, None):
         whole = streams.__getitems__(batch)

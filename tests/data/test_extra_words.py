@@ -1,4 +1,4 @@
-"""Words of pretrained vectors that the training rows lack."""
+"""Words of pretrained vectors that do not occur in the training rows."""
 
 import gzip
 import json

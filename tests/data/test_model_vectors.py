@@ -1,4 +1,4 @@
-"""Word vectors made of the token embeddings of another model."""
+"""Word vectors from the token embeddings of another model."""
 
 import json
 from pathlib import Path
@@ -42,7 +42,7 @@ def wordpiece() -> Tokenizer:
     backend.normalizer = normalizers.Lowercase()
     backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     backend.add_special_tokens(PIECES[:4])
-    # neither may reach the vectors of words
+    # neither may affect the vectors of words
     backend.enable_padding(length=8)
     backend.enable_truncation(1)
     return backend
@@ -71,7 +71,7 @@ def as_dict(vectors: WordVectors) -> dict[int, Any]:
 
 
 def means(matrix: torch.Tensor) -> dict[int, list[float]]:
-    """Return what the words of `VOCABULARY` have, from the vector of each token."""
+    """Return the vectors of the words of `VOCABULARY`, given the vector of each token."""
     return {word: matrix[tokens].mean(dim=0).tolist() for word, tokens in PARTS.items()}
 
 

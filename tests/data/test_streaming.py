@@ -1,4 +1,4 @@
-"""Rows read as a stream: every row once, in an order that a resumed run repeats, without filling the memory."""
+"""Rows read as a stream: every row once, in an order that a resumed run repeats, in constant memory."""
 
 import json
 import sys
@@ -25,7 +25,7 @@ WORDS = [f"word{number}" for number in range(50)]
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Write a dataset of several Parquet files, each row with a text of its own; labels are declared."""
+    """Write a dataset of several Parquet files, each row with a different text, and with declared labels."""
     draw = np.random.default_rng(0)
     texts = [f"id{row} " + " ".join(draw.choice(WORDS, draw.integers(0, 30))) for row in range(NUM_ROWS)]
     features = Features(text=Value("string"), label=ClassLabel(names=["a", "b", "c"]))
@@ -50,7 +50,7 @@ def sampler_of(
 
 
 def batches_of(sampler: PoolSampler) -> Iterator[TokenBatch]:
-    """Yield the batches as a loader does: each is fetched before the next one is asked for."""
+    """Yield the batches as a loader does: each is fetched before the next one is requested."""
     return (sampler.rows.__getitems__(indices) for indices in sampler)
 
 
@@ -105,7 +105,7 @@ def test_batches_are_grouped_by_length_within_a_buffer(folder: Path) -> None:
 def test_a_resumed_epoch_goes_on_where_it_was_and_reads_nothing_twice(
     folder: Path, num_read: int, is_ahead: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also where the loader has fetched one batch more, which is of the next buffer, than was trained on."""
+    """Also if the loader has prefetched a batch of the next buffer, which was not trained on."""
     stream, _ = load_text_stream(str(folder))
     sampler = sampler_of(stream, pool_size=200)  # 25 batches
     sampler.set_epoch(3)
@@ -216,7 +216,7 @@ def test_the_first_rows_only_are_read_if_asked_for(folder: Path) -> None:
     assert sum(len(buffer) for buffer, _ in stream.buffers(50, order=5)) == 70
 
 
-# rows that are not as they should be
+# invalid rows
 
 
 @pytest.mark.parametrize(
@@ -243,7 +243,7 @@ def test_a_damaged_file_is_told_when_it_is_read(folder: Path, monkeypatch: pytes
     last = folder / f"train-{NUM_FILES - 1:05}-of-{NUM_FILES:05}.parquet"
     last.write_bytes(last.read_bytes()[:200])
     with pytest.raises(StreamError, match=r"could not be read .*Fix its files"):
-        load_text_stream(str(folder))  # its first rows are looked at
+        load_text_stream(str(folder))  # its first rows are checked
     rows = datasets.load_dataset(str(folder), split="train", streaming=True)
     monkeypatch.setattr("rnn_hf.data.streaming.HEAD_ROWS", 10)
     stream = TextStream(rows, None, "label", None, None, clean_text=False)

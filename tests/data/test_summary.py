@@ -1,4 +1,4 @@
-"""The look at the data before training: figures counted by hand, and a warning for each thing that is wrong."""
+"""The summary of the data before training: figures counted by hand, and a warning for each problem."""
 
 import json
 from typing import Any
@@ -64,7 +64,7 @@ def test_duplicates_are_rows_whose_text_occurs_before() -> None:
 
 
 def test_rows_selected_out_of_order_are_counted_with_their_own_labels() -> None:
-    """A validation split that is cut out leaves a mapping of indices behind."""
+    """Cutting out a validation split leaves a mapping of indices."""
     train = rows(["a", "b", "c", "a", "b"], [0, 0, 1, 1, 0]).select([4, 2, 0, 3])
     found = summary(train=train)
     assert (found.num_duplicates, found.num_contradictory, found.num_distinct) == (1, 1, 3)
@@ -132,7 +132,7 @@ GOOD = rows(TEXTS, [0, 1] * 5)
 
 
 def many(share: int) -> Dataset:
-    """Return 100 distinct texts, of which so many have the class `bad`."""
+    """Return 100 distinct texts, a given number of which have the class `bad`."""
     return rows([f"{first} {second}" for first in WORDS for second in WORDS], [0] * share + [1] * (100 - share))
 
 

@@ -31,7 +31,7 @@ COMPRESS = {
 
 
 def spelled(ending: str, delimiter: str = ",") -> str:
-    """Return the rows as a file of text holds them."""
+    """Return the content of a text file with the rows."""
     if ending == ".csv":
         return f"text{delimiter}label\n" + "".join(f'"{row["text"]}"{delimiter}{row["label"]}\n' for row in ROWS)
     return json.dumps(ROWS, indent=1) if ending == ".json" else "".join(json.dumps(row) + "\n" for row in ROWS)
@@ -118,7 +118,7 @@ def test_an_array_is_read_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPa
             assert rows_in(path) == ROWS
 
 
-# Values of many rows, that of a later one, and how a column of both holds it
+# Values of many rows, the value of a later one, and how a column of both stores it
 LATE = [
     (3, "unknown", "unknown"),
     (None, "x", "x"),

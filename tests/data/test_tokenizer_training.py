@@ -1,4 +1,4 @@
-"""Word-level tokenizers: the rules, the vocabulary, and the way to disk and back."""
+"""Word-level tokenizers: rules, vocabulary, saving and loading."""
 
 import json
 import random
@@ -114,7 +114,7 @@ def test_batch_is_padded_on_the_right_with_a_mask() -> None:
 
 
 def test_max_length_is_that_of_training_and_not_of_the_models() -> None:
-    """A model reads texts of any length, so that a longer text is neither cut nor warned of."""
+    """A model reads texts of any length, so a longer text is not truncated and causes no warning."""
     tokenizer = train_tokenizer(TEXTS, max_length=2)
     assert training_length(tokenizer) == 2
     with no_warnings():

@@ -1,4 +1,4 @@
-"""Tokenizers of pieces of words: how they come about, how they cut, and the way to disk and back."""
+"""Subword tokenizers: training, splitting, saving and loading."""
 
 import json
 import math
@@ -85,7 +85,7 @@ def test_a_vocabulary_smaller_than_the_alphabet_has_the_most_frequent_characters
 
 
 def test_pieces_put_together_are_the_words(tokenizer: PreTrainedTokenizerFast) -> None:
-    """What the texts of the training hold has no unknown part."""
+    """The training texts have no unknown parts."""
     for text in TEXTS[:200]:
         tokens = tokenizer.tokenize(text)
         if tokens and any(token.startswith(WORD_START) for token in tokens):
@@ -132,7 +132,7 @@ def test_a_character_never_seen_is_unknown(tokenizer_type: TokenizerType, expect
 
 
 def test_every_merge_is_of_the_most_frequent_pair() -> None:
-    """Merging by hand, as Sennrich et al. (2016) do, over the counts of all words."""
+    """Merging by hand, following Sennrich et al. (2016), over the counts of all words."""
     tokenizer = train_tokenizer(TEXTS, tokenizer_type="bpe", vocab_size=120)
     counts = Counter(word for text in TEXTS for word in marked_words(text))
     cuts = {word: list(word) for word in counts}
@@ -184,7 +184,7 @@ def test_a_word_is_cut_into_the_longest_wordpieces_from_left_to_right() -> None:
 
 
 def test_the_cut_of_a_unigram_model_is_the_most_probable_one() -> None:
-    """The best of all cuts, found by dynamic programming."""
+    """The best of all splits, found by dynamic programming."""
     tokenizer = train_tokenizer(TEXTS, tokenizer_type="unigram", vocab_size=200)
     scores = dict(model_of(tokenizer)["vocab"][2:])
 

@@ -1,4 +1,4 @@
-"""The choice between words and subwords, and subwords of texts without blanks."""
+"""The choice between words and subwords, and subwords of texts without spaces."""
 
 import random
 import time
@@ -115,7 +115,7 @@ def test_a_sentence_without_blanks_has_several_known_pieces(language: str, token
         assert 2 < len(ids) < len(sentence)
         assert tokenizer.unk_token_id not in ids
         assert tokenizer.decode(ids) == sentence
-    # characters in an order never seen are known one by one
+    # characters in an unseen order are known one by one
     generator.shuffle(letters)
     assert tokenizer.unk_token_id not in tokenizer("".join(letters)).input_ids
 

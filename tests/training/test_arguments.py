@@ -29,7 +29,7 @@ LESSON = {
     "recurrent_initializer": "uniform", "embedding_initializer_range": 1,
     "embedding_dropout": 0, "word_dropout": 0, "classifier_dropout": 0, "hidden_dropout_prob": 0,
 }  # fmt: skip
-# What `TrainingArguments` has no name for
+# Arguments that `TrainingArguments` does not have
 OURS = {
     "model_name_or_path", "backward_model_name_or_path", "class_weights", "early_stopping_patience",
     "overwrite_output_dir", "save_dtype",

@@ -150,7 +150,7 @@ def test_what_a_killed_process_left_unfinished_is_written_anew(tmp_path: Path) -
 
 @pytest.mark.parametrize("limit", [1, 2])
 def test_the_last_good_checkpoint_is_never_removed(tmp_path: Path, limit: int) -> None:
-    """A run that goes on from an earlier step than a damaged checkpoint's writes earlier names, which are newer."""
+    """A run that resumes before a damaged checkpoint writes checkpoints of earlier steps, which are newer."""
     trained = Trained(1)
     for step in (1, 2, 5):
         damaged = trained.save(tmp_path, step)
@@ -183,7 +183,7 @@ def test_publishing_replaces_namesakes_and_leaves_the_rest(tmp_path: Path) -> No
 
 @pytest.fixture
 def elsewhere(tmp_path: Path) -> Iterator[Path]:
-    """A folder that links lead to, which stays as it is."""
+    """A folder that is the target of links, and stays unchanged."""
     folder = tmp_path / "elsewhere"
     folder.mkdir()
     (folder / "file").write_text("mine")

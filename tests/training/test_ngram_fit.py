@@ -1,4 +1,4 @@
-"""The n-gram branch as scikit-learn computes it from whole words, and the weights of network and branch."""
+"""The n-gram branch, compared with scikit-learn on whole words, and the weights of network and branch."""
 
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ WORDS = np.array([f"w{number}" for number in range(60)])
 
 
 def make_rows(label: Any, num_rows: int = 300) -> tuple[list[str], list[Any]]:
-    """Texts of words that no text has twice, and the labels that a function of the numbers of the words gives."""
+    """Texts in which no word occurs twice, and labels that a function computes from the ids of the words."""
     generator = np.random.default_rng(0)
     chosen = [generator.permutation(60)[: generator.integers(2, 9)] for _ in range(num_rows)]
     return [" ".join(WORDS[row]) for row in chosen], [label(row) for row in chosen]
@@ -39,7 +39,7 @@ def make_rows(label: Any, num_rows: int = 300) -> tuple[list[str], list[Any]]:
 def fitted(
     texts: list[str], labels: list[Any], feature: Any, problem_type: Any, **arguments: Any
 ) -> tuple[RNNForSequenceClassification, PreTrainedTokenizerBase]:
-    """A classifier whose branch was computed from these rows."""
+    """A classifier whose branch was fitted to these rows."""
     rows = Dataset.from_dict({"text": texts, "label": labels}, features=Features(text=Value("string"), label=feature))
     splits = TextSplits(
         split_texts({"train": rows}, problem_type=problem_type, validation_size=0)["train"], DatasetDict()
@@ -179,7 +179,7 @@ def test_frequent_ngrams_win_buckets_and_unknown_words_get_none() -> None:
 
 @pytest.mark.parametrize("problem_type", ["single_label_classification", "regression"])
 def test_the_weight_of_rare_words_is_the_usual_one_unless_another_is_better(problem_type: Any) -> None:
-    """Each text has half of 300 frequent words, and one of 50 rare ones; either of the two tells the label."""
+    """Each text has half of 300 frequent words, and one of 50 rare ones; one of the two determines the label."""
     generator = np.random.default_rng(0)
     frequent, rare = generator.random((400, 300)) < 0.5, np.eye(50, dtype=bool)[generator.integers(0, 50, 400)]
     counts = csr_array(np.hstack([frequent, rare]).astype(float))
@@ -262,7 +262,7 @@ def test_weights_of_several_labels_have_the_best_macro_f1() -> None:
 
 @pytest.mark.parametrize("problem", ["classes", "several", "numbers"])
 def test_the_trained_model_is_better_than_either_part(tmp_path: Path, problem: str) -> None:
-    """And answers the same once it was saved and loaded."""
+    """It also predicts the same after saving and loading."""
     texts, labels = make_rows(
         {
             "classes": lambda row: NAMES[int(row[0] % 3)],  # the first word: the network's

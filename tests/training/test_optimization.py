@@ -72,7 +72,7 @@ def layer_of(name: str) -> str:
 
 @pytest.mark.parametrize("model_class", [RNNForSequenceClassification, RNNForCausalLM])
 def test_every_parameter_is_in_one_layer_from_the_top(model_class: type[RNNPreTrainedModel]) -> None:
-    """The word vectors that a language model's output layer shares are the lowest layer all the same."""
+    """The word vectors that a language model's output layer shares are still the lowest layer."""
     model = model_class(RNNConfig(vocab_size=9, num_hidden_layers=2, adaptive_softmax_cutoffs=[5]))
     names = {parameter: name for name, parameter in model.named_parameters()}
     layers = layers_from_the_top(model)
@@ -107,7 +107,7 @@ def test_each_layer_learns_more_slowly_than_the_one_above_it(weight_decay: float
 @pytest.mark.parametrize("epoch", range(5))
 @pytest.mark.parametrize("optim", ["lazy_adamw", "adamw_torch"])
 def test_each_epoch_unfreezes_one_layer_more(optim: OptimizerName, epoch: int) -> None:
-    """Also against momentum and weight decay, which move weights without a gradient of the batch."""
+    """Not even momentum and weight decay change them, which update weights without a gradient."""
     torch.manual_seed(0)
     model = RNNForSequenceClassification(RNNConfig(vocab_size=9, num_hidden_layers=2, num_labels=2)).train()
     optimizer = create_optimizer(model, make(optim=optim, weight_decay=0.1, learning_rate=0.1))
@@ -181,7 +181,7 @@ def take_step(model: WordModel, optimizer: torch.optim.Optimizer, batch: Tensor,
 def test_lazy_optimizers_end_where_the_dense_ones_do(
     lazy: OptimizerName, dense: OptimizerName, weight_decay: float
 ) -> None:
-    """Over a falling learning rate, more steps than momentum lasts, and more than the first tables of steps hold."""
+    """With a falling learning rate, and more steps than the momentum lasts and the first tables of steps hold."""
     models, optimizers, schedules = [], [], []
     for optim in (lazy, dense):
         torch.manual_seed(0)
@@ -232,7 +232,7 @@ def test_a_step_may_change_other_rows_than_those_read_last(is_other_process: boo
             if is_other_process:
                 optimizer.zero_grad()
                 model(first).square().mean().backward()
-                # what a sum over the processes puts in the place of this process's gradient
+                # the sum over the processes, which replaces this process's gradient
                 other = copy.deepcopy(model)
                 other.zero_grad()
                 if model is models[0]:
@@ -314,7 +314,7 @@ def test_clipping_counts_the_entries_of_a_row_together(max_norm: float) -> None:
 
 @pytest.mark.parametrize("steps", [50, 400])
 def test_lazy_adamw_moves_an_ngram_branch_as_adamw_does(steps: int) -> None:
-    """With an epsilon as large as the gradients, so that its place matters in the steps a row has missed."""
+    """With an epsilon as large as the gradients, so that its position in the missed updates matters."""
     tables = []
     for optim in ("lazy_adamw", "adamw_torch"):
         torch.manual_seed(0)

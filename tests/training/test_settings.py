@@ -46,7 +46,7 @@ def splits_of(
 
 
 def followed(texts: list[str] = TEXTS, labels: Any = LABELS, is_cut: bool = True, **given: Any) -> dict[str, Any]:
-    """The arguments after the look at the data, those that it changed."""
+    """The arguments that looking at the data has changed."""
     args = ClassifierRunArguments.from_keywords(given, "test")
     before = {name: getattr(args, name) for name in names_of(args)}
     follow_the_data(args, splits_of(args, texts, labels, is_cut))
@@ -252,7 +252,7 @@ def test_a_second_training_that_is_interrupted_says_that_it_has_no_checkpoint(
 
 @pytest.fixture
 def several(tmp_path: Path) -> TextClassifier:
-    """A saved classifier of several labels, whose thresholds decide otherwise than a half would."""
+    """A saved classifier of several labels, whose thresholds decide differently from 0.5."""
     tokenizer = train_tokenizer(TEXTS)
     config = RNNConfig(
         vocab_size=len(tokenizer),
@@ -308,7 +308,7 @@ def test_tuned_thresholds_are_those_of_the_validation_split_and_stay_with_the_mo
 
 
 def test_a_regression_answers_in_the_unit_of_its_targets_whatever_it_is() -> None:
-    """And trains the same way: the targets it learns are standardized."""
+    """It also trains in the same way: the targets it learns are standardized."""
     targets = [1.0 + len(text) for text in TEXTS]
     arguments = {"settings_from_data": False, "num_train_epochs": 5, "ngram_buckets": 64, "train_on_all_rows": True}
     small = train(labels=targets, **arguments)

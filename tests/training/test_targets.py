@@ -14,7 +14,7 @@ def test_standardized_targets_have_mean_zero_and_deviation_one_and_come_back() -
     standardized = scale.standardized(torch.from_numpy(TARGETS).float()).numpy()
     np.testing.assert_allclose(standardized.mean(axis=0), 0, atol=1e-6)
     np.testing.assert_allclose(standardized[:, :2].std(axis=0), 1, rtol=1e-6)
-    # of a constant target, too, nothing is NaN
+    # a constant target does not give NaN, either
     assert not standardized[:, 2].any()
     np.testing.assert_allclose(scale.restored(standardized), TARGETS, rtol=1e-6)
 

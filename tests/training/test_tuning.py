@@ -1,4 +1,4 @@
-"""Tuning by time: what is tried, what is kept, and what time and files it takes."""
+"""Tuning by time: the settings that it tries and keeps, and the time and files that it takes."""
 
 import json
 import signal
@@ -57,7 +57,7 @@ def last_wins(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Let 0.1 seconds pass at every look at the clock, and collect what it showed."""
+    """Advance the clock by 0.1 seconds at every reading, and collect the readings."""
     seen = [time.perf_counter()]
 
     def tick() -> float:
