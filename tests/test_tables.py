@@ -171,7 +171,7 @@ def test_after_an_error_there_is_no_output(
         ("no Parquet", "'{0}/b.parquet' is not a Parquet file"),
         ("no text", 'The dataset has no column "text" and 2 other columns of strings (columns: title, body)'),
         ("taken", 'The input must not have the column "predicted_label"'),
-        ("full output", "`--output_dir` must be a new or an empty folder"),
+        ("full output", "`--output_dir` must be a new or empty folder"),
         ("output in no folder", "The folder of `--output_dir` does not exist"),
     ],
 )

@@ -117,7 +117,7 @@ def test_what_does_not_fit_is_refused(
             {"forward": backward},
             f"{str(backward)!r} reads texts backwards. Pass it as `--backward_model_name_or_path`",
         ),
-        ({"backward": other}, f"must have the word vectors of {str(forward)!r}. Train it with `--word_vectors"),
+        ({"backward": other}, f"must have the word vectors of {str(forward)!r}. Train it with `rnn-hf train-"),
         ({"backward": large}, "Both language models must have the same `--hidden_size`, got 6 and 7."),
         ({"forward": two}, "only if they have one layer, got 2"),
     ):

@@ -109,7 +109,7 @@ OF_OTHERS = [
     ("train", [*DEMO, "--label_column_name", "topic"], '"topic" is not in the dataset (columns: text, label)'),
     ("train", [*DEMO, "--text_column_names", "label"], '"label" is the label'),
     ("train", [*DEMO, "--output_dir", "{out}/all_results.json/run"], "all_results.json' is a file"),
-    ("train", [*DEMO, "--resume_from_checkpoint", "latest"], "No whole checkpoint is in"),
+    ("train", [*DEMO, "--resume_from_checkpoint", "latest"], "No complete checkpoint is in"),
     ("train", [*DEMO, "--early_stopping_patience", "1", "--validation_size", "0"], "needs a validation split"),
     ("train", [*DEMO, "--problem_type", "regression", "--temperature_scaling"], "needs one class per text"),
     ("train", [*DEMO, "--class_weights", "1", "2"], "class_weights"),
