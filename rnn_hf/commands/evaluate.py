@@ -63,7 +63,7 @@ class EvaluateArguments(CheckedArguments):
     per_device_eval_batch_size: int = flag(256, "Batch size per process.", "distributed", at_least=1)
     output_file: str | None = path_flag(None, "JSON file for the metrics.")
     predictions_file: str | None = path_flag(
-        None, "JSON Lines file for the predictions, one a row, in the format of `rnn-hf predict`."
+        None, "JSON Lines file for the predictions, one per row, in the format of `rnn-hf predict`."
     )
     figure_file: str | None = path_flag(
         None, "Image file for the confusion matrix: .png, .svg or .pdf; needs matplotlib."

@@ -58,7 +58,7 @@ class PredictArguments(CheckedArguments):
     input_file: str | None = path_flag(
         None,
         "Table: .csv, .tsv, .jsonl or .json, optionally with .gz, .bz2 or .zst after it; or .parquet. Any other file "
-        "has one text a line. Default: lines from stdin.",
+        "has one text per line. Default: lines from stdin.",
     )
     output_file: str | None = path_flag(
         None,

@@ -5,7 +5,7 @@
     torchrun --nproc_per_node 2 -m rnn_hf train-language-model ... --use_cpu
 
 The second line fine-tunes the encoder of the language model as a classifier (Howard and Ruder, 2018). With the same
-seed, its validation rows are those of the language model, which never reads the test split.
+`--seed` and `--validation_size`, both hold out the same validation rows. The test split is never read.
 """
 
 import time
