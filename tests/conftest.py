@@ -43,6 +43,11 @@ TINY_RUN = [
     "--num_train_epochs", "1", "--per_device_train_batch_size", "64", "--settings_from_data", "false", "--use_cpu",
 ]  # fmt: skip
 
+DRAWING = {
+    name: getattr(figures, name)
+    for name in ("plot_learning_curves", "plot_confusion_matrix", "plot_reliability", "save_small")
+}
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Let what is known to be slow take its time."""
@@ -58,12 +63,11 @@ def pytest_collection_finish() -> None:
 
 
 @pytest.fixture(autouse=True)
-def empty_figures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Drawing takes longer than the runs of most tests, whose figures are empty files."""
-    if request.node.get_closest_marker("draws") is None:
-        for name in ("plot_learning_curves", "plot_confusion_matrix", "plot_reliability"):
-            monkeypatch.setattr(figures, name, lambda *results: None)
-        monkeypatch.setattr(figures, "save_small", lambda figure, path: path.touch())
+def drawn_figures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw figures in a test that is marked so."""
+    if request.node.get_closest_marker("draws"):
+        for name, function in DRAWING.items():
+            monkeypatch.setattr(figures, name, function)
 
 
 @pytest.fixture(autouse=True)
@@ -144,6 +148,10 @@ def own_surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
         patch.setenv("HF_DATASETS_CACHE", str(folder))
         patch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
         patch.setenv("HF_HUB_DISABLE_TELEMETRY", "1")
+        # drawing takes longer than the runs of most tests
+        for name in DRAWING:
+            patch.setattr(figures, name, lambda *results: None)
+        patch.setattr(figures, "save_small", lambda figure, path: path.touch())
         # the demo is made once
         demo = cache(sources.load_demo_news)
         patch.setattr(sources, "load_demo_news", lambda: datasets.DatasetDict(demo()))

@@ -2,8 +2,8 @@
 
 The minutes are those of the whole run. The duration of the last training is estimated from the trials, and no trial
 takes from its time. Settings are compared by cross-validation if there are few rows, or else on the validation split,
-and the chosen ones are kept unless others are better by more than one standard error of the paired difference of rows.
-As many networks as the time allows are then trained with them, and joined into one.
+and the chosen ones are kept unless others are better by more than chance can explain. As many networks as the time
+allows are then trained with them, and joined into one.
 """
 
 import copy
@@ -46,8 +46,8 @@ MOST_MISSES = 5
 # Number of networks that the last training joins if there is time: each adds less accuracy than the one before
 MOST_NETWORKS = 4
 
-# Share of the minutes that is kept for the last training
-SHARE_OF_LAST = 0.5
+# Maximum share of the minutes that is kept for the last training: joined networks gain more than other settings
+SHARE_OF_LAST = 0.75
 
 # Number of steps after which the duration of a trial is known well enough
 MEASURED_STEPS = 50
@@ -362,7 +362,7 @@ class Tuner:
         elif study.best is None:
             say(f"{tried}`tune_minutes` is too short to compare settings. The chosen ones are kept")
         else:
-            say(f"{tried}none is better than the chosen settings by more than a standard error. They are kept")
+            say(f"{tried}none is better than the chosen settings by more than chance can explain. They are kept")
         if self.args.ensemble_size > 1:
             say(f"There is time for {self.args.ensemble_size} networks, which are joined into one")
         self.args.tune_minutes = None

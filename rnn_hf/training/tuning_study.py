@@ -1,5 +1,6 @@
 """The trials of a search: the next settings, the best ones, and the file for resuming a search."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -69,8 +70,14 @@ class Study:
 
     @property
     def winner(self) -> dict[str, Any] | None:
-        """The best trial that is better than the chosen settings by more than one standard error, or `None`."""
-        better = [record for record in self.complete if record["difference"] > record["standard_error"]]
+        """The best trial that is better than the chosen settings by more than chance can explain, or `None`.
+
+        The best of many equal settings looks better than they are. The largest of n standard normal numbers is on
+        average at most sqrt(2 ln n) (Boucheron, Lugosi and Massart, 2013); a trial must be better by as many standard
+        errors, and at least by one.
+        """
+        margin = max(1.0, math.sqrt(2 * math.log(max(1, len(self.trials) - 1))))
+        better = [record for record in self.complete if record["difference"] > margin * record["standard_error"]]
         return max(better, key=lambda record: float(record["score"]), default=None)
 
     def changed(self, record: Mapping[str, Any]) -> str:

@@ -233,7 +233,7 @@ def test_half_the_bytes_are_saved_and_tested_and_loaded_as_float32(train: Train,
 def test_small_batches_and_networks_are_trained_on_one_thread_and_the_setting_is_put_back(train: Train) -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(2)
-    sizes = {"small": (16, 300), "narrow": (64, 64), "large": (64, 65)}
+    sizes = {"small": (16, 100), "narrow": (64, 64), "large": (64, 65)}
     threads = {}
     for name, (batch_size, hidden_size) in sizes.items():
         argv = ["--per_device_train_batch_size", str(batch_size), "--hidden_size", str(hidden_size)]

@@ -1,14 +1,10 @@
-from pathlib import Path
-
 import pytest
 from datasets import Dataset, DatasetDict, List, Value
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from rnn_hf.data.encoding import encode_dataset
-from rnn_hf.data.sources import load_text_dataset
 from rnn_hf.data.tokenizer_training import train_tokenizer
-from tests.conftest import in_new_process
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "one", "two", "three", "four"]
 
@@ -53,31 +49,6 @@ def test_the_tokenizer_is_left_as_it_was() -> None:
 def test_max_length_must_be_positive() -> None:
     with pytest.raises(ValueError, match="`max_length` must be at least 1, got 0"):
         encode_dataset(DatasetDict(), make_tokenizer(), 0)
-
-
-def test_a_second_process_tokenizes_nothing(tmp_path: Path) -> None:
-    tokenizer = make_tokenizer()
-    tokenizer.save_pretrained(tmp_path / "tokenizer")
-    path = tmp_path / "a.csv"
-    path.write_text("text,label\n" + "one two,x\none two,y\n" * 50)
-    encode_dataset(load_text_dataset(train_file=path), tokenizer, 9)
-    code = (
-        "import sys; from transformers import PreTrainedTokenizerFast; from rnn_hf.data import encoding, sources\n"
-        "tokenizer = PreTrainedTokenizerFast.from_pretrained(sys.argv[1])\n"
-        # use changes a tokenizer's settings, but not what it is
-        "tokenizer('one', truncation=True, max_length=2, padding='max_length')\n"
-        "calls, build = [], encoding.fast_encoder\n"
-        "def watched(*arguments):\n"
-        "    encode, content = build(*arguments)\n"
-        "    return (lambda texts: calls.append(1) or encode(texts)), content\n"
-        "encoding.fast_encoder = watched\n"
-        "dataset = sources.load_text_dataset(train_file=sys.argv[2])\n"
-        "for max_length in (9, 2):\n"
-        "    encoded = encoding.encode_dataset(dataset, tokenizer, max_length)\n"
-        "    print(len(calls), len(encoded['train'].cache_files))"
-    )
-    result = in_new_process(code, str(tmp_path / "tokenizer"), str(path))
-    assert result.stdout.split() == ["0", "1", "2", "1"], result.stderr
 
 
 def test_a_text_cannot_smuggle_padding_in() -> None:

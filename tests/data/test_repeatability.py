@@ -8,6 +8,8 @@ from typing import Any, get_args
 import pytest
 
 from rnn_hf.data.demo_news import load_demo_news
+from rnn_hf.data.encoding import encode_dataset
+from rnn_hf.data.sources import load_text_dataset
 from rnn_hf.data.tokenizer_training import TokenizerType, train_tokenizer
 from tests.conftest import in_new_process
 
@@ -30,23 +32,59 @@ def made() -> dict[str, Any]:
 
 
 CODE = f"""
-import json, random
+import json, random, sys
 from typing import Any, get_args
+from transformers import AutoTokenizer
+from rnn_hf.data import encoding, sources
 from rnn_hf.data.demo_news import load_demo_news
 from rnn_hf.data.tokenizer_training import TokenizerType, train_tokenizer
 
 {inspect.getsource(made)}
 
-print(json.dumps(made()))
+tokenizer = AutoTokenizer.from_pretrained(sys.argv[1])
+# use changes a tokenizer's settings, but not what it is
+tokenizer("one", truncation=True, max_length=2, padding="max_length")
+calls, build = [], encoding.fast_encoder
+
+def watched(*arguments):
+    encode, content = build(*arguments)
+    return (lambda texts: calls.append(1) or encode(texts)), content
+
+encoding.fast_encoder = watched
+dataset = sources.load_text_dataset(train_file=sys.argv[2])
+found = []
+for max_length in (9, 2):
+    encoded = encoding.encode_dataset(dataset, tokenizer, max_length)
+    found.append([len(calls), len(encoded["train"].cache_files)])
+print(json.dumps([made(), found]))
 """
 
 
-@pytest.mark.parametrize("number", ["1", "2"])
-def test_news_vocabularies_and_ids_are_the_same_in_every_process(number: str) -> None:
-    done = in_new_process(CODE, PYTHONHASHSEED=number, RAYON_NUM_THREADS=number, TOKENIZERS_PARALLELISM="true")
-    there, here = json.loads(done.stdout), json.loads(json.dumps(made()))
+@pytest.fixture(scope="module")
+def there(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], list[list[int]]]:
+    """What a second process makes, and how often it tokenizes what this one has tokenized."""
+    folder = tmp_path_factory.mktemp("there")
+    tokenizer, rows = train_tokenizer(["one two"]), folder / "a.csv"
+    tokenizer.save_pretrained(folder / "tokenizer")
+    rows.write_text("text,label\n" + "one two,x\none two,y\n" * 50)
+    encode_dataset(load_text_dataset(train_file=rows), tokenizer, 9)
+    # another hash seed, and another number of threads than most machines have
+    settings = {"PYTHONHASHSEED": "1", "RAYON_NUM_THREADS": "3", "TOKENIZERS_PARALLELISM": "true"}
+    done = in_new_process(CODE, str(folder / "tokenizer"), str(rows), **settings)
+    assert done.returncode == 0, done.stderr
+    things, found = json.loads(done.stdout)
+    return things, found
+
+
+def test_news_vocabularies_and_ids_are_the_same_in_every_process(there: tuple[dict[str, Any], list[Any]]) -> None:
+    here = json.loads(json.dumps(made()))
     assert len(here["word"]) == 1000
     for name, value in here.items():
-        assert there[name] == value, name
+        assert there[0][name] == value, name
     for tokenizer_type in get_args(TokenizerType)[1:]:
         assert here[tokenizer_type] == here[f"{tokenizer_type} reversed"]
+
+
+def test_a_second_process_tokenizes_nothing(there: tuple[dict[str, Any], list[Any]]) -> None:
+    """Unless texts are to be cut off elsewhere."""
+    assert there[1] == [[0, 1], [2, 1]]

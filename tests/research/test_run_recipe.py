@@ -29,8 +29,10 @@ def results_of(folder: Path) -> dict[str, Any]:
 
 def test_each_seed_is_a_run_of_the_training_script(tmp_path: Path) -> None:
     recipe = tmp_path / "recipe.yaml"
-    recipe.write_text(yaml.safe_dump({"dataset_name": "demo", "max_train_samples": 200, "seed": 7, "use_cpu": True}))
-    argv = [str(recipe), "--hidden_size", "8", "--num_train_epochs", "1", "--output_dir", str(tmp_path / "runs")]
+    recipe.write_text(
+        yaml.safe_dump({"dataset_name": "demo", "settings_from_data": False, "seed": 7, "use_cpu": True})
+    )
+    argv = [str(recipe), "--hidden_size", "8", "--max_steps", "9", "--output_dir", str(tmp_path / "runs")]
     summary = script.main([*argv, "--seeds", "5"])
     train.main([*argv[:-2], "--seed", "5", "--output_dir", str(tmp_path / "alone")])
     expected, got = results_of(tmp_path / "alone"), results_of(tmp_path / "runs" / "seed_5")

@@ -136,13 +136,16 @@ def test_the_winner_is_in_the_recipe_which_trains_it_again_without_tuning(
     assert weights(again) == weights(folder)
 
 
-def test_chosen_settings_give_way_only_to_better_ones_by_more_than_a_standard_error() -> None:
+def test_chosen_settings_give_way_only_to_those_that_are_better_by_more_than_chance_can_explain() -> None:
     study = studies.Study({}, {}, {}, 0, None)
     for difference, error in ((0.0, 0.0), (0.02, 0.03), (0.01, 0.005), (-0.1, 0.01)):
         record = {"number": len(study.trials), "state": "complete", "score": 0.5 + difference}
         study.trials.append(record | {"difference": difference, "standard_error": error})
     assert study.best is not None and study.winner is not None
     assert (study.best["number"], study.winner["number"]) == (1, 2)
+    # the best of many looks better than it is
+    study.trials += [study.trials[-1] | {"state": "pruned"}] * 20
+    assert study.winner is None
 
 
 def test_a_study_is_resumed_with_the_time_that_is_left(

@@ -106,7 +106,7 @@ class RNNCommonTests(ModelTesterMixin):
 
     def test_generation_tester_mixin_inheritance(self) -> None:
         self.skipTest(
-            "The source distribution lacks the common tests of generation; test_causal_lm_rnn.py tests generation."
+            "The source distribution lacks the common tests of generation; test_causal_lm_rnn_generation.py has ours."
         )
 
 
