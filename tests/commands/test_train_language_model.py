@@ -113,7 +113,7 @@ def test_neither_test_rows_nor_validation_rows_are_trained_on(run: Run, monkeypa
 
 def test_a_model_learns_more_than_how_often_words_come(run: Run) -> None:
     results, folder = run(
-        "run", "--max_train_samples", "400", "--num_train_epochs", "3", "--hidden_size", "32",
+        "run", "--max_train_samples", "800", "--num_train_epochs", "3", "--hidden_size", "32",
         "--embedding_size", "32", "--learning_rate", "0.02", "--per_device_train_batch_size", "16",
     )  # fmt: skip
     tokenizer = AutoTokenizer.from_pretrained(folder)
