@@ -14,6 +14,7 @@ JOBS = {
     "distill": ("distill", "train a small classifier on the answers of larger ones"),
     "evaluate": ("evaluate", "measure a classifier on labelled texts"),
     "predict": ("predict", "classify texts: a table, lines of a file, or a folder of Parquet files"),
+    "export-onnx": ("export_onnx", "export a classifier or tagger as ONNX"),
     "push": ("push_to_hub", "push a model folder to the Hub"),
 }
 

@@ -121,14 +121,15 @@ def one_line(error: BaseException) -> str:
     return scrubbed(plain(error)) or type(error).__name__
 
 
-def missing_extra(name: str, error: ModuleNotFoundError) -> ImportError:
-    """Return the error for something that needs a package of the extra `train`.
+def missing_extra(name: str, error: ModuleNotFoundError, extra: str = "train") -> ImportError:
+    """Return the error for something that needs a package of an extra.
 
     Args:
         name: What needs the package.
         error: The error of the import.
+        extra: The extra.
     """
-    return ImportError(f'`{name}` needs the package {error.name}. Run `pip install "rnn-hf[train]"`.')
+    return ImportError(f'`{name}` needs the package {error.name}. Run `pip install "rnn-hf[{extra}]"`.')
 
 
 def scrubbed(text: str) -> str:

@@ -26,6 +26,8 @@ OPTIONAL_FILES = (
     "special_tokens_map.json", "generation_config.json", "recipe.yaml", "all_results.json", "figures/*.png",
     "figures/*.svg",
 )  # fmt: skip
+# Written by `rnn-hf export-onnx`
+ONNX_FILES = ("onnx/model.onnx", "onnx/model_quantized.onnx", "onnx/onnx_classifier.py")
 
 # How `auto_map` names a class, and how a file imports from another beside it; transformers finds imports in the same
 # way
@@ -101,8 +103,8 @@ def files_to_push(folder: str | Path) -> dict[str, Path]:
         folder: Folder of a model, as written by `rnn-hf train`.
 
     Returns:
-        Paths by their names in the repository: `REQUIRED_FILES`, existing `OPTIONAL_FILES`, and `code_files`. All
-        other files, such as checkpoints, are left out.
+        Paths by their names in the repository: `REQUIRED_FILES`, existing `OPTIONAL_FILES` and `ONNX_FILES`, and
+        `code_files`. All other files, such as checkpoints, are left out.
 
     Raises:
         FileNotFoundError: If the folder or a required file is missing.
@@ -112,7 +114,9 @@ def files_to_push(folder: str | Path) -> dict[str, Path]:
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"The model folder {str(folder)!r} does not exist.")
-    optional = [path for pattern in OPTIONAL_FILES for path in sorted(folder.glob(pattern)) if path.is_file()]
+    optional = [
+        path for pattern in (*OPTIONAL_FILES, *ONNX_FILES) for path in sorted(folder.glob(pattern)) if path.is_file()
+    ]
     paths = [*(folder / name for name in REQUIRED_FILES), *optional]
     _check_files(folder, paths)
     config = check_model(folder, is_strict=True)
@@ -120,6 +124,16 @@ def files_to_push(folder: str | Path) -> dict[str, Path]:
     _check_files(folder, code)
     _check_card(folder / "README.md")
     return {path.relative_to(folder).as_posix(): path for path in [*paths, *code]}
+
+
+def remove_onnx(folder: Path) -> None:
+    """Remove the export of a model that has been replaced.
+
+    Args:
+        folder: Folder of the model.
+    """
+    for name in ONNX_FILES:
+        (folder / name).unlink(missing_ok=True)
 
 
 def push_folder(

@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from hashlib import blake2b
-from itertools import count, islice
 from typing import Any
 
 import numpy as np
@@ -13,12 +12,12 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from .configuration_rnn import ProblemType
-from .data.tokenizing import check_column, check_strings, pad
+from .data.tokenizing import pad
 from .modeling_rnn import RNNForSequenceClassification
+from .onnx_classifier import iter_chunks, lists_of_strings, rows_of
 from .progress import progress_bar
 from .threads import standing_workers
 
-CHUNK_SIZE = 8192
 UNITS_IN_A_BATCH = 4
 SECONDS_BEFORE_PROGRESS = 2
 
@@ -33,7 +32,7 @@ ACTIVATIONS: dict[ProblemType, Callable[[Tensor], Tensor]] = {
 }
 
 # From ids and their mask to one result per text, of shape (batch, size)
-BatchFunction = Callable[[Tensor, Tensor | None], Tensor]
+BatchFunction = Callable[..., Any]
 
 # From texts to all their tokens in one array, and the number of tokens of each
 Encoder = Callable[[Sequence[str]], tuple[np.ndarray, np.ndarray]]
@@ -68,9 +67,7 @@ class BatchedInference:
         """
         if isinstance(texts, str):
             tokens, lengths = self.encode([texts])
-            if self._is_on_cpu:
-                return np.asarray(workers(1).submit(self._run, compute, tokens, lengths).result()[0])
-            return np.asarray(self._run(compute, tokens, lengths)[0])
+            return np.asarray(self._run_alone(compute, tokens, lengths)[0])
         chunks = with_progress(self.chunks(compute, size, texts, batch_size), texts, show_progress)
         return np.concatenate([np.empty((0, size), dtype=np.float32), *chunks])
 
@@ -84,41 +81,21 @@ class BatchedInference:
             TypeError: If a single string is given, or a text is not a string.
             ValueError: If `batch_size` is below 1.
         """
-        if isinstance(texts, str):
-            raise TypeError("`texts` must be an iterable of strings, got one string. Pass `[text]`.")
-        check_column(texts, "texts")
         if batch_size < 1:
             raise ValueError(f"`batch_size` must be at least 1, got {batch_size}.")
-        stream = lists_of_strings(texts)
-        chunk = next(stream)
-        if not self._is_on_cpu:
-            while chunk:
-                answers = np.empty((len(chunk), size), dtype=np.float32)
-                for rows, *arrays in self._tasks(chunk, batch_size):
-                    answers[rows] = self._run(compute, *arrays)[: len(rows)]
-                yield answers
-                chunk = next(stream)
+        if self._is_on_cpu:
+
+            def start(chunk: list[str]) -> list[tuple[np.ndarray, Future[np.ndarray]]]:
+                tasks, pool = self._tasks(chunk, batch_size), workers(len(chunk), batch_size)
+                return [(rows, pool.submit(self._run, compute, *arrays)) for rows, *arrays in tasks]
+
+            yield from iter_chunks(texts, size, start)
             return
-        pool = workers(len(chunk), batch_size)
-        waiting: list[tuple[np.ndarray, list[tuple[np.ndarray, Future[np.ndarray]]]]] = []
-        try:
-            while chunk or waiting:
-                if chunk:
-                    # the next chunk is tokenized while the model reads the last one
-                    tasks = self._tasks(chunk, batch_size)
-                    futures = [(rows, pool.submit(self._run, compute, *arrays)) for rows, *arrays in tasks]
-                    waiting.append((np.empty((len(chunk), size), dtype=np.float32), futures))
-                    chunk = next(stream)
-                if len(waiting) > 1 or not chunk:
-                    answers, futures = waiting[0]
-                    for rows, future in futures:
-                        answers[rows] = future.result()[: len(rows)]
-                    del waiting[0]
-                    yield answers
-        finally:
-            # results that nobody waits for any more
-            for future in [future for _, futures in waiting for _, future in futures]:
-                future.cancel()
+        for chunk in lists_of_strings(texts):
+            answers = np.empty((len(chunk), size), dtype=np.float32)
+            for rows, *arrays in self._tasks(chunk, batch_size):
+                answers[rows] = self._run(compute, *arrays)[: len(rows)]
+            yield answers
 
     @property
     def _is_on_cpu(self) -> bool:
@@ -133,15 +110,19 @@ class BatchedInference:
         are dropped.
         """
         tokens, lengths = self.encode(texts)
-        ends = lengths.cumsum()
         order = np.argsort(-lengths, kind="stable")
         unit = max(1, batch_size // UNITS_IN_A_BATCH)
         tasks = []
         for rows in batches_of_similar_length(order, lengths, batch_size):
             filled = np.resize(rows, -(-len(rows) // unit) * unit) if len(rows) > unit / 2 else rows
-            places = zip((ends[filled] - lengths[filled]).tolist(), ends[filled].tolist(), strict=True)
-            tasks.append((rows, np.concatenate([tokens[first:last] for first, last in places]), lengths[filled]))
+            tasks.append((rows, *rows_of(filled, tokens, lengths)))
         return tasks
+
+    def _run_alone(self, compute: BatchFunction, tokens: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+        """Return the result for one text."""
+        if self._is_on_cpu:
+            return workers(1).submit(self._run, compute, tokens, lengths).result()
+        return self._run(compute, tokens, lengths)
 
     @torch.inference_mode()
     def _run(self, compute: BatchFunction, tokens: np.ndarray, lengths: np.ndarray) -> np.ndarray:
@@ -154,19 +135,6 @@ class BatchedInference:
             input_ids, attention_mask = (tensor.to(device) for tensor in pad(tokens, lengths, self.pad_token_id))
         answers: np.ndarray = compute(input_ids, attention_mask).float().cpu().numpy()
         return answers
-
-
-def lists_of_strings(texts: Iterable[str]) -> Iterator[list[str]]:
-    """Yield a stream of texts in lists that fit into memory, then empty lists for ever.
-
-    Raises:
-        TypeError: If a text is not a string.
-    """
-    stream = iter(texts)
-    for number in count():
-        chunk = list(islice(stream, CHUNK_SIZE))
-        check_strings(chunk, start=number * CHUNK_SIZE)
-        yield chunk
 
 
 def with_progress(chunks: Iterator[np.ndarray], texts: Iterable[str], show_progress: bool) -> Iterator[np.ndarray]:

@@ -20,7 +20,10 @@ from .configuration_rnn import RNNConfig
 from .layers_rnn import order_of_tokens
 
 # Odd numbers, with which every bucket can be reached; products with any token id fit into 64 bits
-_FACTORS = (1_000_003, 998_244_353)
+FACTORS = (1_000_003, 998_244_353)
+
+# A prime number, which the numbers of longer n-grams stay below
+LARGEST_HASH = 2**31 - 1
 
 # Norm of a text's vector: with the norm of its weights, gradients would be too small for the usual optimizers
 NORM = 5.0
@@ -120,7 +123,7 @@ class NGramBranch(nn.Module):
         ngrams, counted = [ids], [counts]
         for n in range(1, min(self.order, max(1, ids.shape[1]))):
             # remainders keep the products of longer n-grams within 64 bits
-            ngrams.append((ngrams[-1][:, :-1] * _FACTORS[0] + ids[:, n:] * _FACTORS[1]) % (2**31 - 1))
+            ngrams.append((ngrams[-1][:, :-1] * FACTORS[0] + ids[:, n:] * FACTORS[1]) % LARGEST_HASH)
             last = counted[-1]
             counted.append(None if last is None or counts is None else last[:, :-1] & counts[:, n:])
         return torch.cat(ngrams, dim=1), None if counts is None else torch.cat(counted, dim=1)  # type: ignore[arg-type]  # all are tensors
@@ -131,4 +134,4 @@ class NGramBranch(nn.Module):
         self.requires_grad_(True)
 
 
-__all__ = ["NORM", "NGramBranch"]
+__all__ = ["FACTORS", "LARGEST_HASH", "NORM", "NGramBranch"]

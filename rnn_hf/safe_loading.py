@@ -219,6 +219,14 @@ def commit_of(name: str, revision: str, cache_dir: str | Path | None) -> str:
     return Path(config).parent.name if isinstance(config, str) else revision
 
 
+def read_config(name: str, **hub: Any) -> RNNConfig:
+    """Return the configuration of a model of this package, without its weights.
+
+    The arguments and errors are those of `check_model`.
+    """
+    return _valid_config(name, _facts_of_family(name, hub))
+
+
 def read_facts(name: str, **hub: Any) -> dict[str, Any] | None:
     """Return the content of the `config.json` of a model of any family, or `None` without such a file.
 
@@ -280,6 +288,10 @@ def _make_config(name: str, facts: dict[str, Any], found: dict[str, Shape]) -> R
                 f"The configuration of {name!r} has `{size}` {value}, but its weights are {num_weights:,} numbers in "
                 f"{len(found)} matrices and vectors. Save both together."
             )
+    return _valid_config(name, facts)
+
+
+def _valid_config(name: str, facts: dict[str, Any]) -> RNNConfig:
     try:
         return RNNConfig.from_dict(facts)
     except StrictDataclassError as error:

@@ -3,7 +3,7 @@
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, Literal, overload
 
 import numpy as np
 import torch
@@ -11,12 +11,13 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from .configuration_rnn import ProblemType
+from .configuration_rnn import ProblemType, RNNConfig
 from .data.tokenizing import fast_encoder, training_length
 from .errors import missing_extra
 from .files import expand_home
 from .inference import ACTIVATIONS, BatchedInference, check_belong_together, fingerprint, with_progress
 from .modeling_rnn import RNNForSequenceClassification
+from .onnx_classifier import to_answers
 from .progress import silenced
 from .random_states import kept_random_states
 from .safe_loading import commit_of, folder_or_id, load_classifier
@@ -69,7 +70,10 @@ class TextClassifier:
     def __reduce__(self) -> tuple[Any, ...]:
         if self._place is None:
             return type(self), (self.model, self.tokenizer), {"results": self.results, "recipe": self.recipe}
-        return _load_again, (type(self), self._place, fingerprint(self.model, self._tokenizer_identity))
+        return _load_again, (self._place, self._fingerprint())
+
+    def _fingerprint(self) -> str:
+        return fingerprint(self.model, self._tokenizer_identity)
 
     @classmethod
     def train(
@@ -136,8 +140,9 @@ class TextClassifier:
         local_files_only: bool = False,
         device: str | torch.device | None = None,
         dtype: str | torch.dtype = "float32",
+        backend: Literal["torch", "onnx"] = "torch",
     ) -> "TextClassifier":
-        """Load a classifier from a folder or the Hub; only safetensors are read, and no code is run.
+        """Load a classifier from a folder or the Hub; only safetensors or ONNX are read, and no code is run.
 
         Args:
             name_or_path: Folder or `owner/name`.
@@ -147,9 +152,12 @@ class TextClassifier:
             local_files_only: Whether to use only the cache.
             device: Device of the model; the CPU by default.
             dtype: Floating-point type of the weights, of torch or by name, whatever type they are saved in.
+            backend: What computes: `"torch"`, or `"onnx"` for onnxruntime, which answers single texts in less time and
+                can only predict. It needs `pip install "rnn-hf[onnx]"` and a model that `export_onnx` has exported.
 
         Raises:
-            FileNotFoundError: If the folder does not exist.
+            FileNotFoundError: If the folder does not exist, or there is no export for `"onnx"`.
+            ImportError: If the package of the backend is missing.
             ValueError: If the folder or repository has no model of this package, or a damaged one, or the type is not
                 floating-point.
         """
@@ -160,9 +168,16 @@ class TextClassifier:
             "local_files_only": local_files_only,
         }
         name = folder_or_id(name_or_path)
-        # in a thread that also works in a forked process
-        model, tokenizer = in_new_thread(load_classifier, name, dtype, **hub)
-        classifier = cls(model if device is None else model.to(device), tokenizer)  # type: ignore[arg-type]
+        if backend == "onnx":
+            from .onnx_backend import load_onnx_classifier
+
+            classifier: TextClassifier = load_onnx_classifier(name, device, dtype, **hub)
+        elif backend == "torch":
+            # in a thread that also works in a forked process
+            model, tokenizer = in_new_thread(load_classifier, name, dtype, **hub)
+            classifier = cls(model if device is None else model.to(device), tokenizer)  # type: ignore[arg-type]
+        else:
+            raise ValueError(f"`backend` must be 'torch' or 'onnx', got {backend!r:.40}.")
         is_folder = Path(name).is_dir()
         # another process may have another working directory, and the branch may have moved by then
         classifier._place = {
@@ -173,23 +188,34 @@ class TextClassifier:
             "local_files_only": local_files_only,
             "device": device,
             "dtype": dtype,
+            "backend": backend,
         }
         return classifier
 
     @property
+    def config(self) -> RNNConfig:
+        """Configuration of the model."""
+        return self.model.config
+
+    @property
+    def num_labels(self) -> int:
+        """Number of classes or targets."""
+        return self.config.num_labels or 0  # a number in every configuration
+
+    @property
     def problem_type(self) -> ProblemType:
         """Type of the problem: one class per text, several classes, or numbers."""
-        return self.model.config.resolved_problem_type
+        return self.config.resolved_problem_type
 
     @property
     def label_names(self) -> list[str]:
         """Names of the classes or targets in the order of their ids."""
-        return [str(name) for _, name in sorted((self.model.config.id2label or {}).items())]
+        return [str(name) for _, name in sorted((self.config.id2label or {}).items())]
 
     @property
     def labels(self) -> list[Any]:
         """The classes in the order of their ids, as `predict` returns them: names or integers."""
-        return [int(name) if self.model.config.has_integer_labels else name for name in self.label_names]
+        return [int(name) if self.config.has_integer_labels else name for name in self.label_names]
 
     @property
     def max_length(self) -> int | None:
@@ -199,7 +225,7 @@ class TextClassifier:
     @property
     def pad_token_id(self) -> int:
         """Id of padding, which the mask excludes, so any id will do if there is none."""
-        return self.model.config.pad_token_id or 0
+        return self.config.pad_token_id or 0
 
     @overload
     def predict(
@@ -240,16 +266,11 @@ class TextClassifier:
             probabilities: Shape `(num_texts, num_labels)`.
             threshold: As in `predict`.
         """
-        if self.problem_type == "regression":
-            return list((probabilities[:, 0] if probabilities.shape[1] == 1 else probabilities).tolist())
-        labels = np.array(self.labels, dtype=object)
-        if self.problem_type == "multi_label_classification":
-            return [labels[row].tolist() for row in probabilities >= np.asarray(self.thresholds(threshold))]
-        return list(labels[probabilities.argmax(axis=1)])
+        return to_answers(probabilities, self.problem_type, self.labels, self.thresholds(threshold))
 
     def thresholds(self, threshold: float | None = None) -> float | list[float]:
         """Return the given threshold, or else those of the model's configuration, or 0.5."""
-        return threshold if threshold is not None else self.model.config.label_thresholds or 0.5
+        return threshold if threshold is not None else self.config.label_thresholds or 0.5
 
     def predict_proba(
         self, texts: str | Iterable[str], batch_size: int = 256, show_progress: bool = True
@@ -261,7 +282,7 @@ class TextClassifier:
         Returns:
             float32 of shape `(num_texts, num_labels)`; `(num_labels,)` for a single string.
         """
-        return self._inference.rows(self._probabilities, self.model.num_labels, texts, batch_size, show_progress)
+        return self._inference.rows(self._probabilities, self.num_labels, texts, batch_size, show_progress)
 
     def encode(
         self,
@@ -305,7 +326,7 @@ class TextClassifier:
             TypeError: If a single string is given.
             ValueError: If `batch_size` is below 1.
         """
-        yield from self._inference.chunks(self._probabilities, self.model.num_labels, texts, batch_size)
+        yield from self._inference.chunks(self._probabilities, self.num_labels, texts, batch_size)
 
     def evaluate(
         self,
@@ -332,8 +353,8 @@ class TextClassifier:
             from .training.metrics import compute_metrics
         except ModuleNotFoundError as error:
             raise missing_extra("TextClassifier.evaluate", error) from error
-        strings, truth = labelled_texts(texts, labels, self.model.config, self.problem_type)
-        logits = self._inference.rows(self._logits, self.model.num_labels, strings, batch_size, show_progress)
+        strings, truth = labelled_texts(texts, labels, self.config, self.problem_type)
+        logits = self._inference.rows(self._logits, self.num_labels, strings, batch_size, show_progress)
         return compute_metrics(logits, truth, self.label_names, self.problem_type, self.thresholds(threshold))
 
     def save_pretrained(self, save_directory: str | Path) -> None:
@@ -371,6 +392,23 @@ class TextClassifier:
             self._save(Path(folder), repo_id)
             return push_folder(folder, repo_id, private=private, revision=revision, commit_message=commit_message)
 
+    def export_onnx(self, folder: str | Path) -> None:
+        """Export the classifier as ONNX, for onnxruntime and transformers.js. Needs `pip install "rnn-hf[onnx]"`.
+
+        Args:
+            folder: Folder of the model; the graphs are written into `onnx/` there, and the configuration and the
+                tokenizer beside it if they are missing.
+
+        Raises:
+            ImportError: If a package is missing.
+            ValueError: If the tokenizer has no `tokenizer.json`, or a subclass of the model computes something else.
+        """
+        try:
+            from .onnx_export import export_onnx
+        except ModuleNotFoundError as error:
+            raise missing_extra("TextClassifier.export_onnx", error, "onnx") from error
+        export_onnx(self.model, self.tokenizer, Path(expand_home(folder)))
+
     def _save(self, folder: Path, name: str | None) -> None:
         if self.recipe:
             from .reporting.results import write_results
@@ -395,6 +433,6 @@ class TextClassifier:
         return F.normalize(self._vectors(input_ids, attention_mask).float(), dim=-1)
 
 
-def _load_again(kind: type[TextClassifier], place: dict[str, Any], fingerprint: str) -> TextClassifier:
+def _load_again(place: dict[str, Any], fingerprint: str) -> TextClassifier:
     # the fingerprint is for caches of pickled objects
-    return kind.from_pretrained(**place)
+    return TextClassifier.from_pretrained(**place)

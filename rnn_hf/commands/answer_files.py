@@ -10,7 +10,7 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from rnn_hf.data.tokenizing import encodable
+from rnn_hf.onnx_classifier import encodable
 from rnn_hf.text_classifier import TextClassifier
 
 from .json_lines import AnswerFormat, json_line, json_lines

@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 from datasets import Dataset, DatasetInfo, Features
 
-from .tokenizing import check_column, check_strings, encodable
+from rnn_hf.onnx_classifier import check_column, check_strings, encodable
 
 # Names of the conversion to a list in numpy and pandas, polars, and pyarrow
 TO_LIST = ("tolist", "to_list", "to_pylist")

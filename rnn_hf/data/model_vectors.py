@@ -12,6 +12,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModel
 
 from rnn_hf.errors import one_line
+from rnn_hf.onnx_classifier import encodable, flatten
 from rnn_hf.safe_loading import (
     WEIGHTS,
     file_of,
@@ -22,7 +23,6 @@ from rnn_hf.safe_loading import (
     weight_parts,
 )
 
-from .tokenizing import encodable, flatten
 from .word_vectors import WordVectors
 
 TOKENIZER = "tokenizer.json"

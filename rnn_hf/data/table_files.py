@@ -16,9 +16,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rnn_hf.errors import plain
+from rnn_hf.onnx_classifier import encodable
 
 from .text_files import COMPRESSIONS, FORMATS, SHEETS, decoded, ending_of, format_of, undecodable
-from .tokenizing import encodable
 
 # Number of rows in a record batch
 BATCH_ROWS = 10_000

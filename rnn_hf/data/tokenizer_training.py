@@ -15,7 +15,9 @@ from tokenizers.pre_tokenizers import Metaspace, Split
 from tokenizers.trainers import BpeTrainer, UnigramTrainer, WordLevelTrainer
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from .tokenizing import check_strings, encodable, set_training_length
+from rnn_hf.onnx_classifier import check_strings, encodable
+
+from .tokenizing import set_training_length
 
 TokenizerType = Literal["word", "bpe", "wordpiece", "unigram"]
 

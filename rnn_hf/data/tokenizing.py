@@ -3,9 +3,8 @@
 Prediction uses this module, so it imports nothing beyond the core dependencies: neither `datasets` nor `pyarrow`.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
-from itertools import chain
-from typing import Any
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -13,6 +12,8 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
+
+from rnn_hf.onnx_classifier import encode_flat, flatten, prepare_tokenizer
 
 NO_MAX_LENGTH = 10**9  # `model_max_length` of a tokenizer without a limit is larger
 
@@ -73,75 +74,8 @@ def fast_encoder(
         return lambda texts: flatten(tokenizer(list(texts), padding=False, **limit)["input_ids"]), None
     # a copy, because truncation and padding are settings of the backend
     backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
-    backend.encode_special_tokens = tokenizer.split_special_tokens
-    backend.no_padding()
-    backend.no_truncation()
-    if max_length is not None:
-        backend.enable_truncation(max_length, direction=tokenizer.truncation_side)
-
-    def encode(texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        try:
-            encodings = backend.encode_batch_fast(texts)
-        except TypeError:
-            encodings = backend.encode_batch_fast(list(map(encodable, texts)))
-        return flatten([encoding.ids for encoding in encodings])
-
-    return encode, f"{backend.to_str()} {backend.encode_special_tokens}"
-
-
-def check_column(values: Any, name: str) -> None:
-    """Check that values are a sequence, with one value per text.
-
-    Args:
-        values: A list, an array, or a column of a data frame or a dataset.
-        name: Name of the argument.
-
-    Raises:
-        TypeError: If they are a single string, a mapping, a set or a table, or not a sequence.
-    """
-    if isinstance(values, str | bytes | Mapping | Set) or not isinstance(values, Iterable):
-        raise TypeError(f"`{name}` must be a list, got {type(values).__name__}. Pass one value for each text.")
-    if getattr(values, "ndim", 1) == 2 and not hasattr(values, "tolist"):
-        raise TypeError(f"`{name}` must be one column, got a table. Select the column.")
-
-
-def check_strings(texts: Iterable[Any], name: str = "texts", start: int = 0) -> None:
-    """Check that texts are strings; `tokenizers` would take a pair of strings for one text.
-
-    Args:
-        texts: The texts.
-        name: Name of the argument.
-        start: Position of the first text.
-
-    Raises:
-        TypeError: If a text is not a string, such as a missing value.
-    """
-    for position, text in enumerate(texts, start):
-        if not isinstance(text, str):
-            raise TypeError(
-                f"`{name}` must be strings, got {text!r:.80} at position {position}. Pass one for each text."
-            )
-
-
-def encodable(text: str) -> str:
-    r"""Return a text with each lone surrogate, which UTF-8 cannot represent, replaced by a question mark.
-
-    Example:
-        >>> encodable("a\ud800b")
-        'a?b'
-    """
-    return text.encode("utf-8", "replace").decode()
-
-
-def flatten(texts: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the token ids of all texts in one array, and the number of tokens of each text.
-
-    Example:
-        >>> flatten([[5, 6], [], [7]])
-        (array([5, 6, 7], dtype=int32), array([2, 0, 1]))
-    """
-    lengths = np.fromiter(map(len, texts), dtype=np.int64, count=len(texts))
-    return np.fromiter(chain.from_iterable(texts), dtype=np.int32, count=int(lengths.sum())), lengths
+    prepare_tokenizer(backend, max_length, tokenizer.truncation_side, tokenizer.split_special_tokens)
+    return partial(encode_flat, backend), f"{backend.to_str()} {backend.encode_special_tokens}"
 
 
 def pad(tokens: np.ndarray, lengths: np.ndarray, pad_token_id: int) -> tuple[Tensor, Tensor]:

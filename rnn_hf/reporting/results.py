@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 
 from rnn_hf.errors import ExitStatusError, one_line
 from rnn_hf.files import atomic_folder, publish, write_json
-from rnn_hf.hub import push_folder
+from rnn_hf.hub import push_folder, remove_onnx
 from rnn_hf.modeling_rnn import RNNPreTrainedModel
 from rnn_hf.progress import say
 from rnn_hf.safe_loading import WEIGHTS
@@ -50,6 +50,7 @@ def write_results(
         if find_spec("matplotlib") is None:
             say('No figures were drawn: matplotlib is not installed (`pip install "rnn-hf[plots]"`).')
     publish(folder / "finished", folder)
+    remove_onnx(folder)
 
 
 def classifier_summary(results: dict[str, Any], folder: Path, seconds: float) -> str:

@@ -9,6 +9,7 @@ from transformers import PreTrainedTokenizerBase
 from rnn_hf.data.tokenizer_training import save_tokenizer
 from rnn_hf.errors import plain
 from rnn_hf.files import atomic_folder, publish
+from rnn_hf.hub import remove_onnx
 from rnn_hf.modeling_rnn import RNNPreTrainedModel
 
 from .markdown import escaped, fenced
@@ -33,6 +34,7 @@ def write_with_short_card(
         save_tokenizer(tokenizer, finished)
         short_card(name, label_names).save(finished / "README.md")
     publish(folder / "finished", folder)
+    remove_onnx(folder)
 
 
 def short_card(name: str, label_names: Sequence[str]) -> ModelCard:

@@ -23,7 +23,7 @@ from rnn_hf.data.batching import (
     TokenBatch,
 )
 from rnn_hf.data.bptt import StreamSampler
-from rnn_hf.data.tokenizing import flatten
+from rnn_hf.onnx_classifier import flatten
 from rnn_hf.pooling_rnn import RNNPooler
 from tests.data.test_bptt import END, make_streams, sequence_of
 

@@ -14,7 +14,8 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from rnn_hf import RNNConfig, RNNForSequenceClassification, TextClassifier
 from rnn_hf.data.augmentation import LONGEST_NGRAM, noised_words
 from rnn_hf.data.tokenizer_training import CONTINUATION, TokenizerType, save_tokenizer, train_tokenizer
-from rnn_hf.data.tokenizing import encodable, fast_encoder
+from rnn_hf.data.tokenizing import fast_encoder
+from rnn_hf.onnx_classifier import encodable
 from scripts.research.count_near_duplicates import EXACT, Copies, shingles, words_of
 
 TOKENIZER_TYPES = get_args(TokenizerType)
