@@ -15,6 +15,7 @@ JOBS = {
     "evaluate": ("evaluate", "measure a classifier on labelled texts"),
     "predict": ("predict", "classify texts: a table, lines of a file, or a folder of Parquet files"),
     "export-onnx": ("export_onnx", "export a classifier or tagger as ONNX"),
+    "demo-page": ("demo_page", "write a web page that runs a classifier in the browser"),
     "push": ("push_to_hub", "push a model folder to the Hub"),
 }
 
