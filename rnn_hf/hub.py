@@ -29,6 +29,10 @@ OPTIONAL_FILES = (
 # Written by `rnn-hf export-onnx`
 ONNX_FILES = ("onnx/model.onnx", "onnx/model_quantized.onnx", "onnx/onnx_classifier.py")
 
+# Files of an Inference Endpoint, in a folder of this package
+HANDLER_FILES = ("handler.py", "requirements.txt")
+ENDPOINT = Path(__file__).with_name("endpoint")
+
 # How `auto_map` names a class, and how a file imports from another beside it; transformers finds imports in the same
 # way
 CLASS_REFERENCE = re.compile(r"([^\W\d]\w*)\.[^\W\d]\w*")
@@ -96,11 +100,12 @@ def code_files(folder: Path, auto_map: Any) -> list[str]:
     return [f"{module}.py" for module in modules]
 
 
-def files_to_push(folder: str | Path) -> dict[str, Path]:
+def files_to_push(folder: str | Path, *, with_handler: bool = False) -> dict[str, Path]:
     """Return the files of a model folder that are pushed to the Hub, after checks that the model is complete.
 
     Args:
         folder: Folder of a model, as written by `rnn-hf train`.
+        with_handler: Whether `HANDLER_FILES` are among them.
 
     Returns:
         Paths by their names in the repository: `REQUIRED_FILES`, existing `OPTIONAL_FILES` and `ONNX_FILES`, and
@@ -123,7 +128,12 @@ def files_to_push(folder: str | Path) -> dict[str, Path]:
     code = [folder / name for name in code_files(folder, getattr(config, "auto_map", None))]
     _check_files(folder, code)
     _check_card(folder / "README.md")
-    return {path.relative_to(folder).as_posix(): path for path in [*paths, *code]}
+    files = {path.relative_to(folder).as_posix(): path for path in [*paths, *code]}
+    if with_handler:
+        if config.architectures != ["RNNForSequenceClassification"]:
+            raise ValueError(f"`with_handler` needs a classifier, got {config.architectures}. Leave it out.")
+        files |= {name: ENDPOINT / name for name in HANDLER_FILES}
+    return files
 
 
 def remove_onnx(folder: Path) -> None:
@@ -143,6 +153,7 @@ def push_folder(
     private: bool = False,
     revision: str | None = None,
     commit_message: str | None = None,
+    with_handler: bool = False,
 ) -> str:
     """Push a model folder to the Hub in one commit, and return the address of the commit.
 
@@ -154,13 +165,14 @@ def push_folder(
         private: Whether a new repository is private. An existing public repository is then rejected.
         revision: Branch to commit to, created from `main` if it does not exist. Default: `main`.
         commit_message: Commit message. Default: one that names the kind of model.
+        with_handler: Whether to push the code of an Inference Endpoint, too.
 
     Raises:
         FileNotFoundError: If the folder or a required file is missing.
         ValueError: If the folder, the name or the token is not valid, or the Hub rejects the commit.
         ConnectionError: If the Hub does not answer.
     """
-    files = files_to_push(folder)
+    files = files_to_push(folder, with_handler=with_handler)
     check_hub_access(name)
     api = HfApi(library_name="rnn_hf")
     try:

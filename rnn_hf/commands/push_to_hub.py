@@ -30,10 +30,16 @@ def main(argv: Sequence[str] | None = None) -> str | None:
             "--revision", metavar="BRANCH", help="Branch to commit to, created if it does not exist. Default: main."
         )
         parser.add_argument("--commit_message", metavar="MESSAGE", help="Commit message.")
+        parser.add_argument(
+            "--with_handler", action="store_true", help="Push handler.py and requirements.txt for Inference Endpoints."
+        )
         parser.add_argument("--dry_run", action="store_true", help="List the files and exit.")
         args = parser.parse_args(sys.argv[1:] if argv is None else argv)
         if args.dry_run:
-            sizes = {name: path.stat().st_size for name, path in files_to_push(args.folder).items()}
+            sizes = {
+                name: path.stat().st_size
+                for name, path in files_to_push(args.folder, with_handler=args.with_handler).items()
+            }
             width = max(map(len, sizes))
             for name, size in {**sizes, "in all": sum(sizes.values())}.items():
                 print(f"{name:<{width}} {size:>12,} bytes")
@@ -44,6 +50,7 @@ def main(argv: Sequence[str] | None = None) -> str | None:
             private=args.private,
             revision=args.revision,
             commit_message=args.commit_message,
+            with_handler=args.with_handler,
         )
     print(address)
     return address
