@@ -102,7 +102,7 @@ def write_demo_page(
         ValueError: If the folder is not empty, or the classifier cannot be exported.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ValueError(f"`output_dir` must be a new or empty folder, got '{folder}'.")
+        raise ValueError(f"`--output_dir` must be a new or empty folder, got '{folder}'.")
     library, wasm = LIBRARY, None
     if library_dir is not None and not (library_dir / DIST / SCRIPT).is_file():
         raise FileNotFoundError(

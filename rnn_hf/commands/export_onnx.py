@@ -35,10 +35,10 @@ def main(argv: Sequence[str] | None = None) -> Path:
         args = parser.parse_args(sys.argv[1:] if argv is None else argv)
         name = folder_or_id(args.model)
         if args.output_dir is None and not Path(name).is_dir():
-            raise ValueError(f"`output_dir` is needed for a model on the Hub, {name!r}. Pass a folder.")
+            raise ValueError(f"`--output_dir` is needed for a model on the Hub, {name!r}. Pass a folder.")
         folder = Path(args.output_dir or name)
         if folder.exists() and not folder.is_dir():
-            raise ValueError(f"`output_dir` must be a folder, got '{folder}'.")
+            raise ValueError(f"`--output_dir` must be a folder, got '{folder}'.")
         try:
             from rnn_hf.onnx_export import export_onnx
         except ModuleNotFoundError as error:
