@@ -220,10 +220,7 @@ def commit_of(name: str, revision: str, cache_dir: str | Path | None) -> str:
 
 
 def read_config(name: str, **hub: Any) -> RNNConfig:
-    """Return the configuration of a model of this package, without its weights.
-
-    The arguments and errors are those of `check_model`.
-    """
+    """Return the configuration of a saved model, without a look at its weights. Arguments as in `check_model`."""
     return _valid_config(name, _facts_of_family(name, hub))
 
 
@@ -295,8 +292,7 @@ def _valid_config(name: str, facts: dict[str, Any]) -> RNNConfig:
     try:
         return RNNConfig.from_dict(facts)
     except StrictDataclassError as error:
-        said = one_line(error.__cause__ or error)
-        raise ValueError(f"The configuration of {name!r} is not valid: {said}") from error
+        raise ValueError(f"The configuration of {name!r} is not valid: {one_line(error)}") from error
     except (AttributeError, ImportError, LookupError, TypeError, ValueError) as error:
         # raised by transformers for settings of unexpected types
         raise ValueError(f"The configuration of {name!r} is not valid: {one_line(error)}") from error

@@ -17,7 +17,7 @@ from datasets import Dataset
 from .data.column_guesses import likely_text_columns
 from .data.columns import columns_error, joined_texts, text_columns_of
 from .files import atomic_folder
-from .inference import CHUNK_SIZE
+from .onnx_classifier import CHUNK_SIZE
 from .text_classifier import TextClassifier
 
 # Prefix of the columns of answers

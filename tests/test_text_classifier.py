@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
-from rnn_hf import RNNConfig, RNNForSequenceClassification, RNNModel, inference
+from rnn_hf import RNNConfig, RNNForSequenceClassification, RNNModel, inference, onnx_classifier
 from rnn_hf.configuration_rnn import CellType, ClassifierPooling
 from rnn_hf.data.tokenizer_training import train_tokenizer
 from rnn_hf.text_classifier import TextClassifier
@@ -167,7 +167,7 @@ def test_a_lone_surrogate_is_an_unknown_character(classifier: TextClassifier) ->
 def test_what_is_no_text_is_refused_with_its_place(
     classifier: TextClassifier, monkeypatch: pytest.MonkeyPatch, texts: Any, message: str
 ) -> None:
-    monkeypatch.setattr(inference, "CHUNK_SIZE", 20)
+    monkeypatch.setattr(onnx_classifier, "CHUNK_SIZE", 20)
     with pytest.raises(TypeError, match=message):
         classifier.predict(texts)
     if not isinstance(texts, Iterator):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from rnn_hf import inference
+from rnn_hf import onnx_classifier
 from rnn_hf.text_classifier import TextClassifier
 from rnn_hf.threads import in_new_thread, num_threads_here
 from tests.conftest import in_new_process
@@ -27,7 +27,7 @@ def classifier() -> TextClassifier:
 def test_a_stream_is_read_in_chunks_and_keeps_its_order(
     classifier: TextClassifier, monkeypatch: pytest.MonkeyPatch, batch_size: int
 ) -> None:
-    monkeypatch.setattr(inference, "CHUNK_SIZE", 20)
+    monkeypatch.setattr(onnx_classifier, "CHUNK_SIZE", 20)
     num_read = 0
 
     def stream() -> Iterator[str]:

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from rnn_hf.data.columns import HEAD_ROWS, joined_texts
 from rnn_hf.data.table_files import TableFile
-from rnn_hf.inference import CHUNK_SIZE
+from rnn_hf.onnx_classifier import CHUNK_SIZE
 from rnn_hf.tables import PREFIX, answer_types, text_columns_in
 from rnn_hf.text_classifier import TextClassifier
 

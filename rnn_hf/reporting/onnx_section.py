@@ -41,9 +41,6 @@ def section(name: str, task: str | None) -> str:
     shown = plain(name)
     is_classifier = task != "token-classification"
     in_python = (
-        "import sys",
-        "",
-        f"sys.path.append({f'{shown}/onnx'!r})",
         "from onnx_classifier import OnnxTextClassifier",
         "",
         f"classifier = OnnxTextClassifier({shown!r})",
@@ -59,7 +56,8 @@ def section(name: str, task: str | None) -> str:
         'console.log(await classify("A text to classify."));',
     )
     python = (
-        "Without torch and transformers (`pip install onnxruntime tokenizers`), in a folder that holds the model:\n\n"
+        "Without torch and transformers, with the file `onnx/onnx_classifier.py` (`pip install onnxruntime "
+        "tokenizers`):\n\n"
         f"{fenced('python', *in_python)}\n\n"
     )
     return (

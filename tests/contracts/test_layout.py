@@ -16,19 +16,20 @@ HUB_FILES = {
 
 # A module imports those of lower floors, and of its own
 FLOORS = [
-    {*HUB_FILES, "version"},
+    {*HUB_FILES, "version", "onnx_classifier", "endpoint"},
     {"files", "errors", "progress", "random_states", "threads", "argument_fields", "standard_streams"},
     {"safe_loading"},
     {"data"},
-    {"inference", "training"},
+    {"inference", "training", "onnx_export"},
     {"hub", "reporting"},
+    {"text_predictor"},
     {"text_classifier"},
-    {"tables", "sklearn", "pipelines", "public", ""},
+    {"tables", "sklearn", "pipelines", "public", "onnx_backend", ""},
     {"commands", "__main__"},
 ]
 FLOOR_OF = {module: floor for floor, modules in enumerate(FLOORS) for module in modules}
 # `TextClassifier.train` and its like import what only they need when they are called
-IMPORTED_WHEN_CALLED = {"text_classifier", "__main__"}
+IMPORTED_WHEN_CALLED = {"text_classifier", "text_predictor", "__main__"}
 
 
 def imported(path: Path, code: str) -> Iterator[tuple[str, bool]]:
