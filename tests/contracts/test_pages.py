@@ -3,6 +3,7 @@
 import ast
 import re
 import shlex
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -42,18 +43,21 @@ HEADER = "text,label,title,subject,body,queue\n"
 TABLE = HEADER + "".join(f"{text},{name},{text},{text},,{name}\n" for text, name in zip(TEXTS, LABELS, strict=True))
 
 
-def blocks(page: str, language: str) -> list[str]:
-    """Return the blocks of code of a page that are in this language."""
-    return re.findall(
-        rf"^```{language}\n(.*?)^```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
-    )
+def blocks(page: str) -> list[tuple[str, str]]:
+    """Return the language and the code of each block of a page that can be run, in order."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    return re.findall(r"^```(bash|python)\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+
+
+def words_of(block: str) -> list[list[str]]:
+    """Return the commands of a block as words, without comments."""
+    lines = block.replace("\\\n", " ").splitlines()
+    words = [shlex.split(part, comments=True) for line in lines for part in line.split("&&")]
+    return [command for command in words if command]
 
 
 def commands(page: str) -> list[list[str]]:
-    """Return the commands of a page as words, without comments."""
-    lines = "".join(blocks(page, "bash")).replace("\\\n", " ").splitlines()
-    words = [shlex.split(part, comments=True) for line in lines for part in line.split("&&")]
-    return [command for command in words if command]
+    return [words for language, block in blocks(page) if language == "bash" for words in words_of(block)]
 
 
 def reason_not_to_run(code: str) -> str | None:
@@ -64,6 +68,7 @@ def reason_not_to_run(code: str) -> str | None:
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working folder with what the pages take for granted."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
     (tmp_path / "model_cards").symlink_to(ROOT / "model_cards")
     for name in ("mine", "tickets", "train", "test"):
         (tmp_path / f"{name}.csv").write_text(TABLE)
@@ -94,19 +99,21 @@ def shortened(words: list[str]) -> list[str]:
 @pytest.mark.parametrize("page", PAGES)
 def test_commands_and_code_run(page: str) -> None:
     num_run = 0
-    for words in commands(page):
-        if reason_not_to_run(" ".join(words)) is None:
-            assert words[0] == "rnn-hf", f"{page}: {words} is neither a job nor listed"
-            main(shortened(words))
-            num_run += 1
     names: dict[str, Any] = {
         "texts": TEXTS, "labels": LABELS, "more_texts": TEXTS[:4], "their_labels": LABELS[:4],
     }  # fmt: skip
-    for code in blocks(page, "python"):
-        ast.parse(code)
-        if reason_not_to_run(code) is None:
-            exec(compile(code, page, "exec"), names)
-            num_run += 1
+    for language, block in blocks(page):
+        if language == "python":
+            ast.parse(block)
+            if reason_not_to_run(block) is None:
+                exec(compile(block, page, "exec"), names)
+                num_run += 1
+            continue
+        for words in words_of(block):
+            if reason_not_to_run(" ".join(words)) is None:
+                assert words[0] == "rnn-hf", f"{page}: {words} is neither a job nor listed"
+                main(shortened(words))
+                num_run += 1
     assert num_run >= 8
 
 
@@ -132,7 +139,7 @@ def test_every_flag_of_a_page_exists(page: str, capsys: pytest.CaptureFixture[st
 def test_each_reason_is_needed() -> None:
     code = [
         *(" ".join(words) for page in PAGES for words in commands(page)),
-        *(b for p in PAGES for b in blocks(p, "python")),
+        *(block for page in PAGES for language, block in blocks(page) if language == "python"),
     ]
     for part in NOT_RUN:
         assert any(part in each for each in code), part
