@@ -48,7 +48,7 @@ class OnnxBackedClassifier(TextClassifier):
         return self._config
 
     @property
-    def model(self) -> NoReturn:  # type: ignore[override]  # there is none
+    def model(self) -> NoReturn:
         """Not available: the weights are in the ONNX graph."""
         self._refuse("`model`")
 

@@ -121,7 +121,7 @@ class OnnxTextClassifier:
             float32 of shape `(num_texts, num_labels)`; `(num_labels,)` for a single string.
         """
         if isinstance(texts, str):
-            return self.activate(self.run(*self.tokenize([texts])))[0]
+            return np.asarray(self.activate(self.run(*self.tokenize([texts])))[0])
         return np.concatenate([np.empty((0, len(self.label_names)), np.float32), *self.iter_proba(texts, batch_size)])
 
     def iter_proba(self, texts: Iterable[str], batch_size: int = 64) -> Iterator[np.ndarray]:

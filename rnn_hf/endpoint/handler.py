@@ -83,7 +83,8 @@ class EndpointHandler:
             logits = logits.softmax(dim=-1)
         elif self.problem_type == "multi_label_classification":
             logits = logits.sigmoid()
-        return logits.tolist()
+        scores: list[list[float]] = logits.tolist()
+        return scores
 
     def answer(self, scores: list[float], top_k: int | None, threshold: float | None) -> Any:
         """Return the labels of a text with their scores."""

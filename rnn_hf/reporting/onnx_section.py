@@ -1,6 +1,7 @@
 """The section of a card on the ONNX export beside the model."""
 
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import ModelCard
 
@@ -23,10 +24,11 @@ def add_onnx_section(folder: Path) -> None:
     if not path.is_file():
         return
     card = ModelCard(path.read_text(encoding="utf-8"), ignore_metadata_errors=True)
-    card.data.tags = list(dict.fromkeys([*(card.data.tags or []), *TAGS]))
+    data: Any = card.data
+    data.tags = list(dict.fromkeys([*(data.tags or []), *TAGS]))
     if TITLE not in card.text:
         name = folder.resolve().name
-        card.text = f"{card.text.rstrip()}\n\n{section(name, card.data.pipeline_tag)}\n"
+        card.text = f"{card.text.rstrip()}\n\n{section(name, data.pipeline_tag)}\n"
     with atomic_file(path) as beside:
         card.save(beside)
 
