@@ -48,11 +48,11 @@ class OnnxBackedClassifier(TextClassifier):
         return self._config
 
     @property
-    def model(self) -> NoReturn:
+    def model(self) -> NoReturn:  # type: ignore[override]  # there is none
         """Not available: the weights are in the ONNX graph."""
         self._refuse("`model`")
 
-    def encode(self, *args: Any, **kwargs: Any) -> NoReturn:  # type: ignore[override]  # not with this backend
+    def encode(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Not available: the graph returns no embeddings."""
         self._refuse("`encode`")
 
