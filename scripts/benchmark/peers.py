@@ -9,6 +9,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import numpy as np
@@ -21,6 +23,9 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 from torch.utils.data import DataLoader
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast, pipeline
+
+from rnn_hf.onnx_classifier import GRAPH, OnnxTextClassifier
+from rnn_hf.text_classifier import TextClassifier
 
 Classify = Callable[[list[str]], Any]
 
@@ -96,6 +101,18 @@ def pipeline_peer(model: Any, tokenizer: Any = None) -> Classify:
     make_pipeline: Callable[..., Any] = pipeline
     classify = make_pipeline("text-classification", model=model, tokenizer=tokenizer, batch_size=64, device="cpu")
     return lambda texts: [answer["label"] for answer in classify(texts, truncation=True)]
+
+
+def onnx_peer(classifier: TextClassifier) -> tuple[Callable[[Any], Any], int]:
+    """Return a classifier's answers by onnxruntime, without this package's torch part, and its size in bytes.
+
+    Args:
+        classifier: The classifier, which is exported into a temporary folder.
+    """
+    with TemporaryDirectory() as name:
+        classifier.export_onnx(name)
+        files = (Path(name) / "onnx" / GRAPH, Path(name) / "tokenizer.json")
+        return OnnxTextClassifier(name).predict, sum(file.stat().st_size for file in files)
 
 
 def basic_english(text: str) -> list[str]:
