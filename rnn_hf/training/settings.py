@@ -32,6 +32,9 @@ MIN_STEPS = 1_000
 # Maximum number of epochs: more steps on a few hundred rows add nothing
 MAX_EPOCHS = 60
 
+# Number of words above which a text is long
+LONG_TEXT = 100
+
 # Pretrained word vectors of at most this width are used as they are; wider ones are reduced to the second
 MAX_VECTORS_WIDTH, REDUCED_WIDTH = 100, 64
 
@@ -80,8 +83,10 @@ def choose(facts: DataFacts) -> dict[str, Any]:
     is_small, is_short = num_rows <= MOST_ROWS_TRAINED_TWICE, facts.words_per_text <= 16
     is_classification = facts.problem_type == "single_label_classification"
     has_several = facts.problem_type == "multi_label_classification"
-    # A step learns more from many texts; small datasets need many steps more than large batches
-    batch_size = int(np.clip(2 ** round(np.log2(max(num_rows, 1) / 60)), 16, 128))
+    # A step learns more from many texts; small datasets need many steps more than large batches. So many steps of long
+    # texts would take minutes
+    largest = 32 if is_small and facts.words_per_text > LONG_TEXT else 128
+    batch_size = int(np.clip(2 ** round(np.log2(max(num_rows, 1) / 60)), 16, largest))
     batches = -(-num_rows // batch_size)
     chosen: dict[str, Any] = {
         # Without spaces, a sentence would be one unknown word; few rows have only some thousand subwords

@@ -70,6 +70,14 @@ def test_few_and_many_rows_get_what_suits_them() -> None:
     assert edge == [True, False]
 
 
+def test_long_texts_come_in_small_batches_while_so_many_steps_would_take_minutes() -> None:
+    sizes = [
+        choose(replace(FACTS, num_rows=num_rows, words_per_text=words))["per_device_train_batch_size"]
+        for num_rows, words in ((4_000, 100), (4_000, 101), (20_000, 101), (20_001, 101))
+    ]
+    assert sizes == [64, 32, 32, 128]
+
+
 def test_short_texts_lose_fewer_words_than_long_ones() -> None:
     assert choose(replace(FACTS, words_per_text=16))["word_dropout"] == 0.3
     assert choose(FACTS)["word_dropout"] == 0.5
