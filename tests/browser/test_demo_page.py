@@ -2,7 +2,6 @@
 
 import functools
 import json
-import os
 import shutil
 import subprocess
 import threading
@@ -21,28 +20,11 @@ from tests.conftest import ROOT
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 
 MODEL = ROOT / "model_cards" / "ag-news"
-PACKAGES = ("@huggingface/transformers@4.3.2", "puppeteer-core@25")
 ODD = [
     "", " ", "\n\t", "🏆⚽", "👩‍👩‍👧", "goal " * 5_000, "ΟΔΥΣΣΕΥΣ ΣΑΣ", "ΑΣ Σ", "[PAD]", "[UNK] goal [PAD] oil",
     "<b>oil</b> &amp; <br />gas", 'the "club"', "İstanbul", "naïve café", "東京 の ニュース", "a\u200bb", "\ufeffgoal",
     "U.S.' (oil)!?", "don't", "x" * 3_000,
 ]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def node_modules(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of the packages: the one that `NODE_MODULES` names, or a new one."""
-    if shutil.which("chromium") is None or shutil.which("npm") is None:
-        pytest.skip("not run: needs Chromium and npm")
-    if "NODE_MODULES" in os.environ:
-        return Path(os.environ["NODE_MODULES"])
-    folder = tmp_path_factory.mktemp("npm")
-    done = subprocess.run(
-        ["npm", "install", "--ignore-scripts", *PACKAGES], cwd=folder, capture_output=True, text=True
-    )
-    if done.returncode:
-        pytest.skip(f"not run: npm cannot install the packages: {done.stderr[-200:]}")
-    return folder / "node_modules"
 
 
 @pytest.fixture(scope="module", params=["fp32", "q8"])
