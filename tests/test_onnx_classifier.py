@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 
@@ -167,6 +168,23 @@ def test_what_cannot_be_loaded_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="is not a classifier that `rnn-hf export-onnx` wrote") as caught:
         OnnxTextClassifier(tmp_path)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("place", ["../../secret", "{secret}"])
+def test_a_graph_cannot_read_files_elsewhere(tmp_path: Path, place: str) -> None:
+    exported(tmp_path / "mine")
+    (tmp_path / "secret").write_bytes(bytes(4096))
+    path = tmp_path / "mine" / ONNX_FILES[0]
+    graph = onnx.load(path)
+    weight = next(weight for weight in graph.graph.initializer if weight.name == "classifier.weight")
+    weight.ClearField("raw_data")
+    weight.data_location = onnx.TensorProto.EXTERNAL
+    for key, value in {"location": place.format(secret=tmp_path / "secret"), "offset": "0"}.items():
+        weight.external_data.add(key=key, value=value)
+    path.write_bytes(graph.SerializeToString())
+    for load in (OnnxTextClassifier, lambda folder: TextClassifier.from_pretrained(folder, backend="onnx")):
+        with pytest.raises(ValueError, match="External data path"):
+            load(tmp_path / "mine")
 
 
 def test_without_onnxruntime_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
