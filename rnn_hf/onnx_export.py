@@ -313,7 +313,6 @@ def _directions_joined(graph: GraphBuilder, states: str, config: RNNConfig) -> s
 
 def _pooled(graph: GraphBuilder, pooler: RNNPooler, states: str, finals: str, mask: str, counts: str) -> str:
     """Return the pooled states, as `RNNPooler` does. Shape `(batch_size, pooler.output_size)`."""
-    # each of shape (directions, batch, hidden)
     mask = graph.add("Unsqueeze", mask, [1])  # (time, 1, batch, 1)
     is_token = graph.add("Cast", mask, to=TensorProto.BOOL)
     has_tokens = graph.add("Unsqueeze", graph.add("Min", counts, 1.0), [1])
@@ -329,9 +328,9 @@ def _pooled(graph: GraphBuilder, pooler: RNNPooler, states: str, finals: str, ma
             pooled = graph.add("Mul", graph.add("ReduceMax", tokens_alone, axes=[0], keepdims=0), has_tokens)
         else:
             pooled = _attention(graph, pooler, states, mask, is_token)
-        turned = graph.add("Transpose", pooled, perm=[1, 0, 2])
-        parts.append(graph.add("Reshape", turned, [0, pooler.output_size // len(pooler.parts)]))
-    return parts[0] if len(parts) == 1 else str(graph.add("Concat", *parts, axis=1))
+        parts.append(pooled)  # (directions, batch, hidden)
+    turned = graph.add("Transpose", graph.add("Concat", *parts, axis=0), perm=[1, 0, 2])
+    return str(graph.add("Reshape", turned, [0, pooler.output_size]))
 
 
 def _mean(graph: GraphBuilder, vectors: str, mask: str, counts: str) -> str:
@@ -359,8 +358,8 @@ def _ngram_logits(graph: GraphBuilder, branch: NGramBranch, ids: str, mask: str)
         before, after = (graph.add("Slice", ngrams[-1], [0], [-1], [1]), graph.add("Slice", ids, [n], [2**31], [1]))
         hashed = graph.add("Add", graph.add("Mul", before, FACTORS[0]), graph.add("Mul", after, FACTORS[1]))
         ngrams.append(graph.add("Mod", hashed, LARGEST_HASH))
-        both = (graph.add("Slice", counted[-1], [0], [-1], [1]), graph.add("Slice", mask, [n], [2**31], [1]))
-        counted.append(graph.add("Mul", *both))
+        # padding is on the right, so an n-gram whose last token counts has no padding
+        counted.append(graph.add("Slice", mask, [n], [2**31], [1]))
     numbers, counts = graph.add("Concat", *ngrams, axis=1), graph.add("Concat", *counted, axis=1)
     buckets = graph.add("Mod", numbers, branch.num_buckets)
     owners = graph.add("Gather", graph.constant(branch.owners.cpu().numpy(), "ngrams.owners"), buckets)
@@ -368,10 +367,11 @@ def _ngram_logits(graph: GraphBuilder, branch: NGramBranch, ids: str, mask: str)
     is_own = graph.add("Or", graph.add("Equal", owners, numbers), graph.add("Less", owners, 0))
     idf = branch.idf.detach().float().cpu().numpy().astype(np.float16 if graph.quantize else np.float32)
     weights = graph.add("Gather", graph.constant(idf, "ngrams.idf"), buckets)
-    weights = graph.add("Mul", graph.add("Cast", weights, to=TensorProto.FLOAT), counts)
-    weights = graph.add("Mul", weights, graph.add("Cast", is_own, to=TensorProto.FLOAT))
+    if graph.quantize:
+        weights = graph.add("Cast", weights, to=TensorProto.FLOAT)
+    weights = graph.add("Mul", graph.add("Where", is_own, weights, 0.0), counts)
     norms = graph.add("Max", graph.add("ReduceL2", weights, axes=[1], keepdims=1), 1e-6)
-    scaled = graph.add("Unsqueeze", graph.add("Mul", graph.add("Div", weights, norms), NORM), [1])
-    rows = graph.rows(branch.table.weight, buckets, "ngrams.table")
+    scaled = graph.add("Unsqueeze", graph.add("Div", weights, norms), [1])
+    rows = graph.rows(branch.table.weight * NORM, buckets, "ngrams.table")
     logits = graph.add("Squeeze", graph.add("MatMul", scaled, rows), [1])
     return str(graph.add("Add", logits, graph.weight(branch.bias, "ngrams.bias")))
