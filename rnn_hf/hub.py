@@ -142,6 +142,8 @@ def remove_onnx(folder: Path) -> None:
     Args:
         folder: Folder of the model.
     """
+    if (folder / "onnx").is_symlink():
+        (folder / "onnx").unlink()
     for name in ONNX_FILES:
         (folder / name).unlink(missing_ok=True)
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from .configuration_rnn import ProblemType
-from .data.tokenizing import pad
+from .configuration_rnn import ProblemType, RNNConfig
+from .data.tokenizing import pad, training_length
 from .modeling_rnn import RNNForSequenceClassification
 from .onnx_classifier import iter_chunks, lists_of_strings, rows_of
 from .progress import progress_bar
@@ -208,6 +208,25 @@ def fingerprint(model: RNNForSequenceClassification, tokenizer: str | None) -> s
         content.update(name.encode())
         content.update(weight.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return content.hexdigest()
+
+
+def export_facts(config: RNNConfig, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+    """Return what `OnnxTextClassifier` needs beside the graph and `tokenizer.json`, as in the metadata of the graph.
+
+    Args:
+        config: Configuration of the model.
+        tokenizer: Its tokenizer.
+    """
+    return {
+        "label_names": [str(name) for _, name in sorted((config.id2label or {}).items())],
+        "problem_type": config.resolved_problem_type,
+        "has_integer_labels": config.has_integer_labels,
+        "label_thresholds": config.label_thresholds,
+        "pad_token_id": config.pad_token_id or 0,
+        "max_length": training_length(tokenizer),
+        "truncation_side": tokenizer.truncation_side,
+        "split_special_tokens": tokenizer.split_special_tokens,
+    }
 
 
 def workers(num_texts: int, batch_size: int = 1) -> ThreadPoolExecutor:

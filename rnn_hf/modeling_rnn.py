@@ -15,6 +15,7 @@
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -90,6 +91,8 @@ class RNNPreTrainedModel(PreTrainedModel):
         # replaced, because another kind of model in that folder may have named files that are not copied
         self.config.auto_map = dict(self.auto_map)
         super().save_pretrained(save_directory, *args, **kwargs)
+        for weights in Path(save_directory).glob("*.safetensors"):  # safetensors lets only their owner read them
+            weights.chmod((weights.parent / "config.json").stat().st_mode)
 
 
 class RNNModel(RNNPreTrainedModel):
@@ -327,8 +330,8 @@ class RNNForSequenceClassification(RNNPreTrainedModel):
             # a mean in 16 bits would be too coarse
             scores = logits.to(torch.promote_types(logits.dtype, torch.float32))
             loss = self.loss_function(labels=labels, pooled_logits=scores, config=self.config)
-        hidden_states = tuple(all_states) if output_hidden_states else None
-        return SequenceClassifierOutput(loss=loss, logits=logits, hidden_states=hidden_states)
+        states = tuple(all_states) if output_hidden_states else None
+        return SequenceClassifierOutput(loss=loss, logits=logits, hidden_states=states)
 
     def classify(
         self,
@@ -438,8 +441,7 @@ class RNNForTokenClassification(RNNPreTrainedModel):
             output_final_states=False,
             return_dict=True,
         )
-        logits = self.classifier(self.classifier_dropout(outputs.last_hidden_state))
-        loss = None
+        logits, loss = self.classifier(self.classifier_dropout(outputs.last_hidden_state)), None
         if labels is not None:
             loss = self.loss_function(logits, labels, self.config, num_items_in_batch=num_items_in_batch)
         return TokenClassifierOutput(loss=loss, logits=logits, hidden_states=outputs.hidden_states)

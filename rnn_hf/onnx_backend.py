@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerBase
 
 from .configuration_rnn import RNNConfig
 from .errors import missing_extra
-from .inference import BatchedInference, BatchFunction
+from .inference import BatchedInference, BatchFunction, export_facts
 from .onnx_classifier import GRAPH, OnnxTextClassifier
 from .safe_loading import file_of, read_config, read_tokenizer
 from .text_classifier import TextClassifier
@@ -98,7 +98,7 @@ def load_onnx_classifier(
         ImportError: If onnxruntime is missing.
         ValueError: If there is no classifier of this package, or a damaged one, or another device or type.
     """
-    if torch.device(device or "cpu").type != "cpu" or str(dtype).removeprefix("torch.") != "float32":
+    if str(device or "cpu").partition(":")[0] != "cpu" or str(dtype).removeprefix("torch.") != "float32":
         raise ValueError(
             f"With `backend='onnx'`, `device` must be the CPU and `dtype` float32, got {device} and {dtype}."
         )
@@ -111,6 +111,6 @@ def load_onnx_classifier(
         exported = OnnxTextClassifier(graph.parents[1], graph.name)
     except ModuleNotFoundError as error:
         raise missing_extra('backend="onnx"', error, "onnx") from error
-    if exported.label_names != [str(label) for _, label in sorted((config.id2label or {}).items())]:
-        raise ValueError(f"The labels in '{graph}' are not those of `config.json`. Export it again.")
+    if exported.facts != export_facts(config, tokenizer):
+        raise ValueError(f"'{graph}' does not agree with the configuration or the tokenizer. Export it again.")
     return OnnxBackedClassifier(exported, config, tokenizer)

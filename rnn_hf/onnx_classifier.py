@@ -38,6 +38,8 @@ GRAPH, QUANTIZED_GRAPH = "model.onnx", "model_quantized.onnx"
 # Name of the entry in the metadata of a graph that `rnn-hf export-onnx` writes
 METADATA = "rnn_hf"
 
+PROBLEM_TYPES = ("single_label_classification", "multi_label_classification", "regression")
+
 CHUNK_SIZE = 8192
 
 
@@ -76,17 +78,39 @@ class OnnxTextClassifier:
         options.enable_mem_pattern = False
         try:
             self._session = onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
-            facts = json.loads(self._session.get_modelmeta().custom_metadata_map[METADATA])
+            self.facts = json.loads(self._session.get_modelmeta().custom_metadata_map[METADATA])
+            self._read_facts(**self.facts)
+            self._tokenizer = Tokenizer.from_file(str(tokenizer))
+            sides = self.facts["truncation_side"], self.facts["split_special_tokens"]
+            prepare_tokenizer(self._tokenizer, self.max_length, *sides)
         except Exception as error:  # onnxruntime has many of its own
             raise ValueError(
                 f"'{graph}' is not a classifier that `rnn-hf export-onnx` wrote ({error!r:.200}). Export it again."
             ) from error
-        self.label_names: list[str] = facts["label_names"]
-        self.problem_type: str = facts["problem_type"]
-        self.max_length: int | None = facts["max_length"]
-        self._has_integer_labels, self._thresholds = facts["has_integer_labels"], facts["label_thresholds"]
-        self._tokenizer = Tokenizer.from_file(str(tokenizer))
-        prepare_tokenizer(self._tokenizer, self.max_length, facts["truncation_side"], facts["split_special_tokens"])
+
+    def _read_facts(
+        self,
+        label_names: list[str],
+        problem_type: str,
+        has_integer_labels: bool,
+        label_thresholds: list[float] | None,
+        pad_token_id: int,
+        max_length: int | None,
+        **others: Any,
+    ) -> None:
+        (output,) = self._session.get_outputs()
+        is_list = isinstance(label_names, list) and all(isinstance(name, str) for name in label_names)
+        if output.name != "logits" or not is_list or output.shape[1:] != [len(label_names)]:
+            raise ValueError("the labels are not those of the graph")
+        if problem_type not in PROBLEM_TYPES:
+            raise ValueError(f"unknown problem type {problem_type!r:.40}")
+        if max_length is not None and not 1 <= max_length < 2**31:
+            raise ValueError(f"maximum length {max_length!r:.40}")
+        if label_thresholds is not None and np.shape(label_thresholds) != (len(label_names),):
+            raise ValueError("there is not one threshold for each label")
+        self.label_names, self.problem_type, self.max_length = label_names, problem_type, max_length
+        self._has_integer_labels, self._thresholds = has_integer_labels, label_thresholds
+        self._pad_token_id = pad_token_id
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.folder.absolute(), self.file_name)
@@ -188,8 +212,8 @@ class OnnxTextClassifier:
         Returns:
             float32 of shape `(batch_size, num_labels)`.
         """
-        mask = np.arange(lengths.max()) < lengths[:, None]
-        ids = np.zeros(mask.shape, dtype=np.int64)
+        mask = np.arange(max(1, lengths.max())) < lengths[:, None]
+        ids = np.full(mask.shape, self._pad_token_id, dtype=np.int64)
         ids[mask] = tokens
         inputs = {"input_ids": ids, "attention_mask": mask.astype(np.int64)}
         logits: np.ndarray = self._session.run(["logits"], inputs)[0]
@@ -377,11 +401,15 @@ def main() -> None:
     if len(sys.argv) < 2:
         print(f"usage: python {sys.argv[0]} TEXT ...", file=sys.stderr)
         sys.exit(2)
-    classifier = OnnxTextClassifier()
+    try:
+        classifier = OnnxTextClassifier()
+    except (OSError, ValueError) as error:
+        print(f"{sys.argv[0]}: error: {error}", file=sys.stderr)
+        sys.exit(2)
     probabilities = classifier.predict_proba(sys.argv[1:])
     for answer, row in zip(classifier.answers(probabilities), probabilities, strict=True):
         scores = {name: round(score, 4) for name, score in zip(classifier.label_names, row.tolist(), strict=True)}
-        print(json.dumps({"answer": answer, "probabilities": scores}, ensure_ascii=False))
+        print(json.dumps({"answer": answer, "probabilities": scores}))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,9 @@ torch's exporters trace a model and lose what ONNX's recurrent operators can do:
 (`sequence_lens`), so that no direction reads padding. Operators: https://onnx.ai/onnx/operators
 """
 
+import copy
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,19 +16,20 @@ import onnx
 import onnxruntime
 import torch
 from onnx import TensorProto, helper, numpy_helper
+from safetensors import safe_open
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase
 
 from . import onnx_classifier
 from .configuration_rnn import RNNConfig
 from .data.tokenizer_training import save_tokenizer
-from .data.tokenizing import training_length
-from .files import atomic_folder
+from .files import atomic_folder, publish
+from .inference import export_facts
 from .modeling_rnn import RNNForSequenceClassification, RNNForTokenClassification
 from .ngrams_rnn import FACTORS, LARGEST_HASH, NORM, NGramBranch
 from .onnx_classifier import GRAPH, METADATA, QUANTIZED_GRAPH
 from .pooling_rnn import RNNPooler
-from .safe_loading import CONFIG
+from .safe_loading import CONFIG, WEIGHTS
 from .version import __version__
 
 OPSET = 17
@@ -131,27 +134,48 @@ def export_onnx(model: ExportedModel, tokenizer: PreTrainedTokenizerBase, folder
     """
     if not isinstance(getattr(tokenizer, "backend_tokenizer", None), Tokenizer):
         raise ValueError("The tokenizer has no `tokenizer.json`, which ONNX needs. Use a fast tokenizer.")
-    has_tokenizer = (folder / "tokenizer.json").exists()
+    has_tokenizer = os.path.lexists(folder / "tokenizer.json")
     if has_tokenizer and _content(Tokenizer.from_file(str(folder / "tokenizer.json"))) != _content(
         tokenizer.backend_tokenizer
     ):
         raise ValueError(f"The tokenizer in '{folder}' is not that of the model. Export into the model's own folder.")
+    if (folder / WEIGHTS).is_file() and not _has_weights_of(model, folder / WEIGHTS):
+        raise ValueError(f"'{folder}' has another model's weights. Export into the model's own folder.")
+    model = copy.deepcopy(model).float().eval()  # type: ignore[no-untyped-call]  # transformers' own
     folder.mkdir(parents=True, exist_ok=True)
-    with atomic_folder(folder / "onnx") as files:
+    with atomic_folder(folder / ".onnx") as files:
         for name in (GRAPH, QUANTIZED_GRAPH):
             made = build_onnx(model, quantize=name == QUANTIZED_GRAPH)
             if isinstance(model, RNNForSequenceClassification):
-                helper.set_model_props(made, {METADATA: json.dumps(_facts(model.config, tokenizer))})
+                helper.set_model_props(made, {METADATA: json.dumps(export_facts(model.config, tokenizer))})
             onnx.checker.check_model(made, full_check=True)
             onnx.save(made, files / name)
         _check_graph(model, files / GRAPH)
         if isinstance(model, RNNForSequenceClassification):
             shutil.copy(onnx_classifier.__file__, files)
+    sizes = {path.name: path.stat().st_size for path in sorted((folder / ".onnx").iterdir())}
+    if (folder / "onnx").is_symlink():
+        (folder / "onnx").unlink()
+    (folder / "onnx").mkdir(exist_ok=True)
+    publish(folder / ".onnx", folder / "onnx")
     if not has_tokenizer:
         save_tokenizer(tokenizer, folder)
-    if not (folder / CONFIG).exists():
+    if not os.path.lexists(folder / CONFIG):
         model.config.to_json_file(folder / CONFIG)
-    return {path.name: path.stat().st_size for path in sorted((folder / "onnx").iterdir())}
+    return sizes
+
+
+def _has_weights_of(model: ExportedModel, path: Path) -> bool:
+    """Return whether a file has the weights of a model, perhaps with fewer bits."""
+    own = model.state_dict()
+    with safe_open(path, framework="pt") as saved:
+        if saved.keys() != own.keys() and set(saved.keys()) != set(own):
+            return False
+        pairs = [(saved.get_tensor(name), own[name].cpu()) for name in own]
+    return all(
+        one.shape == other.shape and torch.allclose(one.float(), other.float(), rtol=0.01, atol=0.001)
+        for one, other in pairs
+    )
 
 
 def _content(tokenizer: Tokenizer) -> str:
@@ -160,19 +184,6 @@ def _content(tokenizer: Tokenizer) -> str:
     copy.no_padding()
     copy.no_truncation()
     return str(copy.to_str())
-
-
-def _facts(config: RNNConfig, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
-    """Return what `OnnxTextClassifier` needs beside the graph and `tokenizer.json`."""
-    return {
-        "label_names": [str(name) for _, name in sorted((config.id2label or {}).items())],
-        "problem_type": config.resolved_problem_type,
-        "has_integer_labels": config.has_integer_labels,
-        "label_thresholds": config.label_thresholds,
-        "max_length": training_length(tokenizer),
-        "truncation_side": tokenizer.truncation_side,
-        "split_special_tokens": tokenizer.split_special_tokens,
-    }
 
 
 @torch.no_grad()
@@ -201,8 +212,9 @@ def _check_graph(model: ExportedModel, graph: Path) -> None:
 def build_onnx(model: ExportedModel, quantize: bool = False) -> onnx.ModelProto:
     """Return a model as an ONNX graph.
 
-    Its inputs `input_ids` and `attention_mask` are int64 of shape `(batch_size, sequence_length)`, both of any size,
-    with padding on the right only. Its output `logits` is that of the model; ignore a tagger's logits of padding.
+    Its inputs `input_ids` and `attention_mask` are int64 of shape `(batch_size, sequence_length)`, for at least one
+    text of any length, with padding on the right only. Its output `logits` is that of the model; ignore a tagger's
+    logits of padding.
 
     Args:
         model: A classifier or tagger.

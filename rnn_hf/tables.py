@@ -158,7 +158,7 @@ def text_columns_in(head: pa.Table, wanted: Sequence[str] | None, classifier: Te
     """
     rows = Dataset(head)
     try:
-        return text_columns_of(rows, wanted or classifier.model.config.text_column_names)
+        return text_columns_of(rows, wanted or classifier.config.text_column_names)
     except ValueError as error:
         if wanted:
             raise

@@ -18,7 +18,7 @@ from typing import Any, Literal
 from huggingface_hub import SpaceCardData
 
 from rnn_hf.errors import plain
-from rnn_hf.files import atomic_folder, expand_home, publish, read_json
+from rnn_hf.files import atomic_folder, expand_home, read_json, write_json
 from rnn_hf.text_classifier import TextClassifier
 
 from .entry import exit_statuses, user_errors
@@ -109,13 +109,13 @@ def write_demo_page(
             f"'{library_dir / DIST / SCRIPT}' does not exist. Run `npm install @huggingface/transformers`, and pass "
             "its `node_modules`."
         )
-    folder.mkdir(parents=True, exist_ok=True)
-    with atomic_folder(folder / "finished") as page:
+    check_tokenizer(classifier)
+    with atomic_folder(folder) as page:
         classifier.export_onnx(page / "model")
         for path in (page / "model" / "onnx").iterdir():
             if path.name != GRAPHS[dtype]:
                 path.unlink()
-        _ignore_typed_tokens(page / "model" / "tokenizer.json")
+        adapt_tokenizer(classifier, page / "model")
         if library_dir is not None:
             library, wasm = f"./lib/{SCRIPT}", "./lib/"
             (page / "lib").mkdir()
@@ -135,12 +135,12 @@ def write_demo_page(
         text = Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
             title=html.escape(plain(name)),
             megabytes=f"{megabytes:.1f}",
-            settings=json.dumps(settings, ensure_ascii=False).replace("<", "\\u003c"),
+            settings=json.dumps(settings).replace("<", "\\u003c"),
         )
-        (page / "index.html").write_text(text, encoding="utf-8")
+        (page / "index.html").write_bytes(text.encode("utf-8", "replace"))
         card = SpaceCardData(title=plain(name), sdk="static", app_file="index.html", pinned=False)
-        (page / "README.md").write_text(f"---\n{card.to_yaml()}\n---\n\n{_about(name)}\n", encoding="utf-8")
-    publish(folder / "finished", folder)
+        about = f"---\n{card.to_yaml()}\n---\n\n{_about(name)}\n"
+        (page / "README.md").write_bytes(about.encode("utf-8", "replace"))
 
 
 def _about(name: str) -> str:
@@ -154,7 +154,34 @@ def _list_of(thresholds: float | list[float], number: int) -> list[float]:
     return thresholds if isinstance(thresholds, list) else [thresholds] * number
 
 
-def _ignore_typed_tokens(path: Path) -> None:
-    """Let special tokens that are typed be ordinary words, as in Python: transformers.js has no setting for it."""
-    content = read_json(path)
-    path.write_text(json.dumps(content | {"added_tokens": []}, ensure_ascii=False), encoding="utf-8")
+def check_tokenizer(classifier: TextClassifier) -> None:
+    """Check that transformers.js tokenizes as this classifier does.
+
+    Raises:
+        ValueError: If texts are truncated on the left, or around tokens that are added.
+    """
+    if classifier.max_length is None:
+        return
+    added = classifier.tokenizer.num_special_tokens_to_add()  # type: ignore[attr-defined]  # fast tokenizers have it
+    if classifier.tokenizer.truncation_side != "right" or added:
+        raise ValueError(
+            "The demo page cannot truncate texts as this tokenizer does, on the left or around special tokens. Save "
+            "the tokenizer without `max_length`."
+        )
+
+
+def adapt_tokenizer(classifier: TextClassifier, folder: Path) -> None:
+    """Let transformers.js pad on the right, and take typed special tokens for ordinary words if Python does.
+
+    Args:
+        classifier: The classifier.
+        folder: Folder of the page's tokenizer.
+    """
+    tokenizer = classifier.tokenizer
+    content = read_json(folder / "tokenizer.json")
+    if tokenizer.split_special_tokens:  # transformers.js has no such setting
+        content["added_tokens"] = [token for token in content["added_tokens"] if not token["special"]]
+    (folder / "tokenizer.json").write_text(json.dumps(content), encoding="utf-8")
+    settings = read_json(folder / "tokenizer_config.json")
+    pad_token = tokenizer.pad_token or tokenizer.convert_ids_to_tokens(classifier.pad_token_id)
+    write_json(folder / "tokenizer_config.json", settings | {"padding_side": "right", "pad_token": pad_token})

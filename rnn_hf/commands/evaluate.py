@@ -79,6 +79,12 @@ def check_figure_file(path: Path) -> None:
         raise ValueError('`figure_file` needs matplotlib. Install it with `pip install "rnn-hf[plots]"`.')
 
 
+def trained_columns(classifier: TextClassifier) -> list[str] | None:
+    """Return the columns of texts that a classifier was trained on, unless they are the default."""
+    names = classifier.config.text_column_names
+    return None if names == ["text"] else names
+
+
 def as_table(metrics: dict[str, Any]) -> str:
     """Return metrics as text: totals, a row for each class or target, and the confusion matrix of a classifier.
 
@@ -142,7 +148,7 @@ def main(args: EvaluateArguments) -> dict[str, Any]:
                 args.dataset_name,
                 args.dataset_config_name,
                 test_file=args.test_file,
-                text_column_names=args.text_column_names,
+                text_column_names=args.text_column_names or trained_columns(classifier),
                 label_column_name=args.label_column_name,
                 label_names=classifier.label_names,
                 problem_type=classifier.problem_type,

@@ -35,9 +35,13 @@ class EndpointHandler:
     """
 
     def __init__(self, path: str = "") -> None:
-        self.tokenizer = AutoTokenizer.from_pretrained(path)
         # the code is that of the repository itself
-        self.model = AutoModelForSequenceClassification.from_pretrained(path, trust_remote_code=True).eval()
+        self.tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=True)
+        self.model = AutoModelForSequenceClassification.from_pretrained(
+            path, trust_remote_code=True, dtype=torch.float32
+        ).eval()
+        if self.tokenizer.pad_token is None:  # the mask excludes it
+            self.tokenizer.pad_token = self.tokenizer.convert_ids_to_tokens(self.model.config.pad_token_id or 0)
         length = self.tokenizer.init_kwargs.get("max_length") or self.tokenizer.model_max_length
         self.limit = {} if length >= NO_MAX_LENGTH else {"truncation": True, "max_length": length}
         self.problem_type = self.model.config.resolved_problem_type
@@ -56,6 +60,8 @@ class EndpointHandler:
         Raises:
             ValueError: If a value is missing or not valid.
         """
+        if not isinstance(data, dict):
+            raise ValueError(f"A request must be an object with `inputs`, got {data!r:.80}.")
         inputs, parameters = data.get("inputs"), data.get("parameters") or {}
         texts = [inputs] if isinstance(inputs, str) else inputs
         if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):

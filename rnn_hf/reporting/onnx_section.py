@@ -1,9 +1,9 @@
 """The section of a card on the ONNX export beside the model."""
 
+import re
 from pathlib import Path
-from typing import Any
 
-from huggingface_hub import ModelCard
+import yaml
 
 from rnn_hf.errors import plain
 from rnn_hf.files import atomic_file
@@ -11,11 +11,16 @@ from rnn_hf.files import atomic_file
 from .markdown import fenced
 
 TAGS = ("onnx", "transformers.js")
-TITLE = "## ONNX"
+TITLE = re.compile(r"^## ONNX$", re.MULTILINE)
+FRONT_MATTER = re.compile(r"\A\ufeff?---\n(.*?)^---\s*$", re.DOTALL | re.MULTILINE)
+# The line before the first tag, if each has a line of its own without indentation
+BLOCK_OF_TAGS = re.compile(r"^tags:[ \t]*\n(?=- )", re.MULTILINE)
 
 
 def add_onnx_section(folder: Path) -> None:
-    """Add tags and a section on ONNX to the card in a folder, unless there is none or it has them.
+    """Add tags and a section on ONNX to the card in a folder; everything else in it stays as it is.
+
+    A card whose tags cannot be read is left alone.
 
     Args:
         folder: Folder of the model.
@@ -23,14 +28,26 @@ def add_onnx_section(folder: Path) -> None:
     path = folder / "README.md"
     if not path.is_file():
         return
-    card = ModelCard(path.read_text(encoding="utf-8"), ignore_metadata_errors=True)
-    data: Any = card.data
-    data.tags = list(dict.fromkeys([*(data.tags or []), *TAGS]))
-    if TITLE not in card.text:
-        name = folder.resolve().name
-        card.text = f"{card.text.rstrip()}\n\n{section(name, data.pipeline_tag)}\n"
+    text = path.read_bytes().decode("utf-8", "surrogateescape")
+    front_matter = FRONT_MATTER.match(text)
+    task = None
+    if front_matter is not None:
+        try:
+            data = yaml.safe_load(front_matter[1])
+            task, tags = data.get("pipeline_tag"), data.get("tags", [])
+            missing = [tag for tag in TAGS if tag not in tags]
+        except (yaml.YAMLError, AttributeError, TypeError):
+            return
+        lines = "".join(f"- {tag}\n" for tag in missing)
+        place = BLOCK_OF_TAGS.search(front_matter[1])
+        if missing and place is not None:
+            text = text[: front_matter.start(1) + place.end()] + lines + text[front_matter.start(1) + place.end() :]
+        elif missing and "tags" not in data:
+            text = f"{text[: front_matter.end(1)]}tags:\n{lines}{text[front_matter.end(1) :]}"
+    if TITLE.search(text) is None:
+        text = f"{text.rstrip()}\n\n{section(folder.resolve().name, task)}\n"
     with atomic_file(path) as beside:
-        card.save(beside)
+        beside.write_bytes(text.encode("utf-8", "surrogateescape"))
 
 
 def section(name: str, task: str | None) -> str:
@@ -63,7 +80,7 @@ def section(name: str, task: str | None) -> str:
         f"{fenced('python', *in_python)}\n\n"
     )
     return (
-        f"{TITLE}\n\n`onnx/model.onnx` computes what the model computes; in `onnx/model_quantized.onnx`, a quarter of "
+        f"## ONNX\n\n`onnx/model.onnx` computes what the model computes; in `onnx/model_quantized.onnx`, a quarter of "
         f'its size, word vectors and n-gram tables have 8 bits (`dtype: "q8"`).\n\n{python if is_classifier else ""}'
         f"In a browser or Node, with transformers.js:\n\n{fenced('javascript', *in_javascript)}"
     )

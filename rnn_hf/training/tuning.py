@@ -354,7 +354,8 @@ class Tuner:
             self.args.ensemble_size = self.num_networks(last["final_seconds"], self.end - now())
         study.ensemble_size = self.args.ensemble_size
         study.save(seconds)
-        tried = f"Tuned for {(study.seconds + seconds) / 60:.1f} minutes, {len(study.trials)} trials: "
+        trials = f"{len(study.trials)} trial{'s' if len(study.trials) > 1 else ''}"
+        tried = f"Tuned for {(study.seconds + seconds) / 60:.1f} minutes, {trials}: "
         if winner is not None:
             apply(self.args, winner["values"])
             margin = f"{winner['difference']:+.4f} (standard error {winner['standard_error']:.4f})"
