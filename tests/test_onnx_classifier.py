@@ -87,8 +87,10 @@ def test_threads_share_a_classifier(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="not run: needs os.fork")
-def test_a_process_may_fork_after_use(tmp_path: Path) -> None:
+def test_a_process_may_fork_after_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     exported(tmp_path)
+    # if it is set, tokenizers keeps its threads after a fork, and waits for them for ever
+    monkeypatch.delenv("TOKENIZERS_PARALLELISM", raising=False)
     code = (
         "import os, sys\nfrom rnn_hf.onnx_classifier import OnnxTextClassifier\n"
         "classifier = OnnxTextClassifier(sys.argv[1])\nbefore = classifier.predict(['a dog'] * 300)\n"
@@ -198,3 +200,32 @@ def test_without_onnxruntime_the_extra_is_named(tmp_path: Path, monkeypatch: pyt
         with pytest.raises(ImportError, match=r'needs the package onnxruntime. Run `pip install "rnn-hf\[onnx\]"`'):
             use()
     assert onnx_classifier.flatten([[1], []])[1].tolist() == [1, 0]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        [], 5, None, {}, {"label_names": "abc"}, {"label_names": ["a"]}, {"label_names": [1, 2, 3]},
+        {"problem_type": "x"},
+        {"max_length": 0}, {"max_length": -1}, {"max_length": 2**70}, {"max_length": "9"}, {"truncation_side": 5},
+        {"split_special_tokens": "x"}, {"label_thresholds": [0.5]},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_metadata_that_do_not_fit_the_graph_are_one_line(tmp_path: Path, changed: Any) -> None:
+    exported(tmp_path)
+    graph = onnx.load(tmp_path / ONNX_FILES[0])
+    facts = json.loads(graph.metadata_props[0].value)
+    graph.metadata_props[0].value = json.dumps(facts | changed if isinstance(changed, dict) and changed else changed)
+    onnx.save(graph, tmp_path / ONNX_FILES[0])
+    with pytest.raises(ValueError, match="is not a classifier that `rnn-hf export-onnx` wrote") as caught:
+        OnnxTextClassifier(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_model_that_reads_padding_reads_the_same_padding(tmp_path: Path) -> None:
+    classifier = exported(tmp_path, pack_padded_sequences=False, pad_token_id=2)
+    for texts in ([""], ["", "a dog"], ["a dog", "the cat sat"]):
+        np.testing.assert_allclose(
+            OnnxTextClassifier(tmp_path).predict_proba(texts), classifier.predict_proba(texts), atol=1e-6
+        )

@@ -130,3 +130,9 @@ def test_a_classifier_of_no_place_is_pickled_whole(classifier: TextClassifier) -
 def test_a_folder_that_does_not_exist_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="does not exist"):
         TextClassifier.from_pretrained(tmp_path / "nowhere")
+
+
+def test_whoever_may_read_the_configuration_may_read_the_weights(classifier: TextClassifier, tmp_path: Path) -> None:
+    classifier.save_pretrained(tmp_path)
+    modes = {(tmp_path / name).stat().st_mode for name in ("config.json", "model.safetensors", "tokenizer.json")}
+    assert len(modes) == 1

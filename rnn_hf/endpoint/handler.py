@@ -38,7 +38,7 @@ class EndpointHandler:
         # the code is that of the repository itself
         self.tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=True)
         self.model = AutoModelForSequenceClassification.from_pretrained(
-            path, trust_remote_code=True, dtype=torch.float32
+            path, trust_remote_code=True, use_safetensors=True, dtype=torch.float32
         ).eval()
         if self.tokenizer.pad_token is None:  # the mask excludes it
             self.tokenizer.pad_token = self.tokenizer.convert_ids_to_tokens(self.model.config.pad_token_id or 0)

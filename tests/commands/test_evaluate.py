@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from rnn_hf.commands import evaluate
+from rnn_hf.commands import train as train_script
 from rnn_hf.training.metrics import compute_metrics
+from tests.conftest import TINY_RUN
 
 Train = Callable[..., tuple[dict[str, Any], Path]]
 
@@ -72,3 +74,15 @@ def test_a_label_that_the_model_does_not_know_is_one_line(
         evaluate.main(["--model_name_or_path", str(folder), "--test_file", str(rows)])
     line = capsys.readouterr().err.strip().splitlines()[-1].split("\r")[-1]
     assert "Weather" in line and "Sci/Tech" in line
+
+
+def test_texts_are_in_the_columns_used_in_training(tmp_path: Path) -> None:
+    rows = tmp_path / "tickets.csv"
+    rows.write_text("subject,body,queue\n" + "an invoice,please pay,money\na match,they won,sport\n" * 20)
+    columns = ["--text_column_names", "subject", "body", "--label_column_name", "queue"]
+    folder = str(tmp_path / "model")
+    train_script.main([*TINY_RUN[2:], "--train_file", str(rows), *columns, "--output_dir", folder])
+    argv = ["--model_name_or_path", folder, "--test_file", str(rows), "--label_column_name", "queue", "--use_cpu"]
+    metrics = evaluate.main(argv)
+    assert metrics["num_examples"] == 40
+    assert metrics == evaluate.main([*argv, *columns[:3]])

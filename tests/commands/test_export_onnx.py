@@ -91,3 +91,67 @@ def test_a_mistake_is_one_line_and_writes_nothing(
     line = last_line(capsys.readouterr().err)
     assert line.startswith("rnn-hf export-onnx: error: ") and message in line
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_other_files_stay_and_other_models_are_not_mixed_in(tmp_path: Path) -> None:
+    make_classifier().save_pretrained(tmp_path / "mine")
+    (tmp_path / "mine" / "onnx" / "folder").mkdir(parents=True)
+    (tmp_path / "mine" / "onnx" / "other.onnx").write_text("other")
+    for _ in range(2):
+        export_onnx.main([str(tmp_path / "mine")])
+    assert (tmp_path / "mine" / "onnx" / "other.onnx").read_text() == "other"
+    assert (tmp_path / "mine" / "onnx" / "folder").is_dir()
+    other = make_classifier()
+    torch.nn.init.normal_(other.model.classifier.weight)
+    with pytest.raises(ValueError, match="has another model's weights"):
+        other.export_onnx(tmp_path / "mine")
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_model_in_16_bits_or_in_training_is_exported_as_it_predicts_in_32(
+    tmp_path: Path, dtype: torch.dtype
+) -> None:
+    classifier = make_classifier(ngram_buckets=8)
+    classifier.model.to(dtype).train()
+    classifier.export_onnx(tmp_path)
+    assert classifier.model.training and classifier.model.dtype == dtype
+    exported = TextClassifier.from_pretrained(tmp_path, backend="onnx").predict_proba(TEXTS)
+    np.testing.assert_allclose(
+        exported, TextClassifier(classifier.model.float(), classifier.tokenizer).predict_proba(TEXTS), atol=1e-5
+    )
+
+
+def test_a_link_is_replaced_and_not_followed(tmp_path: Path) -> None:
+    classifier = make_classifier()
+    classifier.save_pretrained(tmp_path / "mine")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "model.onnx").write_text("theirs")
+    (tmp_path / "mine" / "onnx").symlink_to(tmp_path / "elsewhere")
+    classifier.save_pretrained(tmp_path / "mine")
+    (tmp_path / "mine" / "onnx").symlink_to(tmp_path / "elsewhere")
+    classifier.export_onnx(tmp_path / "mine")
+    assert [path.read_text() for path in (tmp_path / "elsewhere").iterdir()] == ["theirs"]
+    assert not (tmp_path / "mine" / "onnx").is_symlink()
+
+
+CARDS = {
+    "comments": "---\n# mine\nlanguage: no\ntags:\n- a\nversion: 1.10\n---\n\n# Title\n",
+    "no tags": "---\nlicense: mit\n---\ntext\n",
+    "no front matter": "# Title\n",
+    "broken": "---\nfoo: [a\n---\ntext\n",
+    "a number for tags": "---\ntags: 5\n---\ntext\n",
+    "tags on one line": "---\ntags: [a]\n---\ntext\n",
+}
+
+
+@pytest.mark.parametrize("name", CARDS)
+def test_a_card_keeps_what_it_says(tmp_path: Path, name: str) -> None:
+    make_classifier().save_pretrained(tmp_path)
+    (tmp_path / "README.md").write_text(CARDS[name])
+    export_onnx.main([str(tmp_path)])
+    text = (tmp_path / "README.md").read_text()
+    kept = [line for line in text.splitlines() if line not in ("tags:", "- onnx", "- transformers.js")]
+    expected = [line for line in CARDS[name].splitlines() if line != "tags:"]
+    assert kept[: len(expected)] == expected
+    is_readable = name not in ("broken", "a number for tags")
+    assert ("## ONNX" in text, "- onnx" in text) == (is_readable, name in ("comments", "no tags"))

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from transformers import pipeline
 
 from rnn_hf import RNNConfig, RNNForSequenceClassification, RNNForTokenClassification, TextClassifier, train_tokenizer
@@ -73,6 +74,7 @@ def test_a_regression_answers_numbers(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
+        ([], "A request must be an object with `inputs`"),
         ({}, "`inputs` must be a string or a list of strings, got None"),
         ({"inputs": {"text": "oil"}}, "`inputs` must be a string or a list of strings"),
         ({"inputs": ["oil", None]}, "`inputs` must be a string or a list of strings"),
@@ -98,3 +100,12 @@ def test_only_a_classifier_has_a_handler(tmp_path: Path) -> None:
     (tmp_path / "tagger" / "README.md").write_text(CARD)
     with pytest.raises(ValueError, match="`with_handler` needs a classifier"):
         files_to_push(tmp_path / "tagger", with_handler=True)
+
+
+def test_weights_of_16_bits_and_a_tokenizer_without_padding_give_the_same_answers(tmp_path: Path) -> None:
+    handler, classifier = repository(tmp_path)
+    assert handler.model.dtype == torch.float32
+    classifier.tokenizer.pad_token = None
+    classifier.tokenizer.save_pretrained(tmp_path / "pushed")
+    again = type(handler)(str(tmp_path / "pushed"))
+    assert again({"inputs": TEXTS}) == handler({"inputs": TEXTS})
