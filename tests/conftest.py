@@ -79,7 +79,9 @@ def fresh_accelerator() -> Iterator[None]:
     AcceleratorState._reset_state(reset_partial_state=True)
     GradientState._reset_state()
     yield
-    os.environ.pop("ACCELERATE_USE_CPU", None)
+    # what a script sets for its process: with the second, a forked process would wait for threads of tokenizers
+    for name in ("ACCELERATE_USE_CPU", "TOKENIZERS_PARALLELISM"):
+        os.environ.pop(name, None)
 
 
 def in_new_process(code: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -87,10 +87,8 @@ def test_threads_share_a_classifier(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="not run: needs os.fork")
-def test_a_process_may_fork_after_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_may_fork_after_use(tmp_path: Path) -> None:
     exported(tmp_path)
-    # if it is set, tokenizers keeps its threads after a fork, and waits for them for ever
-    monkeypatch.delenv("TOKENIZERS_PARALLELISM", raising=False)
     code = (
         "import os, sys\nfrom rnn_hf.onnx_classifier import OnnxTextClassifier\n"
         "classifier = OnnxTextClassifier(sys.argv[1])\nbefore = classifier.predict(['a dog'] * 300)\n"
