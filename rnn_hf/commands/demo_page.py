@@ -162,7 +162,7 @@ def check_tokenizer(classifier: TextClassifier) -> None:
     """
     if classifier.max_length is None:
         return
-    added = classifier.tokenizer.num_special_tokens_to_add()  # type: ignore[attr-defined]  # fast tokenizers have it
+    added = classifier.tokenizer.num_special_tokens_to_add()
     if classifier.tokenizer.truncation_side != "right" or added:
         raise ValueError(
             "The demo page cannot truncate texts as this tokenizer does, on the left or around special tokens. Save "
