@@ -1,8 +1,4 @@
-"""Serve a classifier over HTTP, as an example: `pip install fastapi uvicorn`.
-
-python scripts/serve.py runs/mine --port 8000
-curl localhost:8000/predict --json '{"texts": ["Oil prices surge"]}'
-"""
+"""Serve a classifier over HTTP: `pip install fastapi uvicorn`, `python scripts/serve.py runs/mine --port 8000`."""
 
 import argparse
 from typing import Annotated, Any
