@@ -217,6 +217,10 @@ def train_ours(rows: PanelRows, seed: int, settings: Mapping[str, Any]) -> tuple
         for name, value in classifier.recipe.items()
         if value is not None and value != getattr(defaults, name, None)
     }
+    if (
+        "word_vectors" in resolved and Path(resolved["word_vectors"]).exists()
+    ):  # where a file lies says nothing elsewhere
+        resolved["word_vectors"] = Path(resolved["word_vectors"]).name
     facts = {"num_steps": classifier.results["step"], "megabytes": round(num_bytes / 1e6, 3), "settings": resolved}
     return classifier, {"seconds": round(seconds, 2), **facts}
 

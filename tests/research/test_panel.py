@@ -11,7 +11,7 @@ from sklearn.metrics import f1_score, r2_score
 
 from scripts.research import panel as script
 from scripts.research import panel_datasets, panel_peers, panel_results
-from tests.conftest import last_line
+from tests.conftest import ROOT, last_line
 
 Run = dict[str, Any]
 Measure = Callable[..., list[Run]]
@@ -326,3 +326,9 @@ def test_a_file_of_another_kind_is_not_overwritten(
         measure("--datasets", "trec_coarse")
     assert "must be a file of results of the panel" in capsys.readouterr().err
     assert file.read_text() == '{"points": []}'
+
+
+def test_the_place_of_a_file_of_word_vectors_is_not_recorded() -> None:
+    runs = json.loads((ROOT / "model_cards" / "panel.json").read_text())["runs"]
+    vectors = {run["settings"].get("word_vectors") for run in runs if run["model"] == "ours"} - {None}
+    assert vectors and not any(Path(name).is_absolute() for name in vectors)
