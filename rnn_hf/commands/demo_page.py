@@ -19,6 +19,7 @@ from huggingface_hub import SpaceCardData
 
 from rnn_hf.errors import plain
 from rnn_hf.files import atomic_folder, expand_home, read_json, write_json
+from rnn_hf.onnx_classifier import GRAPH, QUANTIZED_GRAPH
 from rnn_hf.text_classifier import TextClassifier
 
 from .entry import exit_statuses, user_errors
@@ -36,7 +37,7 @@ DIST, WASM = Path("@huggingface/transformers/dist"), Path("onnxruntime-web/dist"
 SCRIPT, WASM_FILES = "transformers.min.js", "ort-wasm-simd-threaded.asyncify.*"
 
 # The graph of each type, as transformers.js names both
-GRAPHS = {"fp32": "model.onnx", "q8": "model_quantized.onnx"}
+GRAPHS = {"fp32": GRAPH, "q8": QUANTIZED_GRAPH}
 
 DataType = Literal["fp32", "q8"]
 
