@@ -77,6 +77,10 @@ class OnnxBackedClassifier(TextClassifier):
     def _probabilities(self, logits: np.ndarray) -> np.ndarray:  # type: ignore[override]  # of arrays
         return self.exported.activate(logits)
 
+    def answers(self, probabilities: np.ndarray, threshold: float | None = None) -> list[Any]:
+        """Return the answers of `predict`, as in `TextPredictor.answers`, for which the graph knows the labels."""
+        return self.exported.answers(probabilities, threshold)
+
     def _fingerprint(self) -> str:
         with (self.exported.folder / "onnx" / self.exported.file_name).open("rb") as graph:
             return hashlib.file_digest(graph, "sha256").hexdigest()

@@ -52,6 +52,7 @@ PUBLISHED = {"lesson-rnn": 80.6, "lesson-lstm": 77.3, "lesson-lstm-packed": 81.4
 # Rows of the summary, with their names in the panel and in the benchmark of prediction
 SUMMARIZED = {
     "rnn_hf": (OURS, "rnn_hf, TextClassifier"),
+    "rnn_hf, exported to ONNX": ("", "rnn_hf, onnxruntime"),  # the same model
     "TF-IDF": ("tfidf", "TF-IDF + linear"),
     "fastText": ("fasttext", "fastText"),
     "MiniLM-L6 (transformer)": ("", "MiniLM-L6 shape"),  # not in the panel
