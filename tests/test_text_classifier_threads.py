@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from rnn_hf import onnx_classifier
+from rnn_hf.inference import workers
 from rnn_hf.text_classifier import TextClassifier
 from rnn_hf.threads import in_new_thread, num_threads_here
 from tests.conftest import in_new_process
@@ -82,6 +83,14 @@ def test_a_thread_has_its_own_number_of_torchs_threads_for_a_while() -> None:
         with num_threads_here(3):
             assert (torch.get_num_threads(), in_new_thread(torch.get_num_threads)) == (3, 2)
     assert (torch.get_num_threads(), in_new_thread(torch.get_num_threads)) == (2, 2)
+
+
+@pytest.mark.usefixtures("two_threads")
+@pytest.mark.parametrize("num_texts", [1, 100, 10_000])
+def test_each_worker_computes_on_one_thread(num_texts: int) -> None:
+    """Even if it is the first time that its thread uses torch."""
+    assert list(workers(num_texts, batch_size=256).map(lambda _: torch.get_num_threads(), range(4))) == [1] * 4
+    assert torch.get_num_threads() == 2
 
 
 @pytest.mark.usefixtures("two_threads")
