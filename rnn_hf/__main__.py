@@ -16,6 +16,7 @@ JOBS = {
     "predict": ("predict", "classify texts: a table, lines of a file, or a folder of Parquet files"),
     "export-onnx": ("export_onnx", "export a classifier or tagger as ONNX"),
     "demo-page": ("demo_page", "write a web page that runs a classifier in the browser"),
+    "lesson-page": ("lesson_page", "write a web page that shows what recurrent networks do with a text"),
     "push": ("push_to_hub", "push a model folder to the Hub"),
 }
 

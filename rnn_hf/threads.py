@@ -43,8 +43,8 @@ def set_num_threads_here(number: int) -> None:
     """Set the number of threads that torch uses in the calling thread alone.
 
     `torch.set_num_threads` also sets the number for every thread that uses torch for the first time. A new thread
-    therefore reads that number beforehand, and another one restores it. The calling thread must have used torch before,
-    or it would take over the restored number.
+    therefore reads that number beforehand, and another one restores it. The calling thread must have used torch
+    before, or it would take over the restored number.
     """
     torch.get_num_threads()
     with _setting:

@@ -1,0 +1,1 @@
+"""The page that shows what trained recurrent networks do with a text."""
