@@ -355,7 +355,8 @@ function drawPacking(panels) {
 }
 
 function describe(model) {
-  const parts = [strings.cells[model.cell], model.hidden_size, strings.directions[model.bidirectional ? "two" : "one"]];
+  const units = fill(strings.num_units, { count: model.hidden_size });
+  const parts = [strings.cells[model.cell], units, strings.directions[model.bidirectional ? "two" : "one"]];
   return parts.join(", ");
 }
 
@@ -381,7 +382,7 @@ add(header, "h1", {}, strings.title);
 add(header, "p", {}, strings.introduction);
 for (const model of data.models) {
   const measured = model.accuracy === null ? ""
-    : `; ${fill(strings.accuracy, { num_texts: model.num_test_texts, percent: percent(model.accuracy) })}`;
+    : `; ${fill(strings.accuracy, { num_texts: model.num_test_texts.toLocaleString(strings.language), percent: percent(model.accuracy) })}`;
   add(header, "p", { class: "soft" }, `${model.name}: ${describe(model)}${measured}`);
 }
 const controls = add(header, "div", { class: "controls" });
