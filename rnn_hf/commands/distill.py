@@ -1,7 +1,7 @@
 r"""Train a small recurrent classifier on the answers of one or several larger classifiers.
 
     rnn-hf distill --teacher_name_or_path TEACHER [TEACHER ...] \
-        --train_file mine.csv --output_dir runs/student
+        --train_file mine.csv [--unlabelled_file more.txt] --output_dir runs/student
 
 A teacher is a classifier of any architecture, with its tokenizer, in a folder or on the Hub. It classifies each text
 once; the student then learns its answers (Hinton et al., 2015; Tang et al., 2019). The other flags are those of
@@ -24,7 +24,7 @@ from rnn_hf.training.launch import start_accelerator
 from rnn_hf.training.output_folder import check_output_folder
 from rnn_hf.training.signals import StopSignals
 from rnn_hf.training.splits import load_splits
-from rnn_hf.training.teachers import ask_teachers, load_teacher, with_noised_copies
+from rnn_hf.training.teachers import ask_teachers, load_teacher, with_teachers_labels, with_teachers_rows
 
 from .entry import command, user_errors
 
@@ -54,8 +54,9 @@ def main(args: DistillationRunArguments) -> dict[str, Any]:
         with torch.random.fork_rng():
             # load all teachers before the first one answers, which may take an hour
             teachers = [load_teacher(name, splits.label_names, args) for name in args.teacher_name_or_path]
-            rows = with_noised_copies(rows, splits, tokenizer, args)
+            rows = with_teachers_rows(rows, splits, tokenizer, args)
             answers = ask_teachers(teachers, splits, args, accelerator)
+        rows["train"] = with_teachers_labels(rows["train"], answers["train"])
         loss = DistillationLoss(args, answers["train"], label_loss, num_texts, accelerator.device)
 
         loaders, sampler = create_loaders(rows, tokenizer, args, accelerator)
@@ -75,7 +76,9 @@ def main(args: DistillationRunArguments) -> dict[str, Any]:
     run.train()
     run.finish_weights()
     results = run.results()
-    results = {"num_noised_examples": results["num_train_examples"] - num_texts, **results}
+    num_unlabelled = 0 if splits.unlabelled is None else len(splits.unlabelled)
+    num_noised = results["num_train_examples"] - num_texts - num_unlabelled
+    results = {"num_noised_examples": num_noised, "num_unlabelled_examples": num_unlabelled, **results}
     results["num_train_examples"] = num_texts
     if run.test_logits is not None:
         labels = np.asarray(splits.others["test"].with_format("numpy")["label"][:])

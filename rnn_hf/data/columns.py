@@ -26,6 +26,9 @@ from .labels import (
     recognize_problem_type,
 )
 
+# What `ClassLabel` takes for a missing label
+NO_LABEL = -1
+
 # Number of rows that are read to guess the contents of columns
 HEAD_ROWS = 1000
 
@@ -217,6 +220,32 @@ def joined_texts(table: pa.Table, text_columns: Sequence[str]) -> pa.ChunkedArra
     return pc.binary_join_element_wise(*texts, " ")
 
 
+def unlabelled(rows: Dataset, text_columns: Sequence[str], features: Features, *, clean: bool = False) -> Dataset:
+    """Return rows with the column `text` and, in the column `label`, `NO_LABEL`.
+
+    Args:
+        rows: Rows with their columns as they are stored.
+        text_columns: Columns that make up the text.
+        features: Features of the result: `text` and a `ClassLabel`.
+        clean: Whether to pass the texts through `clean_text`.
+    """
+
+    def convert(table: pa.Table) -> pa.Table:
+        text = _texts(table, text_columns, clean)
+        return pa.table({"text": text, "label": pa.repeat(pa.scalar(NO_LABEL, pa.int64()), len(table))})
+
+    mapped = rows.with_format("arrow").map(
+        convert, batched=True, remove_columns=rows.column_names, features=features, desc="Preparing texts"
+    )
+    return mapped.with_format(None)
+
+
+def _texts(table: pa.Table, text_columns: Sequence[str], clean: bool) -> pa.ChunkedArray | pa.Array:
+    """Return the text of each row."""
+    text = joined_texts(table, text_columns)
+    return pa.array([clean_text(text) for text in text.to_pylist()], type=pa.string()) if clean else text
+
+
 def _text_and_label(
     dataset: Dataset,
     text_columns: list[str],
@@ -265,7 +294,5 @@ def _convert(
     clean: bool,
 ) -> pa.Table:
     """Return `text` and `label` of a batch of rows."""
-    text = joined_texts(table, text_columns)
-    if clean:
-        text = pa.array([clean_text(text) for text in text.to_pylist()], type=pa.string())
+    text = _texts(table, text_columns, clean)
     return pa.table({"text": text, "label": convert_labels(table[label_column], problem_type, ids)})

@@ -118,6 +118,8 @@ def distillation(facts: RunFacts) -> str:
     if "teacher_name_or_path" not in recipe:
         return ""
     parts = ["The model was trained on the predictions of larger models, its teachers (Hinton et al., 2015)."]
+    if results.get("num_unlabelled_examples"):
+        parts[0] += f" They also labelled {results['num_unlabelled_examples']:,} texts that had no label."
     if results.get("num_noised_examples"):
         parts[0] += (
             f" The teachers also labelled {results['num_noised_examples']:,} noised copies of the training texts "

@@ -72,7 +72,7 @@ def classifier_summary(results: dict[str, Any], folder: Path, seconds: float) ->
     if "teacher_accuracy" in results:
         accuracy, agreement = (100 * results[name] for name in ("teacher_accuracy", "teacher_agreement"))
         teacher = f"\nTeacher:  {accuracy:.2f} % accuracy; teacher and student agree on {agreement:.2f} % of the rows"
-    num_rows = results["num_train_examples"] + results.get("num_noised_examples", 0)
+    num_rows = sum(results.get(f"num_{kind}_examples", 0) for kind in ("train", "noised", "unlabelled"))
     size = (folder / WEIGHTS).stat().st_size / 1e6
     return f"""
 Test:     {test}{teacher}

@@ -314,9 +314,14 @@ class DistillationArguments(CheckedArguments):
     )
     temperature: float = flag(2.0, "Divisor of the logits of teacher and student; `mse` has none.", above=0)
     alpha: float = flag(0.9, "Weight of the teacher in the loss; the labels have the rest.", at_least=0, at_most=1)
+    unlabelled_file: str | None = path_flag(
+        None,
+        "Further texts, without labels, from which the student learns the teacher's answers: a file like "
+        "`train_file`, or .txt with one text a line.",
+    )
     num_noised_copies: int = flag(
         0,
-        "Number of noised copies of each training text that the teacher also labels (Tang et al., 2019).",
+        "Number of noised copies of each text that the teacher also labels (Tang et al., 2019).",
         at_least=0,
     )
     mask_probability: float = flag(

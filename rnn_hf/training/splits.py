@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from datasets import Dataset, DatasetDict
+from datasets import Dataset, DatasetDict, concatenate_datasets
 from transformers import PreTrainedTokenizerBase
 
 from rnn_hf.configuration_rnn import ProblemType, RNNConfig
@@ -12,12 +12,25 @@ from rnn_hf.data.columns import text_columns_of
 from rnn_hf.data.encoding import encode_dataset
 from rnn_hf.data.label_spellings import choice_of_problem
 from rnn_hf.data.labels import label_names_of, problem_type_of
-from rnn_hf.data.sources import DEFAULT_DATASET, SPLITS, find_splits, iterate_texts, split_texts
+from rnn_hf.data.sources import (
+    DEFAULT_DATASET,
+    SPLITS,
+    find_splits,
+    iterate_texts,
+    load_unlabelled_texts,
+    split_texts,
+)
 from rnn_hf.data.streaming import StreamedRows, TextStream, load_text_stream
 from rnn_hf.data.summary import describe_data
 from rnn_hf.progress import say
 
-from .arguments import ClassifierRunArguments, DataArguments, RunArguments, TrainArguments
+from .arguments import (
+    ClassifierRunArguments,
+    DataArguments,
+    DistillationRunArguments,
+    RunArguments,
+    TrainArguments,
+)
 
 # Up to this number of rows, a second training on all rows, with those held out for validation, is worth its time
 MOST_ROWS_TRAINED_TWICE = 20_000
@@ -35,12 +48,14 @@ class TextSplits:
         others: The validation and the test split, if they exist.
         validation_is_cut: Whether the validation split was cut from the training rows.
         text_column_names: Columns of the dataset that make up the text, if it has columns.
+        unlabelled: Texts for which only teachers have answers, with the columns of the training rows.
     """
 
     train: Dataset | TextStream
     others: DatasetDict
     validation_is_cut: bool = False
     text_column_names: list[str] | None = None
+    unlabelled: Dataset | None = None
 
     @property
     def label_names(self) -> list[str]:
@@ -53,8 +68,15 @@ class TextSplits:
         return problem_type_of(self.train)
 
     def iterate_texts(self) -> Iterator[str]:
-        """Yield the training texts, in constant memory."""
-        return self.train.iterate_texts() if isinstance(self.train, TextStream) else iterate_texts(self.train)
+        """Yield the training texts, and those without labels, in constant memory."""
+        if isinstance(self.train, TextStream):
+            return self.train.iterate_texts()
+        return iterate_texts(self.texts_to_learn())
+
+    def texts_to_learn(self) -> Dataset:
+        """Return the training rows, followed by the texts without labels."""
+        assert not isinstance(self.train, TextStream)  # which distillation cannot read
+        return self.train if self.unlabelled is None else concatenate_datasets([self.train, self.unlabelled])
 
     def encode(self, tokenizer: PreTrainedTokenizerBase, args: DataArguments) -> dict[str, Any]:
         """Return every split as rows of tokens: `Dataset`, and `StreamedRows` for a stream.
@@ -179,7 +201,12 @@ def _read_splits(args: RunArguments, label_names: Sequence[str] | None) -> TextS
     if "train" not in splits:
         raise ValueError(f"The dataset has no training split (splits: {', '.join(splits)}). Pass `train_file`.")
     names = text_columns_of(found["train"], args.text_column_names, args.label_column_name)
-    return TextSplits(splits.pop("train"), splits, is_cut, names)
+    unlabelled = None
+    if isinstance(args, DistillationRunArguments) and args.unlabelled_file is not None:
+        shared = ("text_column_names", "label_column_name", "clean_text", "delimiter", "encoding")
+        reading = {name: getattr(args, name) for name in shared}
+        unlabelled = load_unlabelled_texts(args.unlabelled_file, splits["train"].features, **reading)
+    return TextSplits(splits.pop("train"), splits, is_cut, names, unlabelled)
 
 
 def _open_stream(args: RunArguments, label_names: Sequence[str] | None) -> TextSplits:

@@ -17,6 +17,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrai
 from rnn_hf.configuration_rnn import RNNConfig
 from rnn_hf.data.augmentation import noised_copy
 from rnn_hf.data.batching import EncodedRows, SortedBatchSampler
+from rnn_hf.data.columns import NO_LABEL
 from rnn_hf.data.encoding import encode_dataset
 from rnn_hf.data.tokenizing import training_length
 from rnn_hf.errors import one_line
@@ -26,7 +27,7 @@ from rnn_hf.safe_loading import check_model, check_token_ids, is_finite, read_to
 
 from .arguments import DistillationArguments, DistillationRunArguments
 from .classifier import create_loader
-from .distillation import teacher_columns
+from .distillation import mean_probabilities, teacher_columns
 from .metrics import predict_split
 from .splits import TextSplits
 
@@ -122,30 +123,46 @@ def encode_noised_copies(
     return encode_dataset(DatasetDict(noised_copies(rows, encoder, args)), encoder, max_length)
 
 
-def with_noised_copies(
+def with_teachers_rows(
     rows: dict[str, Any], splits: TextSplits, tokenizer: PreTrainedTokenizerBase, args: DistillationRunArguments
 ) -> dict[str, Any]:
-    """Return the encoded splits with the noised copies among the training rows.
+    """Return the encoded splits with the rows that only teachers answer among the training rows.
 
     Args:
         rows: The encoded splits.
-        splits: Their texts.
+        splits: Their texts, and the texts without labels, which follow the training rows.
         tokenizer: The student's tokenizer.
-        args: Number and noise of the copies.
+        args: Number and noise of the copies of both, which come last.
     """
-    if args.num_noised_copies == 0:
+    if splits.unlabelled is None and args.num_noised_copies == 0:
         return rows
     with PartialState().main_process_first():
-        copies = encode_noised_copies(splits.train, tokenizer, args.max_length, args)
-    train = concatenate_datasets([rows["train"], *copies.values()])
+        further = DatasetDict() if splits.unlabelled is None else DatasetDict(unlabelled=splits.unlabelled)
+        further = encode_dataset(further, tokenizer, args.max_length)
+        copies = encode_noised_copies(splits.texts_to_learn(), tokenizer, args.max_length, args)
+    train = concatenate_datasets([rows["train"], *further.values(), *copies.values()])
     train = train.remove_columns("row").add_column("row", np.arange(len(train), dtype=np.int32))
     return {**rows, "train": train}
+
+
+def with_teachers_labels(rows: Dataset, answers: np.ndarray) -> Dataset:
+    """Return encoded rows in which those without a label have the one that the teachers predict.
+
+    Args:
+        rows: The training rows of `with_teachers_rows`.
+        answers: The teachers' logits. Shape `(num_teachers, num_rows, num_labels)`.
+    """
+    labels = np.asarray(rows.with_format("numpy")["labels"][:])
+    if (labels != NO_LABEL).all():
+        return rows
+    labels = np.where(labels == NO_LABEL, mean_probabilities(answers).argmax(axis=-1), labels)
+    return rows.remove_columns("labels").add_column("labels", labels)
 
 
 def ask_teacher(
     teacher: Teacher, splits: TextSplits, args: DistillationRunArguments, accelerator: Accelerator
 ) -> dict[str, np.ndarray]:
-    """Return a teacher's logits for the training rows, followed by their noised copies, and for the test rows.
+    """Return a teacher's logits for the rows of `with_teachers_rows`, and for the test rows.
 
     Returns:
         `"train"` and, if that split exists, `"test"`. Shape `(num_rows, num_labels)`.
@@ -153,8 +170,9 @@ def ask_teacher(
     max_length = training_length(teacher.tokenizer) or getattr(teacher.model.config, "max_position_embeddings", None)
     with PartialState().main_process_first():
         test = {"test": splits.others["test"]} if "test" in splits.others else {}
-        rows = encode_dataset(DatasetDict(train=splits.train, **test), teacher.tokenizer, max_length)
-        copies = encode_noised_copies(splits.train, teacher.tokenizer, max_length, args)
+        further = {} if splits.unlabelled is None else {"unlabelled": splits.unlabelled}
+        rows = encode_dataset(DatasetDict(train=splits.train, **further, **test), teacher.tokenizer, max_length)
+        copies = encode_noised_copies(splits.texts_to_learn(), teacher.tokenizer, max_length, args)
     model, weights = teacher.model.to(accelerator.device), weights_digest(teacher.model)
     batch_size = args.per_device_teacher_batch_size * accelerator.num_processes
 
@@ -175,7 +193,8 @@ def ask_teacher(
                 np.save(beside, logits)
         return logits
 
-    of_train = np.concatenate([answers(split) for split in (rows["train"], *copies.values())])
+    further_rows = [rows[name] for name in further]
+    of_train = np.concatenate([answers(split) for split in (rows["train"], *further_rows, *copies.values())])
     of_splits = {"train": of_train} | ({"test": answers(rows["test"])} if "test" in rows else {})
     return {split: logits[:, teacher.columns] for split, logits in of_splits.items()}
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
 import pytest
 import torch
@@ -29,6 +30,7 @@ from transformers import (
 )
 
 from rnn_hf.commands import distill, evaluate, train
+from rnn_hf.data.columns import NO_LABEL
 from rnn_hf.data.demo_news import load_demo_news
 from rnn_hf.training import teachers as teaching
 from rnn_hf.training.arguments import DistillationRunArguments
@@ -190,6 +192,51 @@ def test_a_masked_word_is_the_students_unknown_word(
     assert unknown[0] == 0
     # marks stay beside the words
     assert 0.3 < unknown[1] / words[1] < 0.5
+
+
+def test_texts_without_labels_teach_what_the_teachers_say_about_them(
+    student: Distill, teachers: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    texts = load_demo_news(num_train=300, num_test=8)["train"]["text"]
+    (tmp_path / "more.txt").write_text("".join(f"{text}\n" for text in texts[:200]))
+    rows = [{"text": text, "label": "unheard of"} for text in texts[200:300]]
+    (tmp_path / "more.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    argv = ["--num_noised_copies", "1", "--max_steps", "2", "--alpha", "0.5", "--unlabelled_file"]
+    for name, number in (("more.txt", 200), ("more.jsonl", 100)):
+        results, folder = student(f"from {name}", teachers, *argv, str(tmp_path / name))
+        counts = [results[f"num_{kind}_examples"] for kind in ("train", "unlabelled", "noised")]
+        assert counts == [400, number, 400 + number]
+        assert f"epochs of {2 * (400 + number):,} rows" in capsys.readouterr().out
+        assert f"They also labelled {number} texts that had no label." in (folder / "README.md").read_text()
+    # the words of these texts are in the vocabulary, too
+    (tmp_path / "rare.txt").write_text("quizzaciously quizzaciously quizzaciously\n" * 20)
+    _, folder = student("rare", teachers, *argv, str(tmp_path / "rare.txt"))
+    assert "quizzaciously" in AutoTokenizer.from_pretrained(folder).get_vocab()
+
+
+def test_rows_without_a_label_get_that_of_the_teachers_and_no_other_loss() -> None:
+    rows = datasets.Dataset.from_dict({"input_ids": [[1]] * 4, "labels": [2, 0, NO_LABEL, NO_LABEL]})
+    logits = np.array([[[9, 0, 0], [9, 0, 0], [0, 9, 0], [0, 0, 9]]] * 2, dtype=np.float32)
+    assert teaching.with_teachers_labels(rows, logits)["labels"][:] == [2, 0, 1, 2]
+    assert teaching.with_teachers_labels(rows.select([0, 1]), logits[:, :2])["labels"][:] == [2, 0]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "`--unlabelled_file` must be a file, but there is none at"),
+        ("a,b\nx y z,v w\n", "Pass `--text_column_names`"),
+    ],
+)
+def test_a_wrong_file_of_texts_is_one_line(
+    student: Distill, teachers: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    content: str | None, message: str,
+) -> None:  # fmt: skip
+    if content is not None:
+        (tmp_path / "more.csv").write_text(content)
+    with pytest.raises(SystemExit, match="2"):
+        student("run", teachers, "--unlabelled_file", str(tmp_path / "more.csv"))
+    assert message in last_line(capsys.readouterr().err)
 
 
 def test_noised_copies_and_the_seed_give_the_same_student_again(student: Distill, teachers: list[Path]) -> None:
