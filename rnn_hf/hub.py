@@ -16,6 +16,7 @@ from huggingface_hub import (
 )
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
+from rnn_hf.onnx_classifier import GRAPH, QUANTIZED_GRAPH
 from rnn_hf.safe_loading import check_model
 
 from .errors import scrubbed
@@ -27,7 +28,7 @@ OPTIONAL_FILES = (
     "figures/*.svg",
 )  # fmt: skip
 # Written by `rnn-hf export-onnx`
-ONNX_FILES = ("onnx/model.onnx", "onnx/model_quantized.onnx", "onnx/onnx_classifier.py")
+ONNX_FILES = (f"onnx/{GRAPH}", f"onnx/{QUANTIZED_GRAPH}", "onnx/onnx_classifier.py")
 
 # Files of an Inference Endpoint, in a folder of this package
 HANDLER_FILES = ("handler.py", "requirements.txt")

@@ -162,11 +162,6 @@ class OnnxTextClassifier:
             TypeError: If a single string is given, or a text is not a string.
             ValueError: If `batch_size` is below 1.
         """
-        for logits in self.iter_logits(texts, batch_size):
-            yield self.activate(logits)
-
-    def iter_logits(self, texts: Iterable[str], batch_size: int = 64) -> Iterator[np.ndarray]:
-        """Yield logits as `iter_proba` yields probabilities."""
         if batch_size < 1:
             raise ValueError(f"`batch_size` must be at least 1, got {batch_size}.")
 
@@ -176,7 +171,8 @@ class OnnxTextClassifier:
             parts = np.split(order, range(batch_size, len(order), batch_size))
             return [(rows, pool.submit(self.run, *rows_of(rows, tokens, lengths))) for rows in parts]
 
-        yield from iter_chunks(texts, len(self.label_names), start)
+        for logits in iter_chunks(texts, len(self.label_names), start):
+            yield self.activate(logits)
 
     def answers(self, probabilities: np.ndarray, threshold: float | None = None) -> list[Any]:
         """Return the answers of `predict` for rows of `predict_proba` or `iter_proba`.
