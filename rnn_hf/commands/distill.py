@@ -1,7 +1,7 @@
 r"""Train a small recurrent classifier on the answers of one or several larger classifiers.
 
     rnn-hf distill --teacher_name_or_path TEACHER [TEACHER ...] \
-        --train_file mine.csv [--unlabelled_file more.txt] --output_dir runs/student
+        --train_file mine.csv --unlabelled_file more.txt --output_dir runs/mine
 
 A teacher is a classifier of any architecture, with its tokenizer, in a folder or on the Hub. It classifies each text
 once; the student then learns its answers (Hinton et al., 2015; Tang et al., 2019). The other flags are those of
