@@ -118,7 +118,7 @@ def label_errors_in(rows: "Dataset", num_folds: int, settings: Mapping[str, Any]
             "given_label": names[labels],
             "predicted_label": names[probabilities.argmax(axis=1)],
             "predicted_probability": probabilities.max(axis=1).astype(float),
-            "given_probability": of_given,
+            "given_probability": of_given.astype(float),
             "is_error": False,
         }
     )
