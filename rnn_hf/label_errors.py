@@ -33,8 +33,8 @@ def find_label_errors(
 
     The rows are divided into folds with equal shares of the classes, and each fold is classified by a model that
     `TextClassifier.train` trained on the others. Copies of a text, apart from case and spaces, are in one fold. Rows
-    are ordered by the normalized margin, the probability of the given label minus that of the most probable other
-    one, and confident learning decides which are errors (Northcutt et al., 2021; see `confident_classes`).
+    are ordered by the probability of the given label, and confident learning decides which are errors (Northcutt et
+    al., 2021; see `confident_classes`).
 
     Needs `pip install "rnn-hf[train]"`. The time is about that of `num_folds` trainings.
 
@@ -123,8 +123,8 @@ def label_errors_in(rows: "Dataset", num_folds: int, settings: Mapping[str, Any]
         }
     )
     found.loc[is_judged, "is_error"] = are_errors(labels[is_judged], probabilities[is_judged])
-    margins = normalized_margins(labels, probabilities)
-    return found.iloc[np.argsort(np.where(is_judged, margins, np.inf), kind="stable")].reset_index(drop=True)
+    # missing values come last
+    return found.sort_values("given_probability", kind="stable", ignore_index=True)
 
 
 def out_of_fold_probabilities(
@@ -216,10 +216,10 @@ def folds_of(rows: "Dataset", labels: np.ndarray, num_folds: int, seed: int) -> 
 
 
 def confident_classes(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """Return the class that each row belongs to with confidence, or -1 (Northcutt et al., 2021, equation 1).
+    """Return the class that each row belongs to with confidence, or -1: its column in the confident joint.
 
     The threshold of a class is the mean probability of the class over the rows labelled with it. A row belongs to the
-    most probable of the classes whose probability reaches their threshold.
+    most probable of the classes whose probability reaches their threshold (Northcutt et al., 2021, equation 1).
 
     Args:
         labels: The given class ids. Shape `(num_rows,)`.
@@ -240,24 +240,6 @@ def confident_classes(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarr
     return np.where(reaches.any(axis=1), best, -1)
 
 
-def confident_joint(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """Return the number of rows of each given class (rows) that belong to each class with confidence (columns).
-
-    Args:
-        labels: As in `confident_classes`.
-        probabilities: As in `confident_classes`.
-
-    Example:
-        >>> confident_joint(np.array([0, 0, 1]), np.array([[0.9, 0.1], [0.2, 0.8], [0.4, 0.6]]))
-        array([[1, 1],
-               [0, 1]])
-    """
-    classes = confident_classes(labels, probabilities)
-    joint = np.zeros((probabilities.shape[1],) * 2, dtype=np.int64)
-    np.add.at(joint, (labels[classes >= 0], classes[classes >= 0]), 1)
-    return joint
-
-
 def are_errors(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
     """Return which rows belong to another class with confidence, if their given class is not the most probable one.
 
@@ -265,21 +247,9 @@ def are_errors(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
         labels: As in `confident_classes`.
         probabilities: As in `confident_classes`.
     """
-    classes = confident_classes(labels, probabilities)
-    return (classes >= 0) & (classes != labels) & (normalized_margins(labels, probabilities) < 0)
-
-
-def normalized_margins(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """Return the probability of the given class minus that of the most probable other one: from -1 to 1.
-
-    Args:
-        labels: As in `confident_classes`.
-        probabilities: As in `confident_classes`.
-    """
-    rows, others = np.arange(len(labels)), probabilities.copy()
-    others[rows, labels] = -np.inf
-    margins: np.ndarray = probabilities[rows, labels] - others.max(axis=1)
-    return margins
+    classes, of_given = confident_classes(labels, probabilities), probabilities[np.arange(len(labels)), labels]
+    errors: np.ndarray = (classes >= 0) & (classes != labels) & (of_given < probabilities.max(axis=1))
+    return errors
 
 
 @contextmanager

@@ -84,7 +84,16 @@ def test_the_trainings_get_the_settings_that_were_given_and_no_others(
     argv = ["--train_file", str(mine), "--label_column_name", "topic", "--text_column_names", "body", "--clean_text"]
     with pytest.raises(SystemExit):
         find_label_errors.main(
-            [*argv, "--output_file", f"{mine.parent}/x.csv", "--no_pack_padded_sequences", "--seed", "42", "--max-length", "9"]
+            [
+                *argv,
+                "--output_file",
+                f"{mine.parent}/x.csv",
+                "--no_pack_padded_sequences",
+                "--seed",
+                "42",
+                "--max-length",
+                "9",
+            ]
         )
     assert given == [{"pack_padded_sequences": False, "seed": 42, "max_length": 9}]
 
