@@ -100,6 +100,12 @@ def test_of_several_classes_that_reach_their_thresholds_the_most_probable_counts
     assert confident_joint(labels, probabilities) == [[0, 1], [1, 0]]
 
 
+def test_rows_with_the_mean_probability_reach_the_threshold_whatever_the_rounding() -> None:
+    labels, probabilities = np.array([0, 0, 0, 1]), np.array([[0.1, 0.9]] * 3 + [[0.01, 0.99]])
+    assert probabilities[:3, 0].mean() > 0.1
+    assert confident_classes(labels, probabilities).tolist() == [0, 0, 0, 1]
+
+
 def test_the_most_probable_class_is_no_error_although_it_does_not_reach_its_threshold() -> None:
     labels, probabilities = np.array([0, 0, 1]), np.array([[0.95, 0.05], [0.55, 0.45], [0.7, 0.3]])
     assert confident_classes(labels, probabilities).tolist() == [0, 1, 1]
