@@ -13,6 +13,7 @@ JOBS = {
     "train-language-model": ("train_language_model", "train a language model, from which a classifier can start"),
     "distill": ("distill", "train a small classifier on the answers of larger ones"),
     "evaluate": ("evaluate", "measure a classifier on labelled texts"),
+    "find-label-errors": ("find_label_errors", "list the rows of a dataset whose label is probably wrong"),
     "predict": ("predict", "classify texts: a table, lines of a file, or a folder of Parquet files"),
     "export-onnx": ("export_onnx", "export a classifier or tagger as ONNX"),
     "demo-page": ("demo_page", "write a web page that runs a classifier in the browser"),

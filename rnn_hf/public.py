@@ -11,6 +11,7 @@ from transformers import (
 from .causal_lm_rnn import RNNCache, RNNForCausalLM
 from .configuration_rnn import RNNConfig
 from .data.tokenizer_training import train_tokenizer
+from .label_errors import find_label_errors
 from .modeling_rnn import RNNForSequenceClassification, RNNForTokenClassification, RNNModel, RNNPreTrainedModel
 from .pipelines import register_pipelines
 from .text_classifier import TextClassifier
@@ -33,5 +34,6 @@ __all__ = [
     "RNNPreTrainedModel",
     "TextClassifier",
     "__version__",
+    "find_label_errors",
     "train_tokenizer",
 ]

@@ -348,8 +348,7 @@ class ClassifierRunArguments(TrainArguments, DataArguments, ModelArguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.job != "train":
-            self.refuse(FURTHER_TRAININGS, "`rnn-hf train`")
+        self.refuse({*FURTHER_TRAININGS}.intersection(self.hidden), "`rnn-hf train`")
         if self.streaming and (self.tune_minutes is not None or self.ensemble_size > 1):
             name = "ensemble_size" if self.tune_minutes is None else "tune_minutes"
             raise ValueError(f"`{name}` reads the rows many times, a stream only once. Leave out `streaming`.")

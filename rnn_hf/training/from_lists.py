@@ -85,19 +85,37 @@ def train_on_lists(
         ValueError: If a value is missing or out of its domain, there are fewer than two classes, or an argument needs
             another one.
     """
-    started = time.perf_counter()
-    args = checked_arguments(settings)
     rows = {"train": dataset_of_lists(texts, labels)}
     if validation is not None:
         if not isinstance(validation, Sequence) or len(validation) != 2:
             raise TypeError("`validation` must be a pair of texts and labels.")
         rows["validation"] = dataset_of_lists(*validation, name="validation ")
+    return train_on_rows(rows, settings)
+
+
+def train_on_rows(rows: dict[str, Dataset], settings: Mapping[str, Any]) -> TrainedClassifier:
+    """Train a classifier on the rows of datasets, after checks of all arguments.
+
+    Args:
+        rows: Training rows, and validation rows if there are any, with the columns `text` and `label`.
+        settings: As in `train_on_lists`.
+
+    Raises:
+        TypeError: As in `train_on_lists`, like the other one.
+        ValueError: As there.
+    """
+    started = time.perf_counter()
+    args = checked_arguments(settings)
     with _ONE_AT_A_TIME, kept_random_states(), own_accelerate_state():
         return _train(rows, args, settings.get("class_weights"), started)
 
 
-def checked_arguments(settings: Mapping[str, Any]) -> ClassifierRunArguments:
+def checked_arguments(settings: Mapping[str, Any], caller: str = CALLER) -> ClassifierRunArguments:
     """Return the arguments of a run from keywords.
+
+    Args:
+        settings: As in `train_on_lists`.
+        caller: Name of the function that takes them, for error messages.
 
     Raises:
         TypeError: If an argument is unknown, or a value has the wrong type.
@@ -105,13 +123,13 @@ def checked_arguments(settings: Mapping[str, Any]) -> ClassifierRunArguments:
     """
     for name in settings:
         if name in OF_THE_ROWS:
-            raise TypeError(f"{CALLER} has no argument {name!r}: the rows are its texts and labels.")
+            raise TypeError(f"{caller} has no argument {name!r}: the rows are its texts and labels.")
         if name in OF_THE_COMMAND:
-            raise TypeError(f"{CALLER} has no argument {name!r}. Use {OF_THE_COMMAND[name]}.")
+            raise TypeError(f"{caller} has no argument {name!r}. Use {OF_THE_COMMAND[name]}.")
     weights = settings.get("class_weights")
     if isinstance(weights, Mapping):  # sorted once the classes are known
         settings = {**settings, "class_weights": list(weights.values())}
-    args = ClassifierRunArguments.from_keywords(settings, CALLER)
+    args = ClassifierRunArguments.from_keywords(settings, caller)
     if args.output_dir is not None:
         check_output_folder(args)
     return args
@@ -263,7 +281,8 @@ def has_integer_labels(rows: Dataset, splits: TextSplits) -> bool:
 
     Rows of 0 and 1 for each class have no names.
     """
-    is_integer = getattr(item_of(rows.features["label"]), "dtype", "").startswith("int")
+    label = item_of(rows.features["label"])
+    is_integer = not isinstance(label, ClassLabel) and getattr(label, "dtype", "").startswith("int")
     is_multi_hot = multi_hot_width({"train": rows}, "label", splits.problem_type, None) is not None
     return is_integer and splits.problem_type != "regression" and not is_multi_hot
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from rnn_hf.commands.evaluate import EvaluateArguments
+from rnn_hf.commands.find_label_errors import LabelErrorArguments
 from rnn_hf.commands.parser import GROUPS, CommandParser
 from rnn_hf.commands.predict import PredictArguments
 from rnn_hf.training.arguments import ClassifierRunArguments, DistillationRunArguments, LanguageModelRunArguments
@@ -18,6 +19,7 @@ JOBS: dict[str, Any] = {
     "train_language_model": LanguageModelRunArguments,
     "distill": DistillationRunArguments,
     "evaluate": EvaluateArguments,
+    "find_label_errors": LabelErrorArguments,
     "predict": PredictArguments,
 }
 

@@ -24,7 +24,7 @@ FLOORS = [
     {"hub", "reporting"},
     {"text_predictor"},
     {"text_classifier"},
-    {"tables", "sklearn", "pipelines", "public", "onnx_backend", "lesson_page", ""},
+    {"tables", "sklearn", "pipelines", "label_errors", "lesson_page", "public", "onnx_backend", ""},
     {"commands", "__main__"},
 ]
 FLOOR_OF = {module: floor for floor, modules in enumerate(FLOORS) for module in modules}

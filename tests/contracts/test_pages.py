@@ -36,6 +36,7 @@ SHORTER = {
     "train": {"--max_steps": "2", "--use_cpu": "true"},
     "train-language-model": {"--max_steps": "2", "--use_cpu": "true", "--num_generated_texts": "0"},
     "evaluate": {"--use_cpu": "true"},
+    "find-label-errors": {"--max_steps": "2", "--use_cpu": "true", "--num_folds": "2"},
 }
 
 TEXTS = ["the striker scored twice", "shares fell again", "a late goal won the cup", "the bank cut its rates"] * 10
