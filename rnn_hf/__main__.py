@@ -22,7 +22,7 @@ JOBS = {
 }
 
 # Packages of the extra `train`
-OF_THE_EXTRA = {"accelerate", "datasets", "pandas", "pyarrow", "scipy", "sklearn", "yaml"}
+OF_THE_EXTRA = {"accelerate", "cleanlab", "datasets", "pandas", "pyarrow", "scipy", "sklearn", "yaml"}
 
 
 def usage() -> str:

@@ -34,7 +34,7 @@ def find_label_errors(
     The rows are divided into folds with equal shares of the classes, and each fold is classified by a model that
     `TextClassifier.train` trained on the others. Copies of a text, apart from case and spaces, are in one fold. Rows
     are ordered by the probability of the given label, and confident learning decides which are errors (Northcutt et
-    al., 2021; see `confident_classes`).
+    al., 2021; see `are_errors`).
 
     Needs `pip install "rnn-hf[train]"`. The time is about that of `num_folds` trainings.
 
@@ -68,6 +68,8 @@ def find_label_errors(
     """
     with kept_random_states():  # some packages draw random numbers on import
         try:
+            import cleanlab  # noqa: F401  # before the folds are trained
+
             from .data.in_memory import dataset_of_lists
             from .data.sources import split_texts
         except ModuleNotFoundError as error:
@@ -215,40 +217,27 @@ def folds_of(rows: "Dataset", labels: np.ndarray, num_folds: int, seed: int) -> 
     return of_rows
 
 
-def confident_classes(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """Return the class that each row belongs to with confidence, or -1: its column in the confident joint.
+def are_errors(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """Return which labels are wrong according to confident learning (Northcutt et al., 2021), as cleanlab computes it.
 
     The threshold of a class is the mean probability of the class over the rows labelled with it. A row belongs to the
-    most probable of the classes whose probability reaches their threshold (Northcutt et al., 2021, equation 1).
+    most probable of the classes whose probability reaches their threshold. Its label is an error if that is another
+    class, and the given one is not the most probable.
 
     Args:
         labels: The given class ids. Shape `(num_rows,)`.
         probabilities: Out-of-fold probabilities. Shape `(num_rows, num_classes)`.
 
     Example:
-        >>> confident_classes(np.array([0, 0, 1]), np.array([[0.9, 0.1], [0.2, 0.8], [0.4, 0.6]]))
-        array([0, 1, 1])
+        >>> are_errors(np.array([0, 0, 1]), np.array([[0.9, 0.1], [0.2, 0.8], [0.4, 0.6]]))
+        array([False,  True, False])
     """
-    counts = np.bincount(labels, minlength=probabilities.shape[1])
-    of_given = probabilities[np.arange(len(labels)), labels].astype(np.float64)
-    sums = np.bincount(labels, weights=of_given, minlength=probabilities.shape[1])
-    # nothing belongs to a class without rows
-    thresholds = np.where(counts > 0, sums / np.maximum(counts, 1), np.inf)
-    # the mean of equal numbers may be rounded up
-    reaches = probabilities >= thresholds - 1e-6
-    best = np.where(reaches, probabilities, -np.inf).argmax(axis=1)
-    return np.where(reaches.any(axis=1), best, -1)
+    if len(labels) == 0:
+        return np.zeros(0, dtype=bool)
+    from cleanlab.filter import find_label_issues  # takes seconds
 
-
-def are_errors(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """Return which rows belong to another class with confidence, if their given class is not the most probable one.
-
-    Args:
-        labels: As in `confident_classes`.
-        probabilities: As in `confident_classes`.
-    """
-    classes, of_given = confident_classes(labels, probabilities), probabilities[np.arange(len(labels)), labels]
-    errors: np.ndarray = (classes >= 0) & (classes != labels) & (of_given < probabilities.max(axis=1))
+    # its other processes would take longer than the computation
+    errors: np.ndarray = find_label_issues(labels, probabilities, filter_by="confident_learning", n_jobs=1)
     return errors
 
 

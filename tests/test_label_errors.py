@@ -11,7 +11,7 @@ from datasets import Dataset, concatenate_datasets
 import rnn_hf
 from rnn_hf import find_label_errors
 from rnn_hf.data.demo_news import LABEL_NAMES, load_demo_news
-from rnn_hf.label_errors import are_errors, confident_classes, folds_of
+from rnn_hf.label_errors import are_errors, folds_of
 from rnn_hf.training import from_lists
 from rnn_hf.training.from_lists import TrainedClassifier
 from tests.tiny_classifiers import make_classifier
@@ -34,15 +34,6 @@ def flipped_demo(num_rows: int) -> tuple[list[str], list[str], np.ndarray]:
     labels, flipped = np.array(rows["label"][:]), rng.permutation(num_rows)[: num_rows // 20]
     labels[flipped] = (labels[flipped] + rng.integers(1, 4, len(flipped))) % 4
     return rows["text"][:], [LABEL_NAMES[label] for label in labels], flipped
-
-
-def confident_joint(labels: np.ndarray, probabilities: np.ndarray) -> list[list[int]]:
-    """Return the number of rows of each given class (rows) that belong to each class with confidence (columns)."""
-    classes, num_classes = confident_classes(labels, probabilities), probabilities.shape[1]
-    return [
-        [int(((labels == given) & (classes == other)).sum()) for other in range(num_classes)]
-        for given in range(num_classes)
-    ]
 
 
 def share_found(num_rows: int, num_folds: int, **settings: Any) -> float:
@@ -84,37 +75,24 @@ def rows_of(texts: list[str], labels: list[int]) -> tuple[Dataset, np.ndarray]:
     return Dataset.from_dict({"text": texts}), np.array(labels)
 
 
-def test_the_confident_joint_is_that_computed_by_hand() -> None:
+def test_errors_are_those_computed_by_hand() -> None:
     labels = np.array([0, 0, 0, 1, 1, 2])
     probabilities = np.array(
         [[0.9, 0.05, 0.05], [0.7, 0.2, 0.1], [0.2, 0.7, 0.1], [0.1, 0.8, 0.1], [0.5, 0.4, 0.1], [0.3, 0.3, 0.4]]
     )
     # the thresholds are (0.9 + 0.7 + 0.2) / 3 = 0.6, (0.8 + 0.4) / 2 = 0.6 and 0.4; the fifth row reaches none
-    assert confident_classes(labels, probabilities).tolist() == [0, 0, 1, 1, -1, 2]
-    assert confident_joint(labels, probabilities) == [[2, 1, 0], [0, 1, 0], [0, 0, 1]]
     assert are_errors(labels, probabilities).tolist() == [False, False, True, False, False, False]
-
-
-def test_of_several_classes_that_reach_their_thresholds_the_most_probable_counts() -> None:
-    labels, probabilities = np.array([0, 1]), np.array([[0.4, 0.6], [0.7, 0.3]])
-    assert confident_joint(labels, probabilities) == [[0, 1], [1, 0]]
-
-
-def test_rows_with_the_mean_probability_reach_the_threshold_whatever_the_rounding() -> None:
-    labels, probabilities = np.array([0, 0, 0, 1]), np.array([[0.1, 0.9]] * 3 + [[0.01, 0.99]])
-    assert probabilities[:3, 0].mean() > 0.1
-    assert confident_classes(labels, probabilities).tolist() == [0, 0, 0, 1]
 
 
 def test_the_most_probable_class_is_no_error_although_it_does_not_reach_its_threshold() -> None:
     labels, probabilities = np.array([0, 0, 1]), np.array([[0.95, 0.05], [0.55, 0.45], [0.7, 0.3]])
-    assert confident_classes(labels, probabilities).tolist() == [0, 1, 1]
     assert not are_errors(labels, probabilities).any()
 
 
-def test_nothing_belongs_to_a_class_without_rows() -> None:
+def test_classes_and_rows_may_be_missing() -> None:
     labels, probabilities = np.array([0, 0, 1]), np.array([[0.1, 0.1, 0.8], [0.2, 0.2, 0.6], [0.4, 0.5, 0.1]])
-    assert [counts[2] for counts in confident_joint(labels, probabilities)] == [0, 0, 0]
+    assert not are_errors(labels, probabilities)[2]
+    assert are_errors(labels[:0], probabilities[:0]).tolist() == []
 
 
 @pytest.mark.parametrize("num_folds", [2, 5])
