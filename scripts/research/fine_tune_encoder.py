@@ -4,9 +4,11 @@
         [--dataset_name NAME] [--learning_rate 1e-4] [--freeze_embeddings]
 
 Writes the model, its tokenizer, and `all_results.json` with the accuracy on the validation and the test rows. The
-pooler, which a classifier of sentence embeddings lacks, is a new layer, like the classifier itself.
+pooler, which a classifier of sentence embeddings lacks, is a new layer, like the classifier itself. After an
+interruption, the same command continues.
 """
 
+import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -24,7 +26,7 @@ from transformers import (
     Trainer,
     TrainingArguments,
 )
-from transformers.trainer_utils import set_seed
+from transformers.trainer_utils import get_last_checkpoint, set_seed
 
 from rnn_hf.argument_fields import flag, path_flag
 from rnn_hf.commands.entry import exit_statuses, user_errors
@@ -33,6 +35,9 @@ from rnn_hf.data.labels import label_names_of
 from rnn_hf.data.sources import load_text_dataset
 from rnn_hf.files import write_json
 from rnn_hf.training.arguments import RowArguments
+
+# Steps between two checkpoints
+SAVE_STEPS = 200
 
 OF_THE_TRAINING = (
     "max_length", "freeze_embeddings", "num_train_epochs", "learning_rate", "per_device_train_batch_size",
@@ -86,13 +91,13 @@ def fine_tune(name: str, args: FineTuningArguments) -> dict[str, Any]:
         output_dir=args.output_dir, num_train_epochs=args.num_train_epochs, learning_rate=args.learning_rate,
         per_device_train_batch_size=args.per_device_train_batch_size, per_device_eval_batch_size=128,
         lr_scheduler_type="linear", warmup_steps=0.1, optim="adamw_torch_fused", seed=args.seed,
-        train_sampling_strategy="group_by_length", save_strategy="no", logging_steps=100, report_to="none",
+        train_sampling_strategy="group_by_length", save_steps=SAVE_STEPS, save_total_limit=1, logging_steps=100, report_to="none",
     )  # fmt: skip
     trainer = Trainer(
         model, settings, DataCollatorWithPadding(tokenizer), rows["train"], processing_class=tokenizer,
         compute_metrics=accuracy,
     )  # fmt: skip
-    trainer.train()
+    trainer.train(resume_from_checkpoint=get_last_checkpoint(args.output_dir))
     train_runtime = time.perf_counter() - started
     results: dict[str, Any] = {"model_name_or_path": Path(name).name, "train_runtime": train_runtime}
     for split in ("validation", "test"):
@@ -104,6 +109,8 @@ def fine_tune(name: str, args: FineTuningArguments) -> dict[str, Any]:
     tokenizer.model_max_length = args.max_length
     trainer.save_model()
     write_json(Path(args.output_dir) / "all_results.json", results)
+    for checkpoint in Path(args.output_dir).glob("checkpoint-*"):
+        shutil.rmtree(checkpoint)
     return results
 
 
@@ -117,8 +124,9 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
             (args,), _ = parser.parse(words)  # `--help`
             raise ValueError("Pass the name or folder of an encoder first.")
         (args,), _ = parser.parse(words[1:])
-        if not args.output_dir or (Path(args.output_dir).exists() and any(Path(args.output_dir).iterdir())):
-            raise ValueError(f"`output_dir` must be a new or empty folder, got {args.output_dir!r}.")
+        if not args.output_dir or (Path(args.output_dir) / "config.json").exists():
+            raise ValueError(f"`output_dir` must be a folder without a model, got {args.output_dir!r}.")
+        Path(args.output_dir).mkdir(parents=True, exist_ok=True)
         results = fine_tune(words[0], args)
     shown = ", ".join(f"{name[:-9]} {100 * value:.2f} %" for name, value in results.items() if "accuracy" in name)
     print(f"Written: {args.output_dir}; accuracy: {shown}; {results['train_runtime']:.0f} s")
