@@ -91,7 +91,8 @@ def fine_tune(name: str, args: FineTuningArguments) -> dict[str, Any]:
         output_dir=args.output_dir, num_train_epochs=args.num_train_epochs, learning_rate=args.learning_rate,
         per_device_train_batch_size=args.per_device_train_batch_size, per_device_eval_batch_size=128,
         lr_scheduler_type="linear", warmup_steps=0.1, optim="adamw_torch_fused", seed=args.seed,
-        train_sampling_strategy="group_by_length", save_steps=SAVE_STEPS, save_total_limit=1, logging_steps=100, report_to="none",
+        train_sampling_strategy="group_by_length", save_steps=SAVE_STEPS, save_total_limit=1, logging_steps=100,
+        report_to="none",
     )  # fmt: skip
     trainer = Trainer(
         model, settings, DataCollatorWithPadding(tokenizer), rows["train"], processing_class=tokenizer,
