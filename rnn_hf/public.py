@@ -11,6 +11,7 @@ from transformers import (
 from .causal_lm_rnn import RNNCache, RNNForCausalLM
 from .configuration_rnn import RNNConfig
 from .data.tokenizer_training import train_tokenizer
+from .explanations import Explanation
 from .modeling_rnn import RNNForSequenceClassification, RNNForTokenClassification, RNNModel, RNNPreTrainedModel
 from .pipelines import register_pipelines
 from .text_classifier import TextClassifier
@@ -24,6 +25,7 @@ AutoModelForTokenClassification.register(RNNConfig, RNNForTokenClassification)
 register_pipelines()
 
 __all__ = [
+    "Explanation",
     "RNNCache",
     "RNNConfig",
     "RNNForCausalLM",

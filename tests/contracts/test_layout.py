@@ -23,7 +23,7 @@ FLOORS = [
     {"inference", "training", "onnx_export"},
     {"hub", "reporting"},
     {"text_predictor"},
-    {"text_classifier"},
+    {"text_classifier", "explanations"},
     {"tables", "sklearn", "pipelines", "public", "onnx_backend", ""},
     {"commands", "__main__"},
 ]
