@@ -9,7 +9,6 @@ from typing import Any, TextIO
 
 from rnn_hf.errors import plain
 from rnn_hf.explanations import Explanation
-from rnn_hf.onnx_classifier import encodable
 
 from .answer_files import Write
 
@@ -69,9 +68,9 @@ def html_words(explanation: Explanation) -> str:
 
 
 def html_text(text: object) -> str:
-    """Return a text as HTML, in which control characters, which HTML does not allow, are replaced."""
+    """Return a text as HTML, with each unprintable character replaced."""
     characters = (character if character.isprintable() or character.isspace() else "\ufffd" for character in str(text))
-    return html.escape(encodable("".join(characters)))
+    return html.escape("".join(characters))
 
 
 def words_writer(stream: TextIO, prefix: str) -> Write:

@@ -6,7 +6,7 @@ r"""Classify the texts of a table, of the lines of a file or standard input, or 
     rnn-hf predict --model_name_or_path runs/mine \
         --input_file lines.txt --output_file labels.jsonl
     cat lines.txt | rnn-hf predict --model_name_or_path runs/mine
-    rnn-hf predict --model_name_or_path runs/mine --explain --text "Oil prices surge"
+    rnn-hf predict --model_name_or_path runs/mine --explain --text "Oil prices"
 
 A table (.csv, .tsv, .jsonl, .json, .parquet) keeps its columns and gets `label` and `probability` after them, or
 `predicted_label` and `predicted_probability` if it already has one of these. The answers to lines are JSON Lines.
