@@ -52,7 +52,9 @@ class OnnxBackedClassifier(TextClassifier):
         """Not available: the weights are in the ONNX graph."""
         self._refuse("`model`")
 
-    def explain(self, texts: Any, label: Any = None, method: Any = "leave_one_out", **settings: Any) -> Any:
+    def explain(  # type: ignore[override]  # without `num_steps`
+        self, texts: Any, label: Any = None, method: Any = "leave_one_out", **settings: Any
+    ) -> Any:
         """Return explanations as `TextClassifier.explain` does, by leave-one-out only."""
         if method == "integrated_gradients":
             self._refuse("`integrated_gradients`")

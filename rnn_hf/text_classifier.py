@@ -218,7 +218,7 @@ class TextClassifier(TextPredictor):
         return backend
 
     @overload
-    def explain(
+    def explain(  # type: ignore[overload-overlap]  # a string is an iterable of strings
         self,
         texts: str,
         label: Any = ...,

@@ -15,7 +15,7 @@ from rnn_hf.explanations import _adaptive_simpson
 from rnn_hf.ngrams_rnn import NORM
 from tests.tiny_classifiers import make_classifier
 
-METHODS = ("leave_one_out", "integrated_gradients")
+METHODS: Any = ("leave_one_out", "integrated_gradients")
 both_methods = pytest.mark.parametrize("method", METHODS)
 # a known word, and what tokenizers and pages stumble over
 TEXTS = [
@@ -30,12 +30,12 @@ KINDS: dict[str, dict[str, Any]] = {
 }
 
 
-def counter_of_cats(problem_type: str = "regression") -> TextClassifier:
+def counter_of_cats() -> TextClassifier:
     """A model whose score is the number of times that a text has the word "cat"."""
     tokenizer = train_tokenizer(["the cat sat on a mat . a dog and all day long !"])
     config = RNNConfig(
         vocab_size=len(tokenizer), embedding_size=2, hidden_size=1, cell_type="rnn", bidirectional=False,
-        classifier_pooling="last", num_labels=1, problem_type=problem_type,
+        classifier_pooling="last", num_labels=1, problem_type="regression",
     )  # fmt: skip
     model, small = RNNForSequenceClassification(config), 1e-3
     with torch.no_grad():
@@ -86,8 +86,9 @@ def test_integrated_gradients_add_up_to_the_logit(cell_type: str, bidirectional:
         concat_embedding_mean=True, classifier_pooling="mean_max_last", num_hidden_layers=2,
     )  # fmt: skip
     with torch.no_grad():
-        for parameter in classifier.model.ngrams.parameters() if ngram_buckets else ():
-            parameter.normal_()
+        for name, parameter in classifier.model.named_parameters():
+            if name.startswith("ngrams."):
+                parameter.normal_()
     # a random network is rougher than a trained one
     explanations = classifier.explain(TEXTS, label="LABEL_1", method=METHODS[1], num_steps=2000)
     for text, explanation in zip(TEXTS, explanations, strict=True):
@@ -101,7 +102,7 @@ def test_integrated_gradients_add_up_to_the_logit(cell_type: str, bidirectional:
 def test_ngrams_have_their_exact_contributions() -> None:
     """Those of a pair are divided between its words."""
     classifier = make_classifier(ngram_buckets=64, ngram_order=2)
-    branch = classifier.model.ngrams
+    branch: Any = classifier.model.ngrams
     with torch.no_grad():
         classifier.model.classifier.weight.zero_()
         branch.table.weight.normal_(), branch.bias.normal_(), branch.idf.uniform_(0.5, 2)
@@ -310,5 +311,6 @@ def test_simpson_divides_the_intervals_with_large_errors() -> None:
 def test_a_gpu_gives_the_same_gradients() -> None:
     classifier = make_classifier(bidirectional=True, ngram_buckets=32)
     expected = classifier.explain("the cat sat", method=METHODS[1])
-    got = TextClassifier(classifier.model.to("cuda"), classifier.tokenizer).explain("the cat sat", method=METHODS[1])
+    model: Any = classifier.model.to("cuda")  # type: ignore[arg-type]  # transformers' own
+    got = TextClassifier(model, classifier.tokenizer).explain("the cat sat", method=METHODS[1])
     np.testing.assert_allclose(got.contributions, expected.contributions, atol=1e-4)

@@ -168,7 +168,7 @@ def plot_explanation(theme: Theme, numbers: Mapping[str, Any]) -> Figure:
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set(xlim=(0, 72 * WIDTH), ylim=(0, 72 * 2.4))  # in points
     axes.set_axis_off()
-    renderer = FigureCanvasAgg(figure).get_renderer()
+    renderer = FigureCanvasAgg(figure).get_renderer()  # type: ignore[no-untyped-call]  # matplotlib does not type it
     for row, method in enumerate(numbers["methods"]):
         top = 72 * 2.4 - 16 - 84 * row
         name, label = TITLES_OF_METHODS[method["method"]], numbers["label"]
