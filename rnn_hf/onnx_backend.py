@@ -34,7 +34,7 @@ class OnnxInference(BatchedInference):
 
 
 class OnnxBackedClassifier(TextClassifier):
-    """A `TextClassifier` that computes with onnxruntime: it can only predict, evaluate, and leave words out."""
+    """A `TextClassifier` that computes with onnxruntime: it predicts, evaluates, and explains by leave-one-out."""
 
     def __init__(self, exported: OnnxTextClassifier, config: RNNConfig, tokenizer: PreTrainedTokenizerBase) -> None:
         self.exported, self._config, self.tokenizer = exported, config, tokenizer

@@ -4,7 +4,7 @@ import tempfile
 from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import Any, Literal, overload
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from transformers import PreTrainedTokenizerBase
 from .configuration_rnn import RNNConfig
 from .data.tokenizing import fast_encoder, prepared_backend
 from .errors import missing_extra
+from .explanations import Explanation, ExplanationMethod
 from .files import expand_home
 from .inference import ACTIVATIONS, BatchedInference, check_belong_together, fingerprint
 from .modeling_rnn import RNNForSequenceClassification
@@ -24,9 +25,6 @@ from .random_states import kept_random_states
 from .safe_loading import commit_of, folder_or_id, load_classifier
 from .text_predictor import TextPredictor
 from .threads import in_new_thread
-
-if TYPE_CHECKING:
-    from .explanations import Explanation, ExplanationMethod
 
 
 class TextClassifier(TextPredictor):
@@ -158,7 +156,7 @@ class TextClassifier(TextPredictor):
             device: Device of the model; the CPU by default.
             dtype: Floating-point type of the weights, of torch or by name, whatever type they are saved in.
             backend: What computes: `"torch"`, or `"onnx"` for onnxruntime, which answers single texts in less time and
-                can only predict. It needs `pip install "rnn-hf[onnx]"` and a model that `export_onnx` has exported.
+                can only predict, evaluate, and explain by leave-one-out. It needs `pip install "rnn-hf[onnx]"` and a model that `export_onnx` has exported.
 
         Raises:
             FileNotFoundError: If the folder does not exist, or there is no export for `"onnx"`.
@@ -222,30 +220,30 @@ class TextClassifier(TextPredictor):
         self,
         texts: str,
         label: Any = ...,
-        method: "ExplanationMethod" = ...,
+        method: ExplanationMethod = ...,
         num_steps: int = ...,
         batch_size: int = ...,
         show_progress: bool = ...,
-    ) -> "Explanation": ...
+    ) -> Explanation: ...
     @overload
     def explain(
         self,
         texts: Iterable[str],
         label: Any = ...,
-        method: "ExplanationMethod" = ...,
+        method: ExplanationMethod = ...,
         num_steps: int = ...,
         batch_size: int = ...,
         show_progress: bool = ...,
-    ) -> "list[Explanation]": ...
+    ) -> list[Explanation]: ...
     def explain(
         self,
         texts: str | Iterable[str],
         label: Any = None,
-        method: "ExplanationMethod" = "leave_one_out",
+        method: ExplanationMethod = "leave_one_out",
         num_steps: int = 256,
         batch_size: int = 256,
         show_progress: bool = True,
-    ) -> "Explanation | list[Explanation]":
+    ) -> Explanation | list[Explanation]:
         """Return how much each word of a text raises or lowers the score of a label.
 
         A word is what stands between spaces, punctuation included; in scripts without spaces, such as Chinese, it is a
@@ -286,7 +284,7 @@ class TextClassifier(TextPredictor):
             >>> explanation.label, explanation.words[np.argmax(explanation.contributions)]
             ('Sports', 'striker')
         """
-        from .explanations import explain
+        from .word_contributions import explain
 
         return explain(self, texts, label, method, num_steps, batch_size, show_progress)
 

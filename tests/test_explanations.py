@@ -11,8 +11,8 @@ import torch
 from rnn_hf import Explanation, RNNConfig, RNNForSequenceClassification, TextClassifier, train_tokenizer
 from rnn_hf.configuration_rnn import CellType
 from rnn_hf.data.demo_news import load_demo_news
-from rnn_hf.explanations import _adaptive_simpson
 from rnn_hf.ngrams_rnn import NORM
+from rnn_hf.word_contributions import _adaptive_simpson
 from tests.tiny_classifiers import make_classifier
 
 METHODS: Any = ("leave_one_out", "integrated_gradients")
@@ -35,7 +35,7 @@ def counter_of_cats() -> TextClassifier:
     tokenizer = train_tokenizer(["the cat sat on a mat . a dog and all day long !"])
     config = RNNConfig(
         vocab_size=len(tokenizer), embedding_size=2, hidden_size=1, cell_type="rnn", bidirectional=False,
-        classifier_pooling="last", num_labels=1, problem_type="regression",
+        classifier_pooling="last", id2label={0: "cats"}, problem_type="regression",
     )  # fmt: skip
     model, small = RNNForSequenceClassification(config), 1e-3
     with torch.no_grad():
@@ -59,7 +59,7 @@ def test_a_model_that_counts_a_word_is_explained_by_that_word(method: Any) -> No
     explanation = counter_of_cats().explain("The cat and the dog; a cat.", method=method)
     assert explanation.words == ["The", "cat", "and", "the", "dog;", "a", "cat."]
     np.testing.assert_allclose(explanation.contributions, [0, 1, 0, 0, 0, 0, 1], atol=1e-4)
-    assert (explanation.method, explanation.unit, explanation.label) == (method, "target", "LABEL_0")
+    assert (explanation.method, explanation.unit, explanation.label) == (method, "target", "cats")
     assert explanation.score == pytest.approx(2, abs=1e-4)
     assert explanation.baseline == (None if method == "leave_one_out" else 0)
 
