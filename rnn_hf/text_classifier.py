@@ -156,7 +156,8 @@ class TextClassifier(TextPredictor):
             device: Device of the model; the CPU by default.
             dtype: Floating-point type of the weights, of torch or by name, whatever type they are saved in.
             backend: What computes: `"torch"`, or `"onnx"` for onnxruntime, which answers single texts in less time and
-                can only predict, evaluate, and explain by leave-one-out. It needs `pip install "rnn-hf[onnx]"` and a model that `export_onnx` has exported.
+                can only predict, evaluate, and explain by leave-one-out. It needs `pip install "rnn-hf[onnx]"` and a
+                model that `export_onnx` has exported.
 
         Raises:
             FileNotFoundError: If the folder does not exist, or there is no export for `"onnx"`.
