@@ -1,10 +1,10 @@
 """Inference on any number of texts: batches of similar length, one per thread on a CPU."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from hashlib import blake2b
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -23,6 +23,9 @@ SECONDS_BEFORE_PROGRESS = 2
 
 # Up to this number, texts spend most of their time in Python, which runs one thread at a time
 TEXTS_FOR_ONE_WORKER = 8
+
+# The results for some texts
+Results = TypeVar("Results", bound=Sized)
 
 # From logits to the result of `TextClassifier.predict_proba`
 ACTIVATIONS: dict[ProblemType, Callable[[Tensor], Tensor]] = {
@@ -137,7 +140,7 @@ class BatchedInference:
         return answers
 
 
-def with_progress(chunks: Iterator[np.ndarray], texts: Iterable[str], show_progress: bool) -> Iterator[np.ndarray]:
+def with_progress(chunks: Iterator[Results], texts: Iterable[str], show_progress: bool) -> Iterator[Results]:
     """Yield chunks of results, and show a progress bar over their texts after two seconds."""
     total = len(texts) if isinstance(texts, Sequence) else None
     hidden = {} if show_progress else {"disable": True}

@@ -88,17 +88,29 @@ class NGramBranch(nn.Module):
                 "`inputs_embeds` cannot be given to a model with `ngram_buckets`, which counts words by their ids. "
                 "Pass `input_ids`."
             )
+        buckets, weights, scale = self.weighted_buckets(input_ids, mask, is_dropped)
+        if buckets.numel() == 0:  # nothing to look up, which the layer rejects
+            return self.bias.expand(len(buckets), -1)
+        logits: Tensor = self.table(buckets, per_sample_weights=weights)
+        return (logits * scale).to(logits.dtype) + self.bias  # the scale may be too large for 16 bits
+
+    def weighted_buckets(
+        self, input_ids: Tensor, mask: Tensor | None = None, is_dropped: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the bucket of each n-gram, its weight, and the factor of the weighted sum; arguments as in `forward`.
+
+        Returns:
+            Buckets, int64, and weights, 0 for n-grams that do not count, in the order of `ngrams_of`, both of shape
+            `(batch_size, num_ngrams)`; factors of shape `(batch_size, 1)`.
+        """
         ngrams, counts = self.ngrams_of(input_ids, mask, is_dropped)
-        if ngrams.numel() == 0:  # nothing to look up, which the layer rejects
-            return self.bias.expand(len(ngrams), -1)
         buckets = ngrams % self.num_buckets
         owners = self.owners[buckets]
         weights = self.idf[buckets] * ((owners == ngrams) | (owners < 0))
         if counts is not None:
             weights = weights * counts
         norms = weights.float().square().sum(dim=1, keepdim=True).sqrt().clamp(min=1e-6)
-        logits: Tensor = self.table(buckets, per_sample_weights=weights)
-        return (logits * (NORM / norms)).to(logits.dtype) + self.bias  # the quotient may be too large for 16 bits
+        return buckets, weights, NORM / norms
 
     def ngrams_of(
         self, input_ids: Tensor, mask: Tensor | None, is_dropped: Tensor | None = None

@@ -34,7 +34,7 @@ class OnnxInference(BatchedInference):
 
 
 class OnnxBackedClassifier(TextClassifier):
-    """A `TextClassifier` that computes with onnxruntime, and can only predict and evaluate."""
+    """A `TextClassifier` that computes with onnxruntime: it predicts, evaluates, and explains by leave-one-out."""
 
     def __init__(self, exported: OnnxTextClassifier, config: RNNConfig, tokenizer: PreTrainedTokenizerBase) -> None:
         self.exported, self._config, self.tokenizer = exported, config, tokenizer
@@ -51,6 +51,14 @@ class OnnxBackedClassifier(TextClassifier):
     def model(self) -> NoReturn:  # type: ignore[override]  # there is none
         """Not available: the weights are in the ONNX graph."""
         self._refuse("`model`")
+
+    def explain(  # type: ignore[override]  # without `num_steps`
+        self, texts: Any, label: Any = None, method: Any = "leave_one_out", **settings: Any
+    ) -> Any:
+        """Return explanations as `TextClassifier.explain` does, by leave-one-out only."""
+        if method == "integrated_gradients":
+            self._refuse("`integrated_gradients`")
+        return super().explain(texts, label, method=method, **settings)
 
     def encode(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Not available: the graph returns no embeddings."""

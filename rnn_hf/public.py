@@ -11,6 +11,7 @@ from transformers import (
 from .causal_lm_rnn import RNNCache, RNNForCausalLM
 from .configuration_rnn import RNNConfig
 from .data.tokenizer_training import train_tokenizer
+from .explanations import Explanation
 from .label_errors import find_label_errors
 from .modeling_rnn import RNNForSequenceClassification, RNNForTokenClassification, RNNModel, RNNPreTrainedModel
 from .pipelines import register_pipelines
@@ -25,6 +26,7 @@ AutoModelForTokenClassification.register(RNNConfig, RNNForTokenClassification)
 register_pipelines()
 
 __all__ = [
+    "Explanation",
     "RNNCache",
     "RNNConfig",
     "RNNForCausalLM",

@@ -2,18 +2,21 @@
 
 import tempfile
 from collections.abc import Iterable
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from .configuration_rnn import RNNConfig
-from .data.tokenizing import fast_encoder
+from .data.tokenizing import fast_encoder, prepared_backend
 from .errors import missing_extra
+from .explanations import Explanation, ExplanationMethod
 from .files import expand_home
 from .inference import ACTIVATIONS, BatchedInference, check_belong_together, fingerprint
 from .modeling_rnn import RNNForSequenceClassification
@@ -153,7 +156,8 @@ class TextClassifier(TextPredictor):
             device: Device of the model; the CPU by default.
             dtype: Floating-point type of the weights, of torch or by name, whatever type they are saved in.
             backend: What computes: `"torch"`, or `"onnx"` for onnxruntime, which answers single texts in less time and
-                can only predict. It needs `pip install "rnn-hf[onnx]"` and a model that `export_onnx` has exported.
+                can only predict, evaluate, and explain by leave-one-out. It needs `pip install "rnn-hf[onnx]"` and a
+                model that `export_onnx` has exported.
 
         Raises:
             FileNotFoundError: If the folder does not exist, or there is no export for `"onnx"`.
@@ -196,6 +200,94 @@ class TextClassifier(TextPredictor):
     def config(self) -> RNNConfig:
         """Configuration of the model."""
         return self.model.config
+
+    @cached_property
+    def offset_tokenizer(self) -> Tokenizer:
+        """The tokenizer's backend, which knows where in a text its tokens are; truncates as `max_length` says.
+
+        Raises:
+            TypeError: If the tokenizer has no fast backend.
+        """
+        backend = prepared_backend(self.tokenizer, self.max_length)
+        if backend is None:
+            raise TypeError(
+                f"`explain` needs a fast tokenizer, got `{type(self.tokenizer).__name__}`. Save it with its "
+                "`tokenizer.json`."
+            )
+        return backend
+
+    @overload
+    def explain(  # type: ignore[overload-overlap]  # a string is an iterable of strings
+        self,
+        texts: str,
+        label: Any = ...,
+        method: ExplanationMethod = ...,
+        num_steps: int = ...,
+        batch_size: int = ...,
+        show_progress: bool = ...,
+    ) -> Explanation: ...
+    @overload
+    def explain(
+        self,
+        texts: Iterable[str],
+        label: Any = ...,
+        method: ExplanationMethod = ...,
+        num_steps: int = ...,
+        batch_size: int = ...,
+        show_progress: bool = ...,
+    ) -> list[Explanation]: ...
+    def explain(
+        self,
+        texts: str | Iterable[str],
+        label: Any = None,
+        method: ExplanationMethod = "leave_one_out",
+        num_steps: int = 256,
+        batch_size: int = 256,
+        show_progress: bool = True,
+    ) -> Explanation | list[Explanation]:
+        """Return how much each word of a text raises or lowers the score of a label.
+
+        A word is what stands between spaces, punctuation included; in scripts without spaces, such as Chinese, it is a
+        token. Words that the model does not read, such as those after `max_length` tokens, contribute 0.
+
+        - `"leave_one_out"` (Li et al., 2016): the probability of the label minus its probability without the word. It
+          says what the answer would be without that word. All contributions are small if the probability is close to
+          0 or 1, and so are those of words of which one is enough.
+        - `"integrated_gradients"` (Sundararajan et al., 2017): the logit of the label, after calibration, divided
+          among the words: `baseline`, the logit for as many zero vectors, plus all contributions is the logit. It
+          neither saturates nor overlooks redundant words, but says nothing about removing a word, which moves the
+          others together. The network is integrated over its word vectors. The n-gram branch has exact
+          contributions, and those of a word pair are divided equally between its words.
+
+        Probabilities are what users see, so the first method explains them; logits can be added up, so the second one
+        explains those. With the first, a text of `n` words takes as long as `n` predictions; with the second, as about
+        40 training steps with this text alone.
+
+        Args:
+            texts: One string, or any iterable of strings.
+            label: The label to explain, or the target of a regression. Default: the most probable label of each text.
+            method: The method. A regression is explained in the unit of its target.
+            num_steps: For `"integrated_gradients"`, the maximum number of gradients per text, at least 3. There are as
+                many as needed for contributions that add up within 1 %: about 40, and rarely more than 100.
+            batch_size: As in `predict`, for `"leave_one_out"`.
+            show_progress: As in `predict`.
+
+        Returns:
+            One explanation for a single string, otherwise a list of explanations, in order.
+
+        Raises:
+            TypeError: If a text is not a string, or the tokenizer has no fast backend.
+            ValueError: If the label or the method is unknown, or there are several targets and none is named.
+
+        Example:
+            >>> classifier = TextClassifier.from_pretrained("model_cards/ag-news")
+            >>> explanation = classifier.explain("The striker scored twice.")
+            >>> explanation.label, explanation.words[np.argmax(explanation.contributions)]
+            ('Sports', 'striker')
+        """
+        from .word_contributions import explain
+
+        return explain(self, texts, label, method, num_steps, batch_size, show_progress)
 
     def encode(
         self,

@@ -22,7 +22,7 @@ Write = Callable[[Any, list[str]], None]
 def answer_names(classifier: TextClassifier, form: AnswerFormat) -> list[str]:
     """Return the names of a classifier's answers."""
     (line,) = json_lines(classifier, np.zeros((1, classifier.model.num_labels)), form)
-    return list(json.loads(line))
+    return [*json.loads(line), *([f"{form.prefix}explanation"] if form.is_explained else [])]
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from rnn_hf.onnx_classifier import GRAPH, QUANTIZED_GRAPH
 from rnn_hf.text_classifier import TextClassifier
 
 from .entry import exit_statuses, user_errors
+from .explained_words import STYLE
 from .parser import CommandParser
 
 NAME = "rnn-hf demo-page"
@@ -135,6 +136,7 @@ def write_demo_page(
         megabytes = (page / "model" / "onnx" / GRAPHS[dtype]).stat().st_size / 1e6
         text = Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
             title=html.escape(plain(name)),
+            style=STYLE.read_text(encoding="utf-8"),
             megabytes=f"{megabytes:.1f}",
             settings=json.dumps(settings).replace("<", "\\u003c"),
         )

@@ -1,6 +1,7 @@
 """Evaluate a saved model on a dataset: accuracy, F1, metrics of each class, confusion matrix; or regression metrics.
 
     rnn-hf evaluate --model_name_or_path runs/mine --test_file test.csv
+    rnn-hf evaluate ... --errors_file errors.html
     torchrun --nproc_per_node 2 -m rnn_hf evaluate ... --use_cpu
 
 Several processes divide the rows among them and give the same results as one.
@@ -28,6 +29,7 @@ from rnn_hf.training.launch import create_accelerator
 from rnn_hf.training.metrics import compute_metrics, most_frequent_classes, most_frequent_errors, predict_split
 
 from .entry import command, user_errors
+from .errors_page import write_errors_page
 from .json_lines import THRESHOLD_HELP, AnswerFormat, json_lines
 from .parser import check_folder_of
 
@@ -67,6 +69,9 @@ class EvaluateArguments(CheckedArguments):
     )
     figure_file: str | None = path_flag(
         None, "Image file for the confusion matrix: .png, .svg or .pdf; needs matplotlib."
+    )
+    errors_file: str | None = path_flag(
+        None, "Web page, .html, for the 50 errors with the highest probabilities, and the words that decided."
     )
     use_cpu: bool = flag(False, "Whether to use only the CPU.", "distributed")
 
@@ -135,14 +140,17 @@ def as_table(metrics: dict[str, Any]) -> str:
 def main(args: EvaluateArguments) -> dict[str, Any]:
     """Evaluate a model; return its metrics."""
     with user_errors():
-        for name in ("output_file", "predictions_file", "figure_file"):
+        for name in ("output_file", "predictions_file", "figure_file", "errors_file"):
             check_folder_of(name, getattr(args, name))
         if args.figure_file is not None:
             check_figure_file(Path(args.figure_file))
+        if args.errors_file is not None and Path(args.errors_file).suffix != ".html":
+            raise ValueError(f"`errors_file` must end in .html, got {args.errors_file!r}.")
         accelerator = create_accelerator(args.use_cpu)
         classifier = TextClassifier.from_pretrained(args.model_name_or_path)
-        if args.figure_file is not None and classifier.problem_type != "single_label_classification":
-            raise ValueError("`figure_file` needs a model with one class per text. Leave it out.")
+        for name in ("figure_file", "errors_file"):
+            if getattr(args, name) is not None and classifier.problem_type != "single_label_classification":
+                raise ValueError(f"`{name}` needs a model with one class per text. Leave it out.")
         with PartialState().main_process_first():  # the others read its cache
             dataset = load_text_dataset(
                 args.dataset_name,
@@ -174,8 +182,8 @@ def main(args: EvaluateArguments) -> dict[str, Any]:
         if args.output_file is not None:
             write_json(Path(args.output_file), metrics)
             print(f"Written: {args.output_file}")
+        probabilities = ACTIVATIONS[classifier.problem_type](torch.from_numpy(logits)).numpy()
         if args.predictions_file is not None:
-            probabilities = ACTIVATIONS[classifier.problem_type](torch.from_numpy(logits)).numpy()
             with atomic_file(Path(args.predictions_file)) as beside, beside.open("w", encoding="utf-8") as file:
                 file.writelines(json_lines(classifier, probabilities, AnswerFormat(threshold=args.threshold)))
             print(f"Written: {args.predictions_file}")
@@ -185,5 +193,8 @@ def main(args: EvaluateArguments) -> dict[str, Any]:
             with atomic_file(Path(args.figure_file)) as beside:
                 plot_confusion_matrix(metrics["confusion_matrix"], classifier.label_names).savefig(beside, dpi=150)
             print(f"Written: {args.figure_file}")
+        if args.errors_file is not None:
+            write_errors_page(Path(args.errors_file), classifier, dataset[args.split]["text"], labels, probabilities)
+            print(f"Written: {args.errors_file}")
     accelerator.end_training()
     return metrics

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from rnn_hf.explanations import Explanation
+from rnn_hf.onnx_classifier import encodable
 from rnn_hf.text_classifier import TextClassifier
 
 # Help text of `threshold`
@@ -25,6 +27,7 @@ class AnswerFormat:
         top_k: Number of most probable labels to write, each with its probability.
         min_probability: Minimum probability of a label; below it, the label is `null`.
         prefix: Prefix of the names.
+        is_explained: Whether to write the contribution of each word.
     """
 
     all_probabilities: bool = False
@@ -32,6 +35,7 @@ class AnswerFormat:
     top_k: int | None = None
     min_probability: float | None = None
     prefix: str = ""
+    is_explained: bool = False
 
     def check(self, problem_type: str) -> None:
         """Reject contents that the answers of a model do not have.
@@ -106,3 +110,24 @@ def json_line(row: Any) -> str:
         row = json.loads(json.dumps(row, default=str), parse_constant=lambda name: None)
         line = json.dumps(row, ensure_ascii=False)
     return line if line.isprintable() else json.dumps(row, default=str)
+
+
+def explained_line(line: str, explanation: Explanation, prefix: str = "") -> str:
+    """Return a line of JSON with an explanation as its last entry.
+
+    Args:
+        line: A line of `json_lines`.
+        explanation: The explanation of the answer.
+        prefix: Prefix of the name, as in `AnswerFormat`.
+    """
+    content = {
+        "label": str(explanation.label),
+        "method": explanation.method,
+        "unit": explanation.unit,
+        "score": round(explanation.score, 6),
+        "baseline": explanation.baseline and round(explanation.baseline, 6),
+        "words": [encodable(word) for word in explanation.words],
+        "offsets": explanation.offsets,
+        "contributions": [round(number, 6) for number in explanation.contributions],
+    }
+    return f'{line[:-2]}, "{prefix}explanation": {json_line(content)}}}\n'

@@ -6,6 +6,7 @@ r"""Classify the texts of a table, of the lines of a file or standard input, or 
     rnn-hf predict --model_name_or_path runs/mine \
         --input_file lines.txt --output_file labels.jsonl
     cat lines.txt | rnn-hf predict --model_name_or_path runs/mine
+    rnn-hf predict --model_name_or_path runs/mine --explain --text "Oil prices"
 
 A table (.csv, .tsv, .jsonl, .json, .parquet) keeps its columns and gets `label` and `probability` after them, or
 `predicted_label` and `predicted_probability` if it already has one of these. The answers to lines are JSON Lines.
@@ -20,26 +21,32 @@ machine or on the cluster that `RAY_ADDRESS` names:
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from io import TextIOWrapper
+from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from rnn_hf.argument_fields import CheckedArguments, flag, path_flag
 from rnn_hf.data.text_files import COMPRESSIONS, FORMATS, SHEETS, decoded, ending_of, undecodable
 from rnn_hf.errors import ExitStatusError, missing_extra
+from rnn_hf.explanations import ExplanationMethod
 from rnn_hf.files import atomic_file
 from rnn_hf.progress import progress_bar
 from rnn_hf.text_classifier import TextClassifier
 
 from .answer_files import Write, answer_names, answer_writer
 from .entry import command, user_errors
-from .json_lines import THRESHOLD_HELP, AnswerFormat, json_lines
+from .explained_words import words_writer
+from .json_lines import THRESHOLD_HELP, AnswerFormat, explained_line, json_lines
 from .parser import check_folder_of
 
 InputFormat = Literal["lines", "table"]
+
+# Number of lines whose explanations are written together
+EXPLAINED_AT_ONCE = 256
 
 
 @dataclass
@@ -84,6 +91,13 @@ class PredictArguments(CheckedArguments):
     min_probability: float | None = flag(
         None, "Minimum probability of a label; below it, the label is empty.", at_least=0, at_most=1
     )
+    explain: bool = flag(
+        False,
+        "Whether to print each text with the words that raise or lower the probability of its label, in color in a "
+        "terminal; with `output_file`, a .jsonl, whether to add these words and their contributions to the answers.",
+        "output",
+    )
+    explanation_method: ExplanationMethod = flag("leave_one_out", "Method of `explain`.", "output")
     threshold: float | None = flag(None, THRESHOLD_HELP, "output", at_least=0, at_most=1)
     batch_size: int = flag(256, "Batch size.", "distributed", at_least=1)
 
@@ -95,9 +109,16 @@ class PredictArguments(CheckedArguments):
         return ending_of(self.input_file) in (*FORMATS, *SHEETS)
 
     @property
+    def prints_words(self) -> bool:
+        """Whether texts with colored words, or numbers beside them, are printed instead of the answers."""
+        return self.explain and self.output_file is None
+
+    @property
     def form(self) -> AnswerFormat:
         """Contents of an answer."""
-        return AnswerFormat(self.all_probabilities, self.threshold, self.top_k, self.min_probability)
+        return AnswerFormat(
+            self.all_probabilities, self.threshold, self.top_k, self.min_probability, is_explained=self.explain
+        )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -109,6 +130,10 @@ class PredictArguments(CheckedArguments):
         for name in ("text", "input_file", "output_file", "input_format", "top_k", "min_probability"):
             if self.input_dir is not None and getattr(self, name) is not None:
                 raise ValueError(f"`{name}` and `input_dir` are mutually exclusive. Drop one of them.")
+        if self.explain and self.input_dir is not None:
+            raise ValueError("`explain` and `input_dir` are mutually exclusive. Drop one of them.")
+        if self.explain and self.output_file is not None and not self.output_file.lower().endswith(".jsonl"):
+            raise ValueError(f"With `explain`, `output_file` must end in .jsonl, got {self.output_file!r}.")
         if self.input_dir is None and self.num_workers:
             raise ValueError("`num_workers` needs `input_dir`. Pass it, or leave out `num_workers`.")
         if self.input_format is not None and self.input_file is None:
@@ -124,6 +149,7 @@ class PredictArguments(CheckedArguments):
     def output_ending(self, of_input: str) -> str:
         """Return the format of the output; by default, that of the input if it is CSV or TSV, or else JSON Lines."""
         ending = "" if self.output_file is None else Path(self.output_file).suffix.lower()
+        of_input = ".jsonl" if self.explain else of_input
         return ending if ending in FORMATS else of_input if of_input in (".csv", ".tsv") else ".jsonl"
 
 
@@ -193,6 +219,30 @@ def open_output(args: PredictArguments, stack: ExitStack) -> Any:
     return sys.stdout if args.output_file is None else stack.enter_context(atomic_file(Path(args.output_file)))
 
 
+def answers_to(
+    texts: Sequence[str], classifier: TextClassifier, form: AnswerFormat, args: PredictArguments
+) -> list[str]:
+    """Return the answers to some texts as JSON Lines, with explanations if they are requested."""
+    probabilities = classifier.predict_proba(texts, args.batch_size, show_progress=False)
+    lines = list(json_lines(classifier, probabilities, form))
+    if not form.is_explained:
+        return lines
+    explanations = classifier.explain(
+        texts, method=args.explanation_method, batch_size=args.batch_size, show_progress=False
+    )
+    return [explained_line(*pair, form.prefix) for pair in zip(lines, explanations, strict=True)]
+
+
+def answers_to_stream(texts: Iterator[str], classifier: TextClassifier, args: PredictArguments) -> Iterator[list[str]]:
+    """Yield the answers to a stream of texts as JSON Lines, some at a time."""
+    if args.explain:
+        while chunk := list(islice(texts, EXPLAINED_AT_ONCE)):
+            yield answers_to(chunk, classifier, args.form, args)
+        return
+    for probabilities in classifier.iter_proba(texts, args.batch_size):
+        yield list(json_lines(classifier, probabilities, args.form))
+
+
 def lines_writer(
     output: Any, ending: str, classifier: TextClassifier, names: list[str]
 ) -> AbstractContextManager[Write]:
@@ -215,11 +265,13 @@ def classify_lines(args: PredictArguments) -> int:
             args.form.check(classifier.problem_type)
             output, names = open_output(args, stack), answer_names(classifier, args.form)
             write = stack.enter_context(lines_writer(output, args.output_ending(""), classifier, names))
+            if args.prints_words:
+                write = words_writer(sys.stdout, args.form.prefix)
         count, bar = 0, stack.enter_context(bar_of(args))
-        for probabilities in classifier.iter_proba(texts, args.batch_size):
-            write([{}] * len(probabilities), list(json_lines(classifier, probabilities, args.form)))
-            bar.update(len(probabilities))
-            count += len(probabilities)
+        for answers in answers_to_stream(texts, classifier, args):
+            write([{}] * len(answers), answers)
+            bar.update(len(answers))
+            count += len(answers)
     return count
 
 
@@ -239,10 +291,11 @@ def classify_table(args: PredictArguments) -> int:
             answered = AnsweredTable(table, classifier, args.text_column_names, args.form)
             ending = args.output_ending(table.format)
             write = stack.enter_context(answered.writer(open_output(args, stack), ending, classifier, args.delimiter))
+            if args.prints_words:
+                write = words_writer(sys.stdout, answered.form.prefix)
         count, bar = 0, stack.enter_context(bar_of(args))
         for rows, texts in answered.chunks(ending):
-            probabilities = classifier.predict_proba(texts, args.batch_size, show_progress=False)
-            write(rows, list(json_lines(classifier, probabilities, answered.form)))
+            write(rows, answers_to(texts, classifier, answered.form, args))
             bar.update(len(texts))
             count += len(texts)
     return count

@@ -69,13 +69,24 @@ def fast_encoder(
         shape `(num_texts,)`). The string is the serialized tokenizer, because the hash of a tokenizer object changes
         when it is used; it is `None` for a tokenizer without a fast backend.
     """
-    if not isinstance(getattr(tokenizer, "backend_tokenizer", None), Tokenizer):
+    backend = prepared_backend(tokenizer, max_length)
+    if backend is None:
         limit = {} if max_length is None else {"truncation": True, "max_length": max_length}
         return lambda texts: flatten(tokenizer(list(texts), padding=False, **limit)["input_ids"]), None
+    return partial(encode_flat, backend), f"{backend.to_str()} {backend.encode_special_tokens}"
+
+
+def prepared_backend(tokenizer: PreTrainedTokenizerBase, max_length: int | None) -> Tokenizer | None:
+    """Return a copy of the fast backend of a tokenizer that truncates but does not pad; `None` if there is none.
+
+    The arguments are those of `fast_encoder`.
+    """
+    if not isinstance(getattr(tokenizer, "backend_tokenizer", None), Tokenizer):
+        return None
     # a copy, because truncation and padding are settings of the backend
     backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
     prepare_tokenizer(backend, max_length, tokenizer.truncation_side, tokenizer.split_special_tokens)
-    return partial(encode_flat, backend), f"{backend.to_str()} {backend.encode_special_tokens}"
+    return backend
 
 
 def pad(tokens: np.ndarray, lengths: np.ndarray, pad_token_id: int) -> tuple[Tensor, Tensor]:

@@ -16,12 +16,17 @@ from typing import Any, NamedTuple
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.ticker import MultipleLocator
 
 from rnn_hf.commands.entry import exit_statuses, user_errors
+from rnn_hf.commands.explained_words import MOST_OPAQUE, shares
+from rnn_hf.explanations import ExplanationMethod
 from rnn_hf.files import read_json
 from rnn_hf.reporting.seeds import seed_statistics
+from rnn_hf.text_classifier import TextClassifier
 from scripts.research.panel_datasets import DATASETS
 from scripts.research.panel_results import OURS, find_runs, metric_of
 from scripts.research.render_model_cards import CARDS
@@ -31,6 +36,12 @@ FOLDER = CARDS / "figures"
 # In inches; a page shows it 800 pixels wide
 WIDTH, HEIGHT = 8.0, 3.9
 TITLES = {OURS: "rnn_hf", "tfidf": "TF-IDF", "fasttext": "fastText"}
+# Written for the figure
+SENTENCE = "The bank that sponsors the club raised its profit forecast."
+TITLES_OF_METHODS: dict[ExplanationMethod, str] = {
+    "leave_one_out": "Leave one out",
+    "integrated_gradients": "Integrated gradients",
+}
 # Text stays text, in the font of the reader's system
 SETTINGS: dict[Any, Any] = {
     "font.size": 10.5,
@@ -42,18 +53,19 @@ SETTINGS: dict[Any, Any] = {
 
 
 class Theme(NamedTuple):
-    """Colors of a page: of text, secondary text, lines, our classifier and the others."""
+    """Colors of a page: of text, secondary text, lines, our classifier, the others, and what opposes a label."""
 
     text: str
     muted: str
     line: str
     ours: str
     other: str
+    opposed: str
 
 
 THEMES = {
-    "light": Theme("#1f2328", "#59636e", "#d1d9e0", "#0969da", "#818b98"),
-    "dark": Theme("#f0f6fc", "#9198a1", "#3d444d", "#4493f8", "#818b98"),
+    "light": Theme("#1f2328", "#59636e", "#d1d9e0", "#0969da", "#818b98", "#e07a1a"),
+    "dark": Theme("#f0f6fc", "#9198a1", "#3d444d", "#4493f8", "#818b98", "#f0963c"),
 }
 
 
@@ -145,6 +157,41 @@ def plot_learning_curve(theme: Theme, numbers: Mapping[str, Mapping[int, Sequenc
     return figure
 
 
+def plot_explanation(theme: Theme, numbers: Mapping[str, Any]) -> Figure:
+    """Return a figure of a sentence, colored by the contributions of its words, once for each method.
+
+    Args:
+        theme: The colors.
+        numbers: `words`, the `label`, and `methods`, each with its name, the score and its unit, and `contributions`.
+    """
+    figure = Figure(figsize=(WIDTH, 2.4))
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set(xlim=(0, 72 * WIDTH), ylim=(0, 72 * 2.4))  # in points
+    axes.set_axis_off()
+    renderer = FigureCanvasAgg(figure).get_renderer()  # type: ignore[no-untyped-call]  # matplotlib does not type it
+    for row, method in enumerate(numbers["methods"]):
+        top = 72 * 2.4 - 16 - 84 * row
+        name, label = TITLES_OF_METHODS[method["method"]], numbers["label"]
+        title = f"{name}: {method['unit']} of “{label}”, {method['score']:.2f}"
+        axes.text(10, top, title, color=theme.muted, va="center")
+        x = 14.0
+        contributions = method["contributions"]
+        for word, number, share in zip(numbers["words"], contributions, shares(contributions), strict=True):
+            color = theme.ours if share > 0 else theme.opposed
+            style = {
+                "boxstyle": "round,pad=0.3",
+                "edgecolor": "none",
+                "facecolor": to_rgba(color, MOST_OPAQUE * abs(share)),
+            }
+            shown = axes.text(x, top - 26, word, color=theme.text, ha="center", va="center", fontsize=12, bbox=style)
+            value = f"{number:+.2f}"
+            width = max(shown.get_window_extent(renderer).width * 72 / figure.dpi, 30)
+            shown.set_x(x + width / 2)  # centered, because the reader's font may be narrower
+            axes.text(x + width / 2, top - 48, value, color=theme.muted, ha="center", va="center", fontsize=9)
+            x += width + 11
+    return figure
+
+
 def speed_numbers() -> dict[str, Any]:
     """Return what `plot_speed` shows."""
     compared, num_rows = summary()
@@ -170,9 +217,29 @@ def learning_curve_numbers() -> dict[str, dict[int, list[float]]]:
     return curves
 
 
+def explanation_numbers() -> dict[str, Any]:
+    """Return what `plot_explanation` shows: both explanations of a sentence by the model of AG News."""
+    classifier = TextClassifier.from_pretrained(CARDS / "ag-news")
+    explanations = [classifier.explain(SENTENCE, method=method) for method in TITLES_OF_METHODS]
+    return {
+        "words": explanations[0].words,
+        "label": explanations[0].label,
+        "methods": [
+            {
+                "method": explanation.method,
+                "unit": explanation.unit,
+                "score": round(explanation.score, 2),
+                "contributions": [round(number, 2) + 0.0 for number in explanation.contributions],
+            }
+            for explanation in explanations
+        ],
+    }
+
+
 FIGURES: dict[str, tuple[Callable[[Theme, Any], Figure], Callable[[], Any]]] = {
     "speed": (plot_speed, speed_numbers),
     "learning_curve": (plot_learning_curve, learning_curve_numbers),
+    "explanation": (plot_explanation, explanation_numbers),
 }
 
 

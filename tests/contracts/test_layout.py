@@ -17,13 +17,13 @@ HUB_FILES = {
 # A module imports those of lower floors, and of its own
 FLOORS = [
     {*HUB_FILES, "version", "onnx_classifier", "endpoint"},
-    {"files", "errors", "progress", "random_states", "threads", "argument_fields", "standard_streams"},
+    {"files", "errors", "progress", "random_states", "threads", "argument_fields", "standard_streams", "explanations"},
     {"safe_loading"},
     {"data"},
     {"inference", "training", "onnx_export"},
     {"hub", "reporting"},
     {"text_predictor"},
-    {"text_classifier"},
+    {"text_classifier", "word_contributions"},
     {"tables", "sklearn", "pipelines", "label_errors", "lesson_page", "public", "onnx_backend", ""},
     {"commands", "__main__"},
 ]

@@ -42,7 +42,8 @@ def test_a_stored_figure_shows_what_the_files_say(name: str, theme: str) -> None
 
 def test_every_figure_is_on_a_page() -> None:
     """In its light and its dark version."""
-    pages = (script.CARDS / "README.md").read_text() + (script.CARDS.parent / "README.md").read_text()
+    root = script.CARDS.parent
+    pages = "".join((root / name).read_text() for name in ("README.md", "model_cards/README.md", "scripts/README.md"))
     for file in script.FOLDER.iterdir():
         assert f"figures/{file.name}" in pages
 
@@ -74,6 +75,21 @@ def test_the_learning_curve_shows_the_mean_and_the_spread_of_the_seeds() -> None
     assert high - low == pytest.approx(2 * 100 * 0.1414, rel=1e-3)
     assert other[0].get_xydata().tolist() == [[1000, 60]]
     assert [text.get_text() for text in axes.texts] == ["rnn_hf", "TF-IDF"]
+
+
+@pytest.mark.parametrize("theme", script.THEMES.values(), ids=script.THEMES)
+def test_the_figure_of_an_explanation_colors_the_words_by_their_shares(theme: script.Theme) -> None:
+    method = {"method": "leave_one_out", "unit": "probability", "score": 0.9, "contributions": [0.5, -0.25, 0.0]}
+    numbers = {"words": ["good", "not", "the"], "label": "praise", "methods": [method]}
+    (axes,) = script.plot_explanation(theme, numbers).axes
+    texts = {text.get_text(): text for text in axes.texts}
+    assert {"good", "+0.50", "not", "-0.25", "the", "+0.00"} < set(texts)
+    assert "Leave one out: probability of “praise”, 0.90" in texts
+    boxes = {name: texts[name].get_bbox_patch().get_facecolor() for name in ("good", "not", "the")}
+    assert boxes["good"] == script.to_rgba(theme.ours, 0.65) and boxes["not"] == script.to_rgba(theme.opposed, 0.325)
+    assert boxes["the"][3] == 0
+    places = [texts[name].get_window_extent() for name in ("good", "not", "the")]
+    assert places[0].x1 < places[1].x0 and places[1].x1 < places[2].x0
 
 
 def test_the_figures_are_written_into_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
