@@ -284,7 +284,8 @@ def check_recipes() -> None:
         recipe = yaml.safe_load((CARDS / name / "recipe.yaml").read_text())
         expected = NUM_ROWS[recipe["dataset_name"]]
         for run in load_results(name):
-            num_rows = run["num_train_examples"] + run["num_validation_examples"]
+            held_out = 0 if run.get("trained_on_all_rows") else run["num_validation_examples"]
+            num_rows = run["num_train_examples"] + held_out
             if num_rows != expected:
                 raise ValueError(f"`{name}` was trained and validated on {num_rows} rows, expected {expected}.")
             if (run["num_validation_examples"] == 0) != (recipe.get("validation_size") == 0):
