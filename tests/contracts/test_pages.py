@@ -148,7 +148,7 @@ def test_each_reason_is_needed() -> None:
 
 
 def test_links_to_files_and_sections_exist() -> None:
-    for page in [*PAGES, "model_cards/README.md"]:
+    for page in [*PAGES, "model_cards/README.md", "scripts/lesson.ipynb"]:
         folder = (ROOT / page).parent
         for target in re.findall(r"\]\(([^)\s]+)\)", (ROOT / page).read_text(encoding="utf-8")):
             if "://" in target:
