@@ -42,11 +42,10 @@ RECIPES = {
 }
 # Language models, which have no accuracy
 LANGUAGE_MODELS = ("ag-news-language-model", "ag-news-language-model-backward")
-# A recipe of AG News on another dataset
+# Recipes of another dataset
 SECOND_DATASET = ("trec-coarse", "trec-fine")
 # Training rows of each dataset, including the validation split
 NUM_ROWS = {"fancyzhx/ag_news": 74_430, "CogComp/trec": 5_452}
-BASELINES = {"fasttext": "fastText", "tfidf": "TF-IDF"}
 # Running accuracy in the output of the lesson, on 120,000 training rows
 PUBLISHED = {"lesson-rnn": 80.6, "lesson-lstm": 77.3, "lesson-lstm-packed": 81.4}
 # Rows of the summary, with their names in the panel and in the benchmark of prediction
@@ -119,15 +118,14 @@ def language_models_table() -> str:
 
 
 def second_dataset_table() -> str:
-    """Return a recipe of AG News on another dataset beside the baselines that were trained on the same rows."""
+    """Return the recipes of another dataset than AG News."""
     rows = []
     for name in SECOND_DATASET:
-        results, baselines = load_results(name), read_json(CARDS / name / "baselines.json")["runs"]
-        of_models = [results, *([run for run in baselines if run["model"] == model] for model in BASELINES)]
-        accuracies = [percent([run["test_accuracy"] for run in runs]) for runs in of_models]
+        results = load_results(name)
         seconds = f"{median(run['train_runtime'] for run in results):.0f}"
-        rows.append([f"`{name}`", *accuracies, f"{results[0]['num_parameters'] / 1e6:.2f} M", seconds])
-    return table(["recipe", "accuracy, %", *BASELINES.values(), "parameters", "training, s"], rows)
+        accuracies = percent([run["test_accuracy"] for run in results])
+        rows.append([f"`{name}`", accuracies, f"{results[0]['num_parameters'] / 1e6:.2f} M", seconds])
+    return table(["recipe", "accuracy, %", "parameters", "training, s"], rows)
 
 
 def default_settings_table(path: Path | None = None) -> str:

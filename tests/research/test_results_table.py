@@ -143,24 +143,6 @@ def test_the_ablation_is_of_one_recipe_over_all_seeds() -> None:
         assert {point["seed"] for point in file["points"] if point["technique"] == name} == {42, 1, 2}
 
 
-@pytest.mark.parametrize("name", sorted(results_table.SECOND_DATASET))
-def test_the_baselines_have_the_rows_and_the_seeds_of_the_recipe(name: str) -> None:
-    baselines = json.loads((CARDS / name / "baselines.json").read_text())
-    recipe = yaml.safe_load((CARDS / name / "recipe.yaml").read_text())
-    for key in ("dataset_name", "label_column_name"):
-        assert baselines["settings"][key] == recipe[key]
-    ours = {
-        (run["seed"], run["num_train_examples"], run["num_validation_examples"], run["num_test_examples"])
-        for run in load_results(name)
-    }
-    for model in ("fasttext", "tfidf"):
-        theirs = [run for run in baselines["runs"] if run["model"] == model]
-        assert ours == {
-            (run["seed"], run["num_train_examples"], run["num_validation_examples"], run["num_test_examples"])
-            for run in theirs
-        }
-
-
 def test_the_files_of_further_seeds_have_no_details() -> None:
     """`scripts/research/run_recipe.py` writes them so."""
     for path in CARDS.glob("*/all_results_seed_*.json"):
