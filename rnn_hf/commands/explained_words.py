@@ -4,7 +4,6 @@ import html
 import json
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, TextIO
 
 from rnn_hf.errors import plain
@@ -13,8 +12,6 @@ from rnn_hf.explanations import Explanation
 from .answer_files import Write
 
 # What all pages look like
-STYLE = Path(__file__).with_name("page_style.css")
-
 # Red, green and blue: those of light pages in `page_style.css`, which are legible on dark backgrounds as well
 RAISES, LOWERS, NEUTRAL = (47, 111, 222), (224, 122, 26), (128, 128, 128)
 

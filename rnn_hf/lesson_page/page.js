@@ -36,7 +36,7 @@ const colorOf = (index) => `var(--c${index % COLORS})`;
 /** A colour whose strength is that of a value from -1 to 1: blue above 0, orange below. */
 function tint(value) {
   const strength = Math.min(1, Math.abs(value));
-  return `color-mix(in srgb, var(${value >= 0 ? "--for" : "--against"}) ${(85 * strength).toFixed(1)}%, transparent)`;
+  return `rgba(var(${value >= 0 ? "--for" : "--against"}), ${(0.85 * strength).toFixed(3)})`;
 }
 
 const argmax = (values) => values.indexOf(Math.max(...values));
@@ -290,7 +290,7 @@ const views = {
           ? `; ${fill(strings.maxima, { count: reading.maxima[index], total: reading.states[0].length })}` : "";
         draw(svg, "rect", {
           x, y: value >= 0 ? middle - height : middle, width: 0.8 * step, height: Math.max(height, 0.5), "data-part": part,
-          style: `fill: var(${value >= 0 ? "--for" : "--against"})`,
+          style: `fill: rgb(var(${value >= 0 ? "--for" : "--against"}))`,
         }, `“${reading.words[index]}”: ${short(value)}${counted}`);
         const [wordX, wordY] = [x + 0.6 * step, 2 * middle + 12];
         write(svg, wordX, wordY, cut(reading.words[index], 14), { transform: `rotate(-55 ${wordX} ${wordY})`, "text-anchor": "end" });
@@ -395,7 +395,7 @@ select.addEventListener("change", () => {
   for (const { id } of strings.views) drawView(id);
 });
 for (const view of strings.views) {
-  const section = add(page, "section", { id: `view-${view.id}` });
+  const section = add(page, "section", { id: `view-${view.id}`, class: "card" });
   add(section, "h2", {}, view.title);
   add(section, "p", {}, view.look);
   add(section, "p", {}, view.shows);

@@ -14,6 +14,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_sequence
 
 from rnn_hf.files import atomic_file
 from rnn_hf.progress import progress_bar
+from rnn_hf.reporting.page_style import page_style
 from rnn_hf.text_classifier import TextClassifier
 
 from .corpus import mean_gradients_by_distance, nearest_texts, words_that_drive_units
@@ -86,6 +87,7 @@ def write_lesson_page(
     contents = {
         "data": _embedded(_rounded(data)),
         "strings": _embedded(strings),
+        "style": page_style(),
         "script": (FOLDER / "page.js").read_text(encoding="utf-8"),
         "language": html.escape(strings["language"]),
         "title": html.escape(strings["title"]),
