@@ -117,14 +117,18 @@ def how_to_use(facts: RunFacts) -> str:
         "",
         f"classifier = TextClassifier.from_pretrained({name})",
         f"classifier.predict([{text}])",
+        f"classifier.explain({text}).contributions",
     )
+    page = f"`rnn-hf lesson-page {shlex.quote(plain(facts.name))}`"
     has_owner = "/" in facts.name and is_on_hub(facts.name)
     place = "Replace the name below by the path of the local folder, or by `OWNER/NAME` on the Hub.\n\n"
     return (
         f"## Use\n\n{'' if has_owner else place}"
         f"With the package `rnn_hf`:\n\n{with_package}\n\n"
         f"Without it, transformers runs the code that is stored with the weights:\n\n{with_remote_code}\n\n"
-        f"`TextClassifier` is faster for many texts:\n\n{with_text_classifier}"
+        f"`TextClassifier` is faster for many texts, and says why a text got its label:\n\n{with_text_classifier}\n\n"
+        f"{page} writes a page that shows what the network computes while it reads your texts. In a clone of the "
+        "package, the notebook `scripts/lesson.ipynb` trains recurrent networks step by step."
     )
 
 
