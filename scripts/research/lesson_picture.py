@@ -17,7 +17,7 @@ from scripts.research.render_model_cards import CARDS
 
 PICTURE = CARDS / "figures" / "lesson-page.png"
 # Pixels: the first view of three models
-WIDTH, HEIGHT = 1184, 640
+WIDTH, HEIGHT = 1184, 725
 
 
 @exit_statuses("lesson_picture")
