@@ -1,7 +1,7 @@
 """Write a page that shows what recurrent networks do with a text: `rnn-hf lesson-page` from a clone.
 
     python scripts/lesson_page.py --train
-    python scripts/lesson_page.py runs/rnn runs/lstm --texts "The keeper saved a penalty." --output_file lesson.html
+    python scripts/lesson_page.py runs/rnn runs/lstm --texts "The striker scored twice." --output_file lesson.html
 
 `--help` lists the flags.
 """

@@ -1,7 +1,7 @@
 """Write a page that shows what recurrent networks do with a text: states, gates, gradients, padding, pooling.
 
     rnn-hf lesson-page --train         # trains an RNN, an LSTM and a GRU on generated texts first, in a minute or two
-    rnn-hf lesson-page runs/rnn runs/lstm --texts "The keeper saved a penalty." --output_file lesson.html
+    rnn-hf lesson-page runs/rnn runs/lstm --texts "The striker scored twice." --output_file lesson.html
 
 The page is one HTML file that needs no network. Needs `pip install "rnn-hf[train]"`.
 """
@@ -114,6 +114,9 @@ def parse(argv: Sequence[str] | None) -> Namespace:
     args = parser.parse_args(sys.argv[1:] if argv is None else argv)
     if args.train and args.models != list(NETWORKS):
         raise ValueError("`--train` trains the lesson's networks. Leave out the models.")
+    full = [folder for folder in NETWORKS if args.train and Path(folder).is_dir() and any(Path(folder).iterdir())]
+    if full:
+        raise ValueError(f"'{full[0]}' is not empty. Leave out `--train` to show the models that are there.")
     if not args.train and args.models == list(NETWORKS) and not Path(args.models[0]).exists():
         raise ValueError("Pass model folders, or `--train` to train the lesson's networks first.")
     return args

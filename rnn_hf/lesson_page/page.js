@@ -46,8 +46,8 @@ const argmax = (values) => values.indexOf(Math.max(...values));
 /** Lines over columns that are words or numbers; a logarithmic scale starts at the smallest value. */
 function lines(parent, { columns, series, low = 0, high = 1, log = false, mark = null, name, across = "" }) {
   const isWords = typeof columns[0] === "string";
-  const left = log ? 46 : 34, top = 8, height = 150, bottom = isWords ? 74 : 34;
-  const step = stepOf(parent, left + 12, columns.length, isWords ? 10 : 2.6), width = left + step * columns.length + 12;
+  const left = log ? 46 : 34, top = 18, height = 150, bottom = isWords ? 74 : 34;
+  const step = stepOf(parent, left + 12, columns.length, isWords ? 8 : 2.4), width = left + step * columns.length + 12;
   const svg = draw(add(parent, "div", { class: "scroll" }), "svg", {
     width, height: top + height + bottom, viewBox: `0 0 ${width} ${top + height + bottom}`, role: "img", "aria-label": name,
   });
@@ -57,7 +57,7 @@ function lines(parent, { columns, series, low = 0, high = 1, log = false, mark =
   const y = (value) => top + height * (1 - (Math.min(scale(value), to) - from) / (to - from || 1));
   const ticks = log
     ? Array.from({ length: Math.round(to - from) + 1 }, (_, index) => 10 ** (from + index))
-    : [0, 0.25, 0.5, 0.75, 1].map((share) => low + share * (high - low));
+    : steps(high, 4);
   for (const [index, tick] of ticks.entries()) {
     draw(svg, "line", { x1: left, x2: width, y1: y(tick), y2: y(tick), class: "axis" });
     if (log && ticks.length > 7 && index % 2) continue;
@@ -66,9 +66,9 @@ function lines(parent, { columns, series, low = 0, high = 1, log = false, mark =
     });
   }
   if (mark !== null) draw(svg, "line", { x1: x(mark), x2: x(mark), y1: top, y2: top + height, class: "mark" });
-  for (const { values, color, dash = "", thin = false, title } of series) {
+  for (const { values, color, dash = "", thickness = 2, title } of series) {
     const d = values.map((value, index) => `${index ? "L" : "M"}${x(index).toFixed(1)},${y(value).toFixed(1)}`).join("");
-    const style = `stroke: ${color}; stroke-dasharray: ${dash || "none"}; stroke-width: ${thin ? 1 : 2}`;
+    const style = `stroke: ${color}; stroke-dasharray: ${dash || "none"}; stroke-width: ${thickness}px`;
     draw(svg, "path", { d, style });
     for (const [index, value] of values.entries()) {
       const at = isWords ? `“${columns[index]}”` : `${columns[index]} ${across}`;
@@ -78,14 +78,28 @@ function lines(parent, { columns, series, low = 0, high = 1, log = false, mark =
   }
   for (const [index, column] of columns.entries()) {
     if (isWords) {
-      const attributes = { transform: `rotate(-55 ${x(index) + 4} ${top + height + 12})`, "text-anchor": "end" };
-      if (index === mark) attributes["font-weight"] = "bold";
-      write(svg, x(index) + 4, top + height + 12, cut(column, 14), attributes);
-    } else if (index % Math.ceil(columns.length / 6) === 0) {
+      writeWord(svg, x(index), top + height + 12, column, step, index === mark);
+    } else if (steps(columns.length - 1, 6).includes(column)) {
       write(svg, x(index), top + height + 14, column, { "text-anchor": "middle", class: "soft-text" });
     }
   }
+  write(svg, 2, 10, name, { class: "soft-text" });
   if (across) write(svg, left, top + height + 30, across, { class: "soft-text" });
+}
+
+/** Round numbers from 0 to the largest one, about as many as wanted. */
+function steps(largest, wanted) {
+  const step = [0.25, 0.5, 1, 2, 5, 10, 20, 50, 100].find((size) => largest / size <= wanted);
+  return Array.from({ length: Math.floor(largest / step) + 1 }, (_, index) => index * step);
+}
+
+/** A word under its column, upright where columns are narrow. */
+function writeWord(svg, x, y, word, step, isMarked = false) {
+  const isNarrow = step < 12, place = x + (isNarrow ? 3 : 4);
+  write(svg, place, y, cut(word, 13), {
+    transform: `rotate(${isNarrow ? -90 : -55} ${place} ${y - (isNarrow ? 6 : 0)})`, "text-anchor": "end",
+    style: `font-size: ${isNarrow ? 9 : 11}px`, ...(isMarked && { "font-weight": "bold" }),
+  });
 }
 
 /** The width of a column, so that all of them fill the panel if they are not too narrow. */
@@ -143,12 +157,13 @@ const views = {
 
   states(panel, model, reading, index) {
     const height = Math.max(4, Math.min(9, 300 / reading.order.length)), left = 34, bottom = 74;
-    const cell = stepOf(panel, left + 4, reading.words.length, 10), width = left + cell * reading.words.length + 4;
+    const cell = stepOf(panel, left + 4, reading.words.length, 8), width = left + cell * reading.words.length + 4;
     const total = height * reading.order.length + bottom;
     const svg = draw(add(panel, "div", { class: "scroll" }), "svg", {
       width, height: total, viewBox: `0 0 ${width} ${total}`, role: "img", "aria-label": `${strings.unit}, ${model.name}`,
     });
     for (const [row, unit] of reading.order.entries()) {
+      write(svg, left - 4, height * (row + 0.9), unit, { "text-anchor": "end", class: "soft-text", style: `font-size: ${height}px` });
       for (const [column, word] of reading.words.entries()) {
         const value = reading.states[column][unit];
         draw(svg, "rect", {
@@ -158,9 +173,9 @@ const views = {
       }
     }
     for (const [column, word] of reading.words.entries()) {
-      const [x, y] = [left + cell * (column + 0.8), height * reading.order.length + 12];
-      write(svg, x, y, cut(word, 14), { transform: `rotate(-55 ${x} ${y})`, "text-anchor": "end" });
+      writeWord(svg, left + cell * (column + 0.5), height * reading.order.length + 12, word, cell);
     }
+    add(panel, "p", { class: "soft" }, strings.key);
     svg.addEventListener("click", ({ target }) => {
       if (target.dataset.unit !== undefined) chooseUnit(index, Number(target.dataset.unit));
     });
@@ -192,7 +207,8 @@ const views = {
       add(list, "span", { style: `background: ${tint(value)}`, title: short(value) + title, class: name }, word);
       list.append(" ");
     }
-    if (!model.driving_words) return strings.reasons.no_test_split;
+    if (reading.is_unknown.some(Boolean)) add(panel, "p", { class: "soft" }, `${strings.underlined}: ${strings.unknown_word}`);
+    if (!model.driving_words) return strings.reasons[model.has_other_labels ? "other_labels" : "no_test_split"];
     if (!model.driving_words[unit].highest.length) return strings.reasons.no_frequent_words;
     for (const side of ["highest", "lowest"]) {
       const words = model.driving_words[unit][side].map(([word, mean]) => `${word} (${short(mean)})`).join(", ");
@@ -204,8 +220,9 @@ const views = {
     const measured = model.gradient, own = { as_computed: reading.gradient[0], last_state: reading.gradient[1] };
     const kinds = ["last_state", "as_computed"];
     const series = kinds.flatMap((kind, number) => [
-      ...(measured ? [{ values: measured[kind], color: colorOf(number), title: strings[kind] }] : []),
-      { values: own[kind], color: colorOf(number), thin: true, dash: "2 3", title: `${strings[kind]}, ${strings.this_text}` },
+      // where both are the same, the second one lies on the first
+      ...(measured ? [{ values: measured[kind], color: colorOf(number), title: strings[kind], thickness: 4 - 2.5 * number }] : []),
+      { values: own[kind], color: colorOf(number), thickness: 1, dash: "2 3", title: `${strings[kind]}, ${strings.this_text}` },
     ]);
     const all = data.models.flatMap((other) => [
       ...other.readings.flatMap((one) => one.gradient.flat()), ...(other.gradient ? [...other.gradient.last_state, ...other.gradient.as_computed] : []),
@@ -215,11 +232,14 @@ const views = {
       columns: Array.from({ length }, (_, place) => place), series, log: true, name: strings.gradient_norm, across: strings.distance_back,
       low: Math.max(1e-12, 10 ** Math.floor(Math.log10(Math.min(...all)))), high: 10 ** Math.ceil(Math.log10(Math.max(...all))),
     });
-    legend(panel, series.filter(({ thin }) => !thin || !measured).map(({ title, color, dash }) => ({ name: title, color, dash })));
+    legend(panel, series.map(({ title, color, dash }) => ({ name: title, color, dash })));
     const line = measured ? measured.last_state : own.last_state, count = Math.min(TAIL, line.length - 1);
     if (measured) add(panel, "p", { class: "soft" }, fill(strings.mean_of_texts, { num_texts: measured.num_texts }));
     add(panel, "p", { class: "sentence" }, fill(strings.from_end_to_start, { count, ratio: short(line[count] / line[0]) }));
-    if (!measured) return model.driving_words ? strings.reasons.no_long_texts : strings.reasons.no_test_split;
+    if (!measured) {
+      const reason = model.has_other_labels ? "other_labels" : "no_test_split";
+      return model.driving_words ? strings.reasons.no_long_texts : strings.reasons[reason];
+    }
   },
 
   reliance(panel, model, reading, modelIndex) {
@@ -279,11 +299,14 @@ const views = {
     for (const [part, values] of parts) {
       add(panel, "p", { class: "soft" }, `${strings.poolings[part]}: ${fill(strings.contribution, { label: model.labels[reading.label] })}`);
       const middle = 45, left = 34, total = 2 * middle + 74;
-      const step = stepOf(panel, left + 4, values.length, 10), width = left + step * values.length + 4;
+      const step = stepOf(panel, left + 4, values.length, 8), width = left + step * values.length + 4;
       const svg = draw(add(panel, "div", { class: "scroll" }), "svg", {
         width, height: total, viewBox: `0 0 ${width} ${total}`, role: "img", "aria-label": strings.poolings[part],
       });
       draw(svg, "line", { x1: left, x2: width, y1: middle, y2: middle, class: "axis" });
+      for (const [y, value] of [[10, most], [2 * middle - 2, -most]]) {
+        write(svg, left - 4, y, value.toFixed(1), { "text-anchor": "end", class: "soft-text" });
+      }
       for (const [index, value] of values.entries()) {
         const height = (Math.abs(value) / most) * (middle - 4), x = left + step * index;
         const counted = part === "max" && reading.maxima
@@ -292,8 +315,7 @@ const views = {
           x, y: value >= 0 ? middle - height : middle, width: 0.8 * step, height: Math.max(height, 0.5), "data-part": part,
           style: `fill: rgb(var(${value >= 0 ? "--for" : "--against"}))`,
         }, `“${reading.words[index]}”: ${short(value)}${counted}`);
-        const [wordX, wordY] = [x + 0.6 * step, 2 * middle + 12];
-        write(svg, wordX, wordY, cut(reading.words[index], 14), { transform: `rotate(-55 ${wordX} ${wordY})`, "text-anchor": "end" });
+        writeWord(svg, x + 0.4 * step, 2 * middle + 12, reading.words[index], step);
       }
     }
     const sum = parts.reduce((total, [, values]) => total + values.reduce((one, two) => one + two), reading.bias);
@@ -301,7 +323,7 @@ const views = {
   },
 
   neighbours(panel, model) {
-    if (!model.neighbours) return strings.reasons.no_training_split;
+    if (!model.neighbours) return strings.reasons[model.has_other_labels ? "other_labels" : "no_training_split"];
     const list = add(panel, "ol");
     for (const { text, label, cosine } of model.neighbours[chosen.text]) {
       const item = add(list, "li", {}, `${cut(text, 200)} `);
@@ -330,7 +352,7 @@ function drawPacking(panels) {
       button.disabled = step + by < 0 || step + by >= sizes.length;
       button.addEventListener("click", () => move(by, `[data-by="${by}"]:enabled`));
     }
-    add(controls, "span", { class: "soft", role: "status" }, `${strings.time_step} ${step + 1}: ${sizes[step]}`);
+    add(controls, "span", { class: "soft", role: "status" }, fill(strings.time_step, { step: step + 1, total: sizes.length, count: sizes[step] }));
     const grid = add(panel, "div", { class: "scroll" });
     for (const row of rows) {
       const cells = add(grid, "div", { class: "cells" });
@@ -355,9 +377,8 @@ function drawPacking(panels) {
 }
 
 function describe(model) {
-  const units = fill(strings.num_units, { count: model.hidden_size });
-  const parts = [strings.cells[model.cell], units, strings.directions[model.bidirectional ? "two" : "one"]];
-  return parts.join(", ");
+  const units = fill(strings[model.bidirectional ? "num_units_each_way" : "num_units"], { count: model.hidden_size });
+  return [strings.cells[model.cell], units, ...model.poolings.map((name) => strings.poolings[name])].join(", ");
 }
 
 /** Draws one view of one model. */
@@ -411,5 +432,14 @@ for (const view of strings.views) {
   }
   drawView(view.id);
 }
-for (const index of data.models.keys()) chooseUnit(index, 0);
+/** The unit that changes most in the first text. */
+function liveliestUnit({ readings: [{ states }] }) {
+  const ranges = states[0].map((_, unit) => {
+    const values = states.map((row) => row[unit]);
+    return Math.max(...values) - Math.min(...values);
+  });
+  return argmax(ranges);
+}
+
+for (const [index, model] of data.models.entries()) chooseUnit(index, liveliestUnit(model));
 document.body.dataset.drawn = "true";

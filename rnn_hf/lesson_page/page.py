@@ -77,6 +77,7 @@ def write_lesson_page(
                 "hidden_size": classifier.config.hidden_size,
                 "bidirectional": classifier.config.bidirectional,
                 "labels": classifier.label_names,
+                "poolings": _poolings(classifier),
                 "is_classifier": classifier.problem_type == "single_label_classification",
                 **_of_many_texts(classifier, texts, training, test),
                 "readings": [_views_of(reading) for reading in progress_bar(readings, desc=name, leave=False)],
@@ -138,6 +139,12 @@ def _of_many_texts(
 ) -> dict[str, Any]:
     """Return the parts of the views that need a dataset."""
     found: dict[str, Any] = {"driving_words": None, "gradient": None, "neighbours": None, "accuracy": None}
+    known = set(classifier.label_names)
+    found["has_other_labels"] = classifier.problem_type == "single_label_classification" and any(
+        not known.issuperset(part.labels) for part in (training, test) if part is not None
+    )
+    if found["has_other_labels"]:
+        return found
     if test is not None:
         found["driving_words"] = words_that_drive_units(classifier, test.texts)
         found["gradient"] = mean_gradients_by_distance(classifier, test.texts)
@@ -147,6 +154,12 @@ def _of_many_texts(
     if training is not None:
         found["neighbours"] = nearest_texts(classifier, texts, training.texts, training.labels)
     return found
+
+
+def _poolings(classifier: TextClassifier) -> list[str]:
+    """Return the names of what the classifier reads."""
+    model = classifier.model
+    return [*model.pooler.parts, *(["word_vectors"] if model.concat_embedding_mean else [])]
 
 
 def _views_of(reading: Reading) -> dict[str, Any]:

@@ -38,7 +38,11 @@ def test_train_trains_the_lessons_networks_on_generated_texts(
     # of the recipe: one text of each label, and all views that need a dataset
     assert len(data["texts"]) == 4
     assert all(model["driving_words"] and model["gradient"] and model["neighbours"] for model in data["models"])
-    assert re.search(r"Written: lesson.html, 0\.\d MB, in ", capsys.readouterr().out)
+    with pytest.raises(SystemExit, match="2"):
+        lesson_page.main(["--train"])
+    written = capsys.readouterr()
+    assert "'runs/lesson-rnn' is not empty. Leave out `--train`" in last_line(written.err)
+    assert re.search(r"Written: lesson.html, 0\.\d MB, in ", written.out)
 
 
 def test_a_dataset_can_be_named_and_models_need_not_have_one(model: Path, tmp_path: Path) -> None:

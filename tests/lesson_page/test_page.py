@@ -42,6 +42,18 @@ def test_a_page_holds_the_numbers_of_the_models(tmp_path: Path) -> None:
     assert len(model["neighbours"]) == 2
 
 
+def test_a_model_with_other_labels_than_the_dataset_does_without_it(tmp_path: Path) -> None:
+    models = {
+        "a": make_classifier(hidden_size=2),
+        "b": make_classifier(hidden_size=2, id2label=dict(enumerate("xyz"))),
+    }
+    rows = LabelledTexts(["the cat", "a dog"], ["x", "y"])
+    write_lesson_page(tmp_path / "x.html", models, ["the cat sat"], training=rows, test=rows)
+    without, with_dataset = embedded(tmp_path / "x.html", "data")["models"]
+    assert without["has_other_labels"] and without["neighbours"] is None and without["accuracy"] is None
+    assert not with_dataset["has_other_labels"] and len(with_dataset["neighbours"][0]) == 2
+
+
 def test_nothing_in_a_text_or_in_the_sentences_becomes_a_part_of_the_page(tmp_path: Path) -> None:
     strings = json.loads(STRINGS_FILE.read_text()) | {"title": "</title><b>", "language": 'de"><b>'}
     (tmp_path / "de.json").write_text(json.dumps(strings))
@@ -79,11 +91,12 @@ def test_a_translation_must_be_whole(tmp_path: Path) -> None:
 def test_every_sentence_is_used_by_the_page() -> None:
     script = (lesson_page.FOLDER / "page.js").read_text()
     strings = json.loads(STRINGS_FILE.read_text())
-    of_the_file, chosen = {"language"}, {"as_computed", "last_state", "highest_after", "lowest_after"}
+    of_the_file = {"language"}
+    chosen = {"as_computed", "last_state", "highest_after", "lowest_after", "num_units", "num_units_each_way"}
     for name in strings.keys() - of_the_file - chosen:
         assert re.search(rf"strings\.{name}\b", script), name
     for name in strings["reasons"]:
-        assert f"strings.reasons.{name}" in script, name
+        assert f"strings.reasons.{name}" in script or f'"{name}"' in script, name
     assert len(strings["views"]) == 10
 
 
