@@ -28,8 +28,9 @@ SECTION = Template("""\
   </section>""")
 
 SUMMARY = (
-    "The {shown} with the highest probability of the predicted class, of {total:,} errors in {rows:,} rows, which are "
-    "counted from 0. Blue words raise that probability, orange words lower it: the difference without the word."
+    "Errors shown: {shown} of {total:,}, in {rows:,} rows, those with the highest probability of the predicted class "
+    "first. Rows are counted from 0. Blue words raise that probability, orange words lower it: the difference without "
+    "the word."
 )
 
 

@@ -44,7 +44,7 @@ def test_errors_are_sorted_by_confidence_and_nothing_in_them_is_markup(tmp_path:
         (TEXTS[0], ["$y", "<b>, 60.0\xa0%", "0"]),
     ]
     assert "<script" not in page and "http" not in page and "$" not in page.replace("$y", "")
-    assert "The 3 with the highest probability of the predicted class, of 3 errors in 4 rows" in page
+    assert "Errors shown: 3 of 3, in 4 rows" in page
 
 
 def test_only_the_most_confident_errors_are_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,7 +53,7 @@ def test_only_the_most_confident_errors_are_shown(tmp_path: Path, monkeypatch: p
     probabilities = np.array([[0.6, 0.4, 0], [0.7, 0.3, 0]])
     write_errors_page(file, classifier, TEXTS[2:], np.array([1, 1]), probabilities)
     ((text, _),) = sections(file.read_text())
-    assert text == TEXTS[3] and "of 2 errors" in file.read_text()
+    assert text == TEXTS[3] and "of 2, in" in file.read_text()
     write_errors_page(file, classifier, TEXTS[2:], np.array([0, 0]), probabilities)
     assert sections(file.read_text()) == [] and "The 0 with" in file.read_text()
 
