@@ -55,7 +55,7 @@ def test_only_the_most_confident_errors_are_shown(tmp_path: Path, monkeypatch: p
     ((text, _),) = sections(file.read_text())
     assert text == TEXTS[3] and "of 2, in" in file.read_text()
     write_errors_page(file, classifier, TEXTS[2:], np.array([0, 0]), probabilities)
-    assert sections(file.read_text()) == [] and "The 0 with" in file.read_text()
+    assert sections(file.read_text()) == [] and "Errors shown: 0 of 0" in file.read_text()
 
 
 def test_words_have_the_colors_of_the_demo_page_and_spaces_none() -> None:
