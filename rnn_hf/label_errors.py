@@ -1,5 +1,6 @@
 """Wrong labels in data: rows whose label is contradicted by models that were trained on the other rows."""
 
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -168,7 +169,12 @@ def out_of_fold_probabilities(
             "different texts. They come last."
         )
     probabilities = np.empty((len(labels), num_classes), dtype=np.float32)
-    with rows_not_cached(), progress_bar(range(num_folds), desc="Folds", unit="fold") as bar:
+    with (
+        rows_not_cached(),
+        warnings.catch_warnings(),
+        progress_bar(range(num_folds), desc="Folds", unit="fold") as bar,
+    ):
+        warnings.simplefilter("ignore", UserWarning)  # of classes with few rows, which was said
         for fold in bar:
             held_out = np.flatnonzero(folds == fold)
             with silenced(fold > 0):
@@ -199,6 +205,8 @@ def folds_of(rows: "Dataset", labels: np.ndarray, num_folds: int, seed: int) -> 
 
     from .data.labels import column_of
 
+    if not isinstance(num_folds, int):
+        raise TypeError(f"`num_folds` must be an integer, got {num_folds!r:.40}.")
     if num_folds < 2:
         raise ValueError(f"`num_folds` must be at least 2, got {num_folds}.")
     texts = pc.utf8_trim_whitespace(pc.replace_substring_regex(pc.utf8_lower(column_of(rows, "text")), r"\s+", " "))
@@ -221,8 +229,8 @@ def are_errors(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
     """Return which labels are wrong according to confident learning (Northcutt et al., 2021), as cleanlab computes it.
 
     The threshold of a class is the mean probability of the class over the rows labelled with it. A row belongs to the
-    most probable of the classes whose probability reaches their threshold. Its label is an error if that is another
-    class, and the given one is not the most probable.
+    class whose threshold its probability reaches or, if there are several, to its most probable class. Its label is an
+    error if that is another class, and the given one is not the most probable.
 
     Args:
         labels: The given class ids. Shape `(num_rows,)`.

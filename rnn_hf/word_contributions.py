@@ -4,15 +4,17 @@ import copy
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from itertools import chain, pairwise
 from threading import Lock
 from typing import Any, NamedTuple, get_args
 
 import numpy as np
 import torch
-from tokenizers import Encoding
+from tokenizers import Encoding, Tokenizer
 from torch import Tensor
 
+from .data.tokenizing import prepared_backend
 from .data.writing_systems import UNSEGMENTED_SCRIPTS
 from .explanations import Explanation, ExplanationMethod, ExplanationUnit
 from .inference import with_progress, workers
@@ -129,9 +131,18 @@ def _leave_one_out(
     classifier: TextClassifier, texts: list[str], all_words: list[_Words], index: int | None, batch_size: int
 ) -> Iterator[_Scored]:
     """Yield the change of the score without each word. Words that the model does not read are not tried."""
+    if not classifier.config.pack_padded_sequences:
+        batch_size = 1  # padding would change the answers
+
+    @cache
+    def tokenizer() -> Tokenizer:
+        backend = prepared_backend(classifier.tokenizer, None)
+        assert backend is not None  # or `offset_tokenizer` would have refused it
+        return backend
 
     def variants() -> Iterator[str]:
         for text, words in zip(texts, all_words, strict=True):
+            text = _as_far_as_read(classifier, text, words, tokenizer)
             yield text
             for start, end in (words.offsets[word] for word in words.read()):
                 yield text[:start] + text[end:]
@@ -144,6 +155,28 @@ def _leave_one_out(
         for word in words.read():
             contributions[word] = float(scores[chosen] - next(rows)[chosen])
         yield chosen, float(scores[chosen]), None, contributions
+
+
+def _as_far_as_read(classifier: TextClassifier, text: str, words: _Words, tokenizer: Callable[[], Tokenizer]) -> str:
+    """Return the start of a text, in which the model reads the same without any one of its words.
+
+    Args:
+        classifier: The classifier.
+        text: The text.
+        words: Its words.
+        tokenizer: Returns the tokenizer, which does not truncate here.
+    """
+    is_cut = classifier.max_length is not None and len(words.token_ids) >= classifier.max_length
+    if not is_cut or classifier.tokenizer.truncation_side != "right":
+        return text
+    # without a word, as many tokens after the last one are read
+    owners = words.owners[words.owners >= 0]
+    num_tokens = len(words.token_ids) + (int(np.bincount(owners).max()) if owners.size else 0)
+    spans = tokenizer().encode(encodable(text)).offsets
+    if num_tokens >= len(spans):
+        return text
+    end = max(end for _, end in spans[:num_tokens])
+    return text[: next((start for start, _ in words.offsets if start >= end), None)]
 
 
 def _integrated_gradients(

@@ -156,6 +156,38 @@ def test_words_are_parts_of_the_text_and_those_that_are_not_read_have_none(metho
     assert all(contributions[:2])
 
 
+def test_what_a_model_does_not_read_costs_nothing() -> None:
+    """But the tokens that move up where a word is left out count."""
+    classifier, lengths = make_classifier(), []
+    text = "the mat ; ; ; sat " * 3 + "dog ; day a long " * 20_000
+    words = text.split()
+    expected = classifier.predict_proba(text) - classifier.predict_proba(" ".join([*words[:1], *words[2:100]]))
+    predict = classifier.iter_proba
+
+    def noted(texts: Any, batch_size: int) -> Any:
+        given = list(texts)
+        lengths.extend(map(len, given))
+        return predict(given, batch_size)
+
+    classifier.iter_proba = noted  # type: ignore[method-assign]
+    explanation = classifier.explain(text)
+    assert max(lengths) < 100 and len(explanation.contributions) == len(words)
+    assert explanation.contributions[1] == pytest.approx(
+        expected[classifier.labels.index(explanation.label)], abs=1e-6
+    )
+
+
+def test_words_are_left_out_alone_where_padding_would_count() -> None:
+    classifier = make_classifier(pack_padded_sequences=False, bidirectional=True)
+    text = "the cat sat on a dog"
+    without = "the sat on a dog"
+    for texts in ([text], [text, "mat", "a day and all long the mat sat on"]):
+        explanation = classifier.explain(texts)[0]
+        label = classifier.labels.index(explanation.label)
+        expected = (classifier.predict_proba(text) - classifier.predict_proba(without))[label]
+        assert explanation.contributions[1] == pytest.approx(expected, abs=1e-6)
+
+
 def test_a_text_that_is_truncated_on_the_left_is_explained_by_its_end() -> None:
     classifier = make_classifier()
     classifier.tokenizer.truncation_side = "left"

@@ -101,6 +101,8 @@ def main(args: LabelErrorArguments) -> "pd.DataFrame":
     started = time.perf_counter()
     with user_errors():
         check_folder_of("output_file", args.output_file)
+        if args.train_file is not None and Path(args.output_file).resolve() == Path(args.train_file).resolve():
+            raise ValueError("`output_file` is the file of the rows, which it would replace. Pass another one.")
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             raise ValueError(f"`rnn-hf {args.job}` must run in one process, got several. Leave out the launcher.")
         rows = load_text_dataset(

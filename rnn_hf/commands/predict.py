@@ -256,13 +256,24 @@ def lines_writer(
     return parquet_writer(output, pa.schema([]), classifier, names)
 
 
+def load_classifier(args: PredictArguments) -> TextClassifier:
+    """Return the classifier, which can answer in the requested form."""
+    classifier = TextClassifier.from_pretrained(args.model_name_or_path)
+    args.form.check(classifier.problem_type)
+    if args.explain and classifier.problem_type == "regression" and classifier.num_labels > 1:
+        raise ValueError(
+            f"`explain` needs a model with one target, got {classifier.num_labels} targets. Use "
+            "`TextClassifier.explain`, which takes the target as `label`."
+        )
+    return classifier
+
+
 def classify_lines(args: PredictArguments) -> int:
     """Classify lines and write the answer to each; return their number."""
     with ExitStack() as stack:
         with user_errors():
             texts = iter(args.text) if args.text is not None else lines_of(args, stack)
-            classifier = TextClassifier.from_pretrained(args.model_name_or_path)
-            args.form.check(classifier.problem_type)
+            classifier = load_classifier(args)
             output, names = open_output(args, stack), answer_names(classifier, args.form)
             write = stack.enter_context(lines_writer(output, args.output_ending(""), classifier, names))
             if args.prints_words:
@@ -286,8 +297,7 @@ def classify_table(args: PredictArguments) -> int:
 
             file = str(args.input_file)
             table = TableFile(file, delimiter=args.delimiter, encoding=args.encoding, name="`input_file`")
-            classifier = TextClassifier.from_pretrained(args.model_name_or_path)
-            args.form.check(classifier.problem_type)
+            classifier = load_classifier(args)
             answered = AnsweredTable(table, classifier, args.text_column_names, args.form)
             ending = args.output_ending(table.format)
             write = stack.enter_context(answered.writer(open_output(args, stack), ending, classifier, args.delimiter))

@@ -10,7 +10,7 @@ from typing import Any
 
 import datasets
 import numpy as np
-from datasets import ClassLabel, Dataset, DatasetDict, Features, IterableDataset
+from datasets import ClassLabel, Dataset, DatasetDict, IterableDataset
 from datasets.config import DATASET_STATE_JSON_FILENAME, DATASETDICT_JSON_FILENAME
 from datasets.data_files import DataFilesList
 from datasets.exceptions import DatasetNotFoundError
@@ -19,7 +19,7 @@ from huggingface_hub import constants, get_session
 from rnn_hf.configuration_rnn import ProblemType
 from rnn_hf.safe_loading import is_hub_id
 
-from .columns import TextColumns, check_columns, text_columns_of, unlabelled
+from .columns import TextColumns, check_columns
 from .demo_news import DEMO_DATASET, load_demo_news
 from .labels import column_of, comma_list
 from .table_files import TableFileError
@@ -214,50 +214,13 @@ def find_splits(
     if given and dataset_name is not None:
         raise ValueError(f'`dataset_name` is "{dataset_name}" but files are also given. Pass one or the other.')
     if given:
-        return {split: _read_file(split, path, **reading) for split, path in given.items()}
+        return {split: read_file(split, path, **reading) for split, path in given.items()}
     loaded = _load_named(DEFAULT_DATASET if dataset_name is None else dataset_name, dataset_config_name, reading)
     names = {split: _VALIDATION_ALIASES if split == "validation" else (split,) for split in SPLITS}
     found = {split: loaded[name] for split in SPLITS for name in reversed(names[split]) if name in loaded}
     if not found:
         raise ValueError(f"The dataset must have one of the splits {comma_list(SPLITS)}, got {comma_list(loaded)}.")
     return found
-
-
-def load_unlabelled_texts(
-    path: str | Path,
-    features: Features,
-    *,
-    text_column_names: Sequence[str] | None = None,
-    label_column_name: str = "label",
-    clean_text: bool = False,
-    delimiter: str | None = None,
-    encoding: str | None = None,
-) -> Dataset:
-    """Return the texts of a file as rows without labels.
-
-    Args:
-        path: File in a format of `load_text_dataset`, or `.txt`, with a text on each line.
-        features: Features of labelled rows, with the columns `text` and `label`.
-        text_column_names: As in `load_text_dataset`.
-        label_column_name: A column that cannot be part of the text; the file need not have it.
-        clean_text: As in `load_text_dataset`.
-        delimiter: As in `load_text_dataset`.
-        encoding: As in `load_text_dataset`.
-
-    Returns:
-        Rows with these features, whose label is `NO_LABEL`.
-
-    Raises:
-        FileNotFoundError: If the file does not exist.
-        ValueError: If it cannot be read, or a column of texts is missing.
-    """
-    path = Path(path).expanduser()
-    if path.suffix == ".txt" and path.is_file():
-        rows, names = Dataset.from_text(str(path), encoding=encoding or "utf-8"), ["text"]
-    else:
-        rows = _read_file("unlabelled", path, streaming=False, delimiter=delimiter, encoding=encoding)
-        names = text_columns_of(rows, text_column_names, label_column_name)
-    return unlabelled(rows, names, features, clean=clean_text)
 
 
 def reason_of(error: BaseException) -> str:
@@ -276,8 +239,8 @@ def iterate_texts(dataset: Dataset, batch_size: int = 1000) -> Iterator[str]:
         yield from batch["text"]
 
 
-def _read_file(split: str, path: Path, **reading: Any) -> Dataset | IterableDataset:
-    """Return the rows of one file."""
+def read_file(split: str, path: Path, **reading: Any) -> Dataset | IterableDataset:
+    """Return the rows of one file, which the argument `{split}_file` names."""
     name = f"`{split}_file`"
     if path.is_dir():
         raise ValueError(f"{name} must be a file, got the directory {path}. Pass a directory as `dataset_name`.")

@@ -112,12 +112,14 @@ def read_strings(path: Path) -> dict[str, Any]:
     """
     try:
         strings = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        if not isinstance(strings, dict):
+            raise ValueError(f"got {strings!r:.40}")
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"'{path}' must be a JSON file like rnn_hf/lesson_page/strings.json ({error}).") from error
     missing = _missing(json.loads(STRINGS_FILE.read_text(encoding="utf-8")), strings)
     if missing:
         raise ValueError(f"'{path}' lacks {missing[0]!r}, a sentence of rnn_hf/lesson_page/strings.json. Add it.")
-    return dict(strings)
+    return strings
 
 
 def _missing(expected: Any, found: Any, place: str = "") -> list[str]:
@@ -149,8 +151,9 @@ def _of_many_texts(
         found["driving_words"] = words_that_drive_units(classifier, test.texts)
         found["gradient"] = mean_gradients_by_distance(classifier, test.texts)
         found["num_test_texts"] = len(test.texts)
-        answers = list(map(str, classifier.predict(test.texts, show_progress=False)))
-        found["accuracy"] = float(np.mean(np.array(answers) == np.array(test.labels)))
+        if classifier.problem_type == "single_label_classification":
+            answers = list(map(str, classifier.predict(test.texts, show_progress=False)))
+            found["accuracy"] = float(np.mean(np.array(answers) == np.array(test.labels)))
     if training is not None:
         found["neighbours"] = nearest_texts(classifier, texts, training.texts, training.labels)
     return found

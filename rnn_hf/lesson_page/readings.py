@@ -14,6 +14,7 @@ from torch import Tensor
 
 from rnn_hf.inference import ACTIVATIONS
 from rnn_hf.modeling_rnn import RNNForSequenceClassification
+from rnn_hf.onnx_classifier import encodable
 from rnn_hf.pooling_rnn import pool_mean
 from rnn_hf.text_classifier import TextClassifier
 
@@ -46,7 +47,8 @@ class Reading:
 
     def __init__(self, classifier: TextClassifier, text: str) -> None:
         self.classifier, self.model = classifier, classifier.model
-        encoded = classifier.tokenizer(text, truncation=True, max_length=MAX_TOKENS, return_offsets_mapping=True)
+        text, limit = encodable(text), min(classifier.max_length or MAX_TOKENS, MAX_TOKENS)
+        encoded = classifier.tokenizer(text, truncation=True, max_length=limit, return_offsets_mapping=True)
         tokens = classifier.tokenizer.convert_ids_to_tokens(encoded["input_ids"])
         spans = encoded["offset_mapping"]
         # special tokens stand nowhere in the text

@@ -12,16 +12,10 @@ from rnn_hf.data.columns import text_columns_of
 from rnn_hf.data.encoding import encode_dataset
 from rnn_hf.data.label_spellings import choice_of_problem
 from rnn_hf.data.labels import label_names_of, problem_type_of
-from rnn_hf.data.sources import (
-    DEFAULT_DATASET,
-    SPLITS,
-    find_splits,
-    iterate_texts,
-    load_unlabelled_texts,
-    split_texts,
-)
+from rnn_hf.data.sources import DEFAULT_DATASET, SPLITS, find_splits, iterate_texts, split_texts
 from rnn_hf.data.streaming import StreamedRows, TextStream, load_text_stream
 from rnn_hf.data.summary import describe_data
+from rnn_hf.data.unlabelled import load_unlabelled_texts
 from rnn_hf.progress import say
 
 from .arguments import (

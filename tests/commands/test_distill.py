@@ -32,6 +32,7 @@ from transformers import (
 from rnn_hf.commands import distill, evaluate, train
 from rnn_hf.data.columns import NO_LABEL
 from rnn_hf.data.demo_news import load_demo_news
+from rnn_hf.data.unlabelled import load_unlabelled_texts
 from rnn_hf.training import teachers as teaching
 from rnn_hf.training.arguments import DistillationRunArguments
 from rnn_hf.training.classifier import ClassifierRun
@@ -214,6 +215,13 @@ def test_texts_without_labels_teach_what_the_teachers_say_about_them(
     assert "quizzaciously" in AutoTokenizer.from_pretrained(folder).get_vocab()
 
 
+def test_lines_are_read_without_their_ends_and_without_a_byte_order_mark(tmp_path: Path) -> None:
+    (tmp_path / "more.txt").write_bytes("\ufeffgood film\r\na\u2028b\n\nbad".encode())
+    features = load_demo_news(num_train=8, num_test=8)["train"].features
+    rows = load_unlabelled_texts(tmp_path / "more.txt", features)
+    assert rows["text"][:] == ["good film", "a\u2028b", "", "bad"] and set(rows["label"][:]) == {NO_LABEL}
+
+
 def test_rows_without_a_label_get_that_of_the_teachers_and_no_other_loss() -> None:
     rows = datasets.Dataset.from_dict({"input_ids": [[1]] * 4, "labels": [2, 0, NO_LABEL, NO_LABEL]})
     logits = np.array([[[9, 0, 0], [9, 0, 0], [0, 9, 0], [0, 0, 9]]] * 2, dtype=np.float32)
@@ -222,20 +230,22 @@ def test_rows_without_a_label_get_that_of_the_teachers_and_no_other_loss() -> No
 
 
 @pytest.mark.parametrize(
-    ("content", "message"),
+    ("name", "content", "message"),
     [
-        (None, "`--unlabelled_file` must be a file, but there is none at"),
-        ("a,b\nx y z,v w\n", "Pass `--text_column_names`"),
+        ("more.csv", None, "`--unlabelled_file` must be a file, but there is none at"),
+        ("more.csv", b"a,b\nx y z,v w\n", "Pass `--text_column_names`"),
+        ("more.txt", b"", "`--unlabelled_file` must have at least one line, got the empty"),
+        ("more.TXT", b"caf\xe9\n", "`--unlabelled_file` must be UTF-8 text, got"),
     ],
 )
 def test_a_wrong_file_of_texts_is_one_line(
     student: Distill, teachers: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str],
-    content: str | None, message: str,
+    name: str, content: bytes | None, message: str,
 ) -> None:  # fmt: skip
     if content is not None:
-        (tmp_path / "more.csv").write_text(content)
+        (tmp_path / name).write_bytes(content)
     with pytest.raises(SystemExit, match="2"):
-        student("run", teachers, "--unlabelled_file", str(tmp_path / "more.csv"))
+        student("run", teachers, "--unlabelled_file", str(tmp_path / name))
     assert message in last_line(capsys.readouterr().err)
 
 

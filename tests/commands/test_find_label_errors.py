@@ -127,6 +127,7 @@ def test_ctrl_c_leaves_the_file_as_it_was(
         ([], "the following arguments are required: --output_file"),
         (["--output_file", "{folder}/x.txt"], "`--output_file` must end in .csv, .tsv, .jsonl, .json, .parquet, got"),
         (["--output_file", "{folder}/x.csv.gz"], "`--output_file` must end in .csv"),
+        (["--output_file", "{folder}/./mine.csv"], "`--output_file` is the file of the rows"),
         (["--output_file", "{folder}/none/x.csv"], "The folder of `--output_file` does not exist"),
         (["--output_file", "{folder}/x.csv", "--num_folds", "1"], "`--num_folds` must be at least 2, got 1"),
         (["--output_file", "{folder}/x.csv", "--output_dir", "x"], "`--output_dir` is only for `rnn-hf train`"),

@@ -73,6 +73,7 @@ def test_a_regression_has_a_page(tmp_path: Path) -> None:
         ]
     )
     (model,) = data_of(page)["models"]
+    assert model["accuracy"] is None
     assert model["is_classifier"] is False and {one["label"] for one in model["neighbours"][0]} == {"0.5", "1.5"}
 
 

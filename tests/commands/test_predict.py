@@ -12,6 +12,7 @@ import pytest
 from rnn_hf import TextClassifier
 from rnn_hf.commands import predict
 from tests.conftest import last_line
+from tests.tiny_classifiers import make_classifier
 
 
 @pytest.fixture
@@ -111,13 +112,19 @@ def test_words_are_colored_in_a_terminal_and_have_numbers_elsewhere(
         assert [float(number) for number in numbers] == pytest.approx(explanation.contributions, abs=1e-3)
 
 
+def test_a_model_with_several_targets_is_explained_in_python_only(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_classifier(num_labels=2, problem_type="regression").save_pretrained(tmp_path)
+    with pytest.raises(SystemExit, match="2"):
+        predict.main(["--model_name_or_path", str(tmp_path), "--explain", "--text", "a"])
+    assert "`--explain` needs a model with one target, got 2 targets" in last_line(capsys.readouterr().err)
+
+
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (
-            ["--output_file", "x.csv", "--text", "a"],
-            "`--output_file` must end in .jsonl, got 'x.csv'",
-        ),
+        (["--output_file", "x.csv", "--text", "a"], "`--output_file` must end in .jsonl, got 'x.csv'"),
         (["--input_dir", "x", "--output_dir", "y"], "`--explain` and `--input_dir` are mutually exclusive"),
         (["--explanation_method", "shap", "--text", "a"], "invalid choice: 'shap'"),
     ],

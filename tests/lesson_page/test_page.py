@@ -83,6 +83,9 @@ def test_a_translation_must_be_whole(tmp_path: Path) -> None:
     (tmp_path / "de.json").write_text(json.dumps(strings | {"views": strings["views"][1:]}))
     with pytest.raises(ValueError, match=r"lacks 'views'|lacks 'reasons"):
         read_strings(tmp_path / "de.json")
+    (tmp_path / "de.json").write_text("[]")
+    with pytest.raises(ValueError, match=r"must be a JSON file like .*\(got \[\]\)"):
+        read_strings(tmp_path / "de.json")
     (tmp_path / "de.json").write_text("{")
     with pytest.raises(ValueError, match="must be a JSON file like"):
         read_strings(tmp_path / "de.json")

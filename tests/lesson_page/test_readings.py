@@ -165,6 +165,12 @@ def test_a_long_text_is_cut_and_an_empty_one_refused(classifier: TextClassifier)
         Reading(classifier, "  ")
 
 
+def test_a_text_is_read_as_far_as_the_model_reads_it() -> None:
+    """And a lone surrogate, which UTF-8 cannot represent, as everywhere."""
+    reading = make_reading("the cat \ud800 a dog sat on the mat all day long")
+    assert len(reading.words) == reading.classifier.max_length == 9 and reading.words[2] == "?"
+
+
 @pytest.fixture
 def classifier() -> TextClassifier:
     return make_classifier(**SIZES)
