@@ -65,7 +65,10 @@ def load_teacher(name: str, label_names: Sequence[str], args: DistillationArgume
         ) from error
     if loaded["missing_keys"]:
         missing = ", ".join(sorted(loaded["missing_keys"])[:5])
-        raise ValueError(f"The teacher {name!r} must be a trained classifier, but it lacks {missing}. Train it first.")
+        raise ValueError(
+            f"The teacher {name!r} must be a trained classifier, but it lacks {missing}. Fine-tune it first with "
+            "transformers' `Trainer`, as scripts/research/fine_tune_encoder.py does."
+        )
     problem_type = model.config.problem_type
     if problem_type not in (None, "single_label_classification"):
         raise ValueError(f"The teacher {name!r} must give one class per text, got the problem {problem_type}.")

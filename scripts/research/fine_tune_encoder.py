@@ -115,7 +115,7 @@ def fine_tune(name: str, args: FineTuningArguments) -> dict[str, Any]:
     return results
 
 
-@exit_statuses("fine_tune_encoder")
+@exit_statuses("fine_tune_encoder", FineTuningArguments)
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     """Fine-tune an encoder; return the content of `all_results.json`."""
     with user_errors():
