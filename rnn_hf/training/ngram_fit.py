@@ -30,8 +30,8 @@ from .losses import class_weights_of, create_loss
 from .splits import TextSplits
 from .targets import TargetScale, best_thresholds
 
-# Maximum number of n-grams in all texts for the fit, about 0.5 GB; texts are sampled to stay below it
-MOST_NGRAMS = 20_000_000
+# Maximum number of n-grams in all texts for the fit, about 0.3 GB; texts are sampled to stay below it
+MOST_NGRAMS = 10_000_000
 
 # Number of rows of a stream that are read before training
 MOST_STREAMED_ROWS = 100_000
@@ -164,8 +164,11 @@ def count_ngrams(branch: NGramBranch, rows: EncodedRows, config: RNNConfig) -> t
         ngrams, is_ngram = branch.ngrams_of(ids, mask, is_unknown)
         in_row = torch.arange(start, start + len(ngrams)).unsqueeze(1) << 31 | ngrams
         distinct, times = np.unique(in_row[is_ngram].numpy(), return_counts=True)
-        parts.append((distinct >> 31, (distinct & (2**31 - 1)).astype(np.int32), times, batch["labels"].numpy()))
+        # small types, since these are the only parts of the rows that are in memory
+        numbers = (distinct >> 31, distinct & (2**31 - 1), times)
+        parts.append((*(number.astype(np.int32) for number in numbers), batch["labels"].numpy()))
     row, ngram, times, labels = (np.concatenate(column) for column in zip(*parts, strict=True))
+    parts.clear()
     known, frequency = np.unique(ngram, return_counts=True)
     # the last n-gram in this order keeps the bucket; of equally frequent ones, that with the smallest number
     by_frequency = np.lexsort((-known.astype(np.int64), frequency))
@@ -173,9 +176,8 @@ def count_ngrams(branch: NGramBranch, rows: EncodedRows, config: RNNConfig) -> t
     owners[known[by_frequency] % branch.num_buckets] = known[by_frequency]
     branch.owners.copy_(torch.from_numpy(owners))
     is_owner = owners[ngram % branch.num_buckets] == ngram
-    # the solvers take 32-bit indices
-    row, column, times = row[is_owner].astype(np.int32), ngram[is_owner] % branch.num_buckets, times[is_owner]
-    return csr_array((times.astype(float), (row, column)), (len(chosen), branch.num_buckets)), labels
+    row, column, times = row[is_owner], ngram[is_owner] % branch.num_buckets, times[is_owner].astype(np.float32)
+    return csr_array((times, (row, column)), (len(chosen), branch.num_buckets)), labels
 
 
 def inverse_document_frequencies(counts: csr_array) -> np.ndarray:
@@ -196,7 +198,10 @@ def vectors_of_texts(counts: csr_array, weights: np.ndarray) -> csr_array:
         weights: Weight of each bucket. Shape `(ngram_buckets,)`.
     """
     lengths = np.sqrt(counts @ weights**2)
-    return csr_array(counts * weights * (1 / np.maximum(lengths, 1e-6))[:, None])
+    entries = counts.data * weights[counts.indices]
+    entries *= np.repeat(1 / np.maximum(lengths, 1e-6), np.diff(counts.indptr))
+    # the indices are shared
+    return csr_array((entries, counts.indices, counts.indptr), counts.shape)
 
 
 def choose_power(counts: csr_array, idf: np.ndarray, labels: np.ndarray, num_labels: int, usual: float) -> float:
