@@ -20,7 +20,7 @@ from huggingface_hub import SpaceCardData
 from rnn_hf.errors import plain
 from rnn_hf.files import atomic_folder, expand_home, read_json, write_json
 from rnn_hf.onnx_classifier import GRAPH, QUANTIZED_GRAPH
-from rnn_hf.reporting.page_style import page_style
+from rnn_hf.reporting.page_head import page_head
 from rnn_hf.text_classifier import TextClassifier
 
 from .entry import exit_statuses, user_errors
@@ -136,7 +136,7 @@ def write_demo_page(
         megabytes = (page / "model" / "onnx" / GRAPHS[dtype]).stat().st_size / 1e6
         text = Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
             title=html.escape(plain(name)),
-            style=page_style(),
+            head=page_head(plain(name)),
             megabytes=f"{megabytes:.1f}",
             settings=json.dumps(settings).replace("<", "\\u003c"),
         )

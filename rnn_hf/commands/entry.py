@@ -1,6 +1,7 @@
 """Start and exit of every command: parsed arguments, and one line and an exit status for an error of the user."""
 
 import functools
+import os
 import shlex
 import signal
 import sys
@@ -47,6 +48,20 @@ def user_errors() -> Iterator[None]:
         raise
     except (ValueError, OSError, StrictDataclassError, SafetensorError) as error:
         raise ExitStatusError(one_line(cache_error(error) or error)) from error
+
+
+def check_one_process(name: str, remedy: str = "") -> None:
+    """Check that a launcher has not started several processes, which would do the same and replace each other's files.
+
+    Args:
+        name: Name of the program.
+        remedy: What else to do than to leave out the launcher.
+
+    Raises:
+        ValueError: If there are several.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ValueError(f"`{name}` must run in one process, got several. Leave out the launcher{remedy}.")
 
 
 def exit_with(name: str, message: str, status: int) -> NoReturn:

@@ -8,7 +8,7 @@ import numpy as np
 
 from rnn_hf.errors import plain
 from rnn_hf.files import atomic_file
-from rnn_hf.reporting.page_style import page_style
+from rnn_hf.reporting.page_head import page_head
 from rnn_hf.text_classifier import TextClassifier
 
 from .explained_words import html_text, html_words
@@ -61,7 +61,7 @@ def write_errors_page(
         for row, explanation in zip(rows, classifier.explain([texts[row] for row in rows]), strict=True)
     ]
     page = Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
-        style=page_style(),
+        head=page_head("Most confident errors"),
         summary=SUMMARY.format(shown=len(rows), total=len(errors), rows=len(texts)),
         sections="\n".join(sections),
     )

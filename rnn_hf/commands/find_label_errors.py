@@ -8,7 +8,6 @@ Each fold of the rows is classified by a model that was trained on the other fol
 train`. Confident learning decides which labels are errors (Northcutt et al., 2021).
 """
 
-import os
 import time
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -26,7 +25,7 @@ from rnn_hf.training.from_lists import OF_THE_COMMAND, OF_THE_ROWS
 from rnn_hf.training.settings import CHOSEN_FROM_DATA
 
 from .answer_files import answer_writer
-from .entry import command, user_errors
+from .entry import check_one_process, command, user_errors
 from .json_lines import json_line
 from .parser import check_folder_of
 
@@ -103,8 +102,7 @@ def main(args: LabelErrorArguments) -> "pd.DataFrame":
         check_folder_of("output_file", args.output_file)
         if args.train_file is not None and Path(args.output_file).resolve() == Path(args.train_file).resolve():
             raise ValueError("`output_file` is the file of the rows, which it would replace. Pass another one.")
-        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-            raise ValueError(f"`rnn-hf {args.job}` must run in one process, got several. Leave out the launcher.")
+        check_one_process(f"rnn-hf {args.job}")
         rows = load_text_dataset(
             args.dataset_name,
             args.dataset_config_name,

@@ -18,7 +18,6 @@ machine or on the cluster that `RAY_ADDRESS` names:
         --input_dir news --output_dir out --num_workers 2
 """
 
-import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -38,7 +37,7 @@ from rnn_hf.progress import progress_bar
 from rnn_hf.text_classifier import TextClassifier
 
 from .answer_files import Write, answer_names, answer_writer
-from .entry import command, user_errors
+from .entry import check_one_process, command, user_errors
 from .explained_words import words_writer
 from .json_lines import THRESHOLD_HELP, AnswerFormat, explained_line, json_lines
 from .parser import check_folder_of
@@ -323,12 +322,7 @@ def main(args: PredictArguments) -> None:
     started = time.perf_counter()
     with user_errors():
         check_folder_of("output_file", args.output_file)
-        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-            # each process would classify all texts and overwrite the files of the others
-            raise ValueError(
-                "`rnn-hf predict` must run in one process, got several. Leave out the launcher; `num_workers` divides "
-                "an `input_dir`."
-            )
+        check_one_process("rnn-hf predict", "; `num_workers` divides an `input_dir`")
         if sys.stdin is None and not (args.text or args.input_file or args.input_dir):
             raise ValueError("Standard input is closed. Pass `text` or `input_file`.")
         if sys.__stdout__ is None and not (args.output_file or args.output_dir):

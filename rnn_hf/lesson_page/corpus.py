@@ -1,10 +1,11 @@
 """What a model computes on many texts: the words that drive its units, its gradients, and nearest neighbours."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from rnn_hf.data.tokenizing import fast_encoder, pad
 from rnn_hf.onnx_classifier import rows_of
@@ -41,9 +42,9 @@ def words_that_drive_units(classifier: TextClassifier, texts: Sequence[str]) -> 
     for ids, mask in _batches(classifier, texts, "Units"):
         with torch.inference_mode():
             states = model.model.encode(ids, mask)[0][-1]
-        words = ids[mask].numpy()
-        np.add.at(sums, words, states[mask].numpy())
-        np.add.at(counts, words, 1)
+        ids_of_words = ids[mask].numpy()
+        np.add.at(sums, ids_of_words, states[mask].numpy())
+        np.add.at(counts, ids_of_words, 1)
     counts[[classifier.pad_token_id, model.config.unk_token_id or 0]] = 0
     frequent = np.flatnonzero(counts >= MIN_OCCURRENCES)
     means = sums[frequent] / counts[frequent, None]
@@ -105,7 +106,7 @@ def nearest_texts(
     return found
 
 
-def _batches(classifier: TextClassifier, texts: Sequence[str], desc: str) -> Any:
+def _batches(classifier: TextClassifier, texts: Sequence[str], desc: str) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield ids and masks of texts of similar length."""
     encode, _ = fast_encoder(classifier.tokenizer, classifier.max_length)
     tokens, lengths = encode(list(texts))

@@ -1,6 +1,5 @@
 """The lesson page: one HTML file that holds the numbers of some models on some texts, and draws them."""
 
-import html
 import json
 import re
 from collections.abc import Sequence
@@ -14,11 +13,11 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_sequence
 
 from rnn_hf.files import atomic_file
 from rnn_hf.progress import progress_bar
-from rnn_hf.reporting.page_style import page_style
+from rnn_hf.reporting.page_head import page_head
 from rnn_hf.text_classifier import TextClassifier
 
 from .corpus import mean_gradients_by_distance, nearest_texts, words_that_drive_units
-from .readings import MAX_TOKENS, MOST_PADDING, Reading
+from .readings import Reading
 
 FOLDER = Path(__file__).parent
 STRINGS_FILE = FOLDER / "strings.json"
@@ -55,7 +54,7 @@ def write_lesson_page(
     Args:
         path: HTML file.
         classifiers: The models by name.
-        texts: The texts that can be chosen on the page; the first `MAX_TOKENS` tokens of each are shown.
+        texts: The texts that can be chosen on the page; the first tokens of each are shown.
         training: Training texts, for the nearest ones.
         test: Test texts, for the words that drive a unit and the mean gradient.
         strings_file: JSON file with all sentences of the page, such as a translation of `strings.json`.
@@ -83,15 +82,13 @@ def write_lesson_page(
                 "readings": [_views_of(reading) for reading in progress_bar(readings, desc=name, leave=False)],
             }
         )
-    data = {"texts": list(texts), "models": models, "packing": _packing(next(iter(classifiers.values())), texts)}
+    data = {"texts": list(texts), "models": models, "packing": _packing(models[0]["readings"])}
     page = (FOLDER / "page.html").read_text(encoding="utf-8")
     contents = {
         "data": _embedded(_rounded(data)),
         "strings": _embedded(strings),
-        "style": page_style(),
+        "head": page_head(strings["title"], strings["language"]),
         "script": (FOLDER / "page.js").read_text(encoding="utf-8"),
-        "language": html.escape(strings["language"]),
-        "title": html.escape(strings["title"]),
     }
     written = re.sub(r"\$\$(\w+)\$\$", lambda found: contents[found[1]], page).encode("utf-8", "replace")
     if len(written) > MOST_BYTES:
@@ -184,9 +181,9 @@ def _views_of(reading: Reading) -> dict[str, Any]:
     }
 
 
-def _packing(classifier: TextClassifier, texts: Sequence[str]) -> list[dict[str, Any]]:
+def _packing(readings: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the lesson's batch and one of the texts' first words, as torch packs them."""
-    words = [Reading(classifier, text).words for text in texts[:PACKED_TEXTS]]
+    words = [reading["words"] for reading in readings[:PACKED_TEXTS]]
     share = min(1, PACKED_WORDS / max(map(len, words)))
     of_texts = [text[: max(1, round(share * len(text)))] for text in words]
     batches: list[Sequence[Sequence[Any]]] = [LESSON_BATCH, of_texts]
@@ -224,6 +221,3 @@ def _rounded(value: Any) -> Any:
 def _embedded(value: Any) -> str:
     """Return JSON that can stand in a page."""
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False).replace("<", "\\u003c")
-
-
-__all__ = ["MAX_TOKENS", "MOST_PADDING", "STRINGS_FILE", "LabelledTexts", "write_lesson_page"]

@@ -1,18 +1,13 @@
 // Opens a lesson page in Chromium, uses it by keyboard and pointer, and prints what it shows as JSON.
 //
 //     node lesson.mjs NODE_MODULES CHROMIUM ADDRESS
-import { createRequire } from "node:module";
+import { openChromium } from "./chromium.mjs";
 
 const [modules, executablePath, address] = process.argv.slice(2);
-const require = createRequire(`${modules}/`);
-const { default: puppeteer } = await import(require.resolve("puppeteer-core"));
-const browser = await puppeteer.launch({ executablePath, args: ["--no-sandbox"] });
-const page = await browser.newPage();
-const problems = [], requests = [];
-page.on("pageerror", (error) => problems.push(error.message));
+const { browser, page, problems } = await openChromium(modules, executablePath);
+const requests = [];
 page.on("console", (message) => problems.push(message.text()));
 page.on("request", (request) => requests.push(request.url()));
-await page.setViewport({ width: 400, height: 800 });
 await page.goto(address);
 await page.waitForFunction(() => document.body.dataset.drawn);
 

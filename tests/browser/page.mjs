@@ -1,18 +1,13 @@
 // Opens a page in Chromium, classifies texts there, and prints what it answers as JSON.
 //
 //     node page.mjs NODE_MODULES CHROMIUM ADDRESS TEXTS.json
-import { createRequire } from "node:module";
 import { readFileSync } from "node:fs";
+import { openChromium } from "./chromium.mjs";
 
 const [modules, executablePath, address, file] = process.argv.slice(2);
-const require = createRequire(`${modules}/`);
-const { default: puppeteer } = await import(require.resolve("puppeteer-core"));
-const browser = await puppeteer.launch({ executablePath, args: ["--no-sandbox"] });
-const page = await browser.newPage();
-const problems = [], elsewhere = [];
-page.on("pageerror", (error) => problems.push(error.message));
+const { browser, page, problems } = await openChromium(modules, executablePath);
+const elsewhere = [];
 page.on("request", (request) => request.url().startsWith(address) || elsewhere.push(request.url()));
-await page.setViewport({ width: 400, height: 800 });
 await page.goto(address);
 await page.waitForFunction(() => document.body.dataset.turn, { timeout: 120000 });
 const probabilities = await page.evaluate(

@@ -10,7 +10,7 @@ import pytest
 from rnn_hf.commands import errors_page, evaluate, explained_words
 from rnn_hf.commands.errors_page import write_errors_page
 from rnn_hf.commands.explained_words import html_words
-from rnn_hf.reporting.page_style import page_style
+from rnn_hf.reporting.page_head import page_head
 from rnn_hf.text_classifier import TextClassifier
 from tests.conftest import last_line
 from tests.tiny_classifiers import make_classifier
@@ -68,7 +68,7 @@ def test_words_have_the_colors_of_the_demo_page_and_spaces_none() -> None:
         assert (side, title) == ("for" if number >= 0 else "against", f"{number:+.3f}")
         assert float(opacity) == pytest.approx(0.65 * abs(number) / largest, abs=0.006)
     # the terminal has those of light pages
-    style = page_style()
+    style = page_head("")
     for name, color in (("for", explained_words.RAISES), ("against", explained_words.LOWERS)):
         assert f"--{name}: {', '.join(map(str, color))};" in style
 
