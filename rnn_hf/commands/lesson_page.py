@@ -19,6 +19,7 @@ from rnn_hf.data.sources import DATASET_HELP, TEXT_COLUMNS_HELP, load_text_datas
 from rnn_hf.files import expand_home
 from rnn_hf.lesson_page.page import STRINGS_FILE, LabelledTexts, write_lesson_page
 from rnn_hf.text_classifier import TextClassifier
+from rnn_hf.training.arguments import RowArguments
 
 from . import train
 from .entry import exit_statuses, user_errors
@@ -60,7 +61,7 @@ OF_THE_DATASET = (
 PLACES = {"dataset_name", "train_file", "test_file"}
 
 
-@exit_statuses(NAME)
+@exit_statuses(NAME, RowArguments)  # it has the flags of the dataset
 def main(argv: Sequence[str] | None = None) -> Path:
     """Write the page; return its file."""
     started = time.perf_counter()

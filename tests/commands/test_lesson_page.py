@@ -86,7 +86,7 @@ def test_a_regression_has_a_page(tmp_path: Path) -> None:
         (["mine", "--texts", " "], "A text of the lesson page must have at least one word, got ' '."),
         (["mine", "--strings_file", "nowhere.json"], "nowhere.json"),
         (["mine", "--output_file", "nowhere/x.html"], "nowhere"),
-        (["mine", "--test_file", "nowhere.csv"], "nowhere.csv"),
+        (["mine", "--test_file", "nowhere.csv"], "`--test_file` must be a file, but there is none at nowhere.csv"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
