@@ -85,14 +85,15 @@ def model_of(name: str) -> str:
 
 def results_table() -> str:
     """Return one row for each recipe: accuracy, size and training time."""
-    titles = ["recipe", "model", "test accuracy, %", "macro F1, %", "parameters", "training, s"]
+    titles = ["recipe", "model", "test accuracy, %", "macro F1, %", "parameters", "training, s", "version"]
     rows = []
     for name in RECIPES:
         results = load_results(name)
         accuracy, macro_f1 = (percent([run[key] for run in results]) for key in ("test_accuracy", "test_macro_f1"))
         parameters = f"{results[0]['num_parameters'] / 1e6:.2f} M"
         seconds = f"{median(run['train_runtime'] for run in results):.0f}"
-        rows.append([f"`{name}`", model_of(name), accuracy, macro_f1, parameters, seconds])
+        version = results[0]["rnn_hf_version"]
+        rows.append([f"`{name}`", model_of(name), accuracy, macro_f1, parameters, seconds, version])
     return table(titles, rows, align_right=False)
 
 
@@ -113,8 +114,9 @@ def language_models_table() -> str:
         (run,) = load_results(name)
         perplexity, num_rows = f"{run['validation_perplexity']:.1f}", f"{run['num_validation_examples']:,}"
         parameters, seconds = f"{run['num_parameters'] / 1e6:.2f} M", f"{run['train_runtime']:,.0f}"
-        rows.append([f"`{name}`", perplexity, num_rows, parameters, seconds])
-    return table(["recipe", "validation perplexity", "validation rows", "parameters", "training, s"], rows)
+        rows.append([f"`{name}`", perplexity, num_rows, parameters, seconds, run["rnn_hf_version"]])
+    titles = ["recipe", "validation perplexity", "validation rows", "parameters", "training, s", "version"]
+    return table(titles, rows)
 
 
 def second_dataset_table() -> str:
