@@ -111,6 +111,7 @@ def fit_ngrams(
         power = choose_power(counts, idf, labels, len(splits.label_names), power)
     branch.idf.copy_(torch.from_numpy(idf**power))
     texts = vectors_of_texts(counts, idf**power)
+    del counts  # half as large as the texts
     if splits.problem_type == "regression":
         weights, bias = fit_numbers(texts, labels)
         weight, branch.factor_alone = BRANCH_SHARE_OF_REGRESSION, 1 / (1 - BRANCH_SHARE_OF_REGRESSION)
@@ -164,10 +165,11 @@ def count_ngrams(branch: NGramBranch, rows: EncodedRows, config: RNNConfig) -> t
         ngrams, is_ngram = branch.ngrams_of(ids, mask, is_unknown)
         in_row = torch.arange(start, start + len(ngrams)).unsqueeze(1) << 31 | ngrams
         distinct, times = np.unique(in_row[is_ngram].numpy(), return_counts=True)
+        num_distinct = np.bincount(distinct >> 31, minlength=start + len(ngrams))[start:]
         # small types, since these are the only parts of the rows that are in memory
-        numbers = (distinct >> 31, distinct & (2**31 - 1), times)
-        parts.append((*(number.astype(np.int32) for number in numbers), batch["labels"].numpy()))
-    row, ngram, times, labels = (np.concatenate(column) for column in zip(*parts, strict=True))
+        ngram, times = (distinct & (2**31 - 1)).astype(np.int32), np.minimum(times, 2**16 - 1).astype(np.uint16)
+        parts.append((num_distinct, ngram, times, batch["labels"].numpy()))
+    num_distinct, ngram, times, labels = (np.concatenate(column) for column in zip(*parts, strict=True))
     parts.clear()
     known, frequency = np.unique(ngram, return_counts=True)
     # the last n-gram in this order keeps the bucket; of equally frequent ones, that with the smallest number
@@ -175,9 +177,13 @@ def count_ngrams(branch: NGramBranch, rows: EncodedRows, config: RNNConfig) -> t
     owners = np.full(branch.num_buckets, -1, np.int32)
     owners[known[by_frequency] % branch.num_buckets] = known[by_frequency]
     branch.owners.copy_(torch.from_numpy(owners))
-    is_owner = owners[ngram % branch.num_buckets] == ngram
-    row, column, times = row[is_owner], ngram[is_owner] % branch.num_buckets, times[is_owner].astype(np.float32)
-    return csr_array((times, (row, column)), (len(chosen), branch.num_buckets)), labels
+    bucket = ngram % branch.num_buckets
+    is_owner = owners[bucket] == ngram
+    # where each row begins and ends, among the n-grams that have a bucket
+    ends = np.append(np.int32(0), is_owner.cumsum(dtype=np.int32))[np.append(0, num_distinct.cumsum())]
+    counts = csr_array((times[is_owner], bucket[is_owner], ends), (len(chosen), branch.num_buckets))
+    counts.sort_indices()
+    return counts, labels
 
 
 def inverse_document_frequencies(counts: csr_array) -> np.ndarray:
