@@ -5,7 +5,7 @@ r"""Train a small recurrent classifier on the answers of one or several larger c
 
 A teacher is a classifier of any architecture, with its tokenizer, in a folder or on the Hub. It classifies each text
 once; the student then learns its answers (Hinton et al., 2015; Tang et al., 2019). The other flags are those of
-`rnn-hf train`, but none is chosen from the data.
+`rnn-hf train`, and most that you leave out are chosen from the data.
 """
 
 import time
@@ -22,6 +22,7 @@ from rnn_hf.training.distillation import DistillationLoss, teacher_results
 from rnn_hf.training.initial_models import checkpoint_config, create_classifier, load_tokenizer
 from rnn_hf.training.launch import start_accelerator
 from rnn_hf.training.output_folder import check_output_folder
+from rnn_hf.training.settings import CHOSEN_FROM_DATA, follow_the_data
 from rnn_hf.training.signals import StopSignals
 from rnn_hf.training.splits import load_splits
 from rnn_hf.training.teachers import ask_teachers, load_teacher, with_teachers_labels, with_teachers_rows
@@ -29,7 +30,7 @@ from rnn_hf.training.teachers import ask_teachers, load_teacher, with_teachers_l
 from .entry import command, user_errors
 
 
-@command(DistillationRunArguments, __doc__)
+@command(DistillationRunArguments, __doc__, from_data=CHOSEN_FROM_DATA.difference(DistillationRunArguments.hidden))
 def main(args: DistillationRunArguments) -> dict[str, Any]:
     """Train, evaluate and write a student; return the content of `all_results.json`."""
     started = time.perf_counter()
@@ -42,12 +43,12 @@ def main(args: DistillationRunArguments) -> dict[str, Any]:
         config = checkpoint_config(args)
         with accelerator.main_process_first():
             splits = load_splits(args, config)
+            follow_the_data(args, splits)
             tokenizer = load_tokenizer(splits.iterate_texts, args, config)
             rows = splits.encode(tokenizer, args)
         num_texts = len(rows["train"])
         if splits.problem_type != "single_label_classification":
             raise ValueError(f"Distillation needs one class per text, got a problem of type {splits.problem_type}.")
-        model = create_classifier(splits, tokenizer, args, config, rows["train"])
         label_loss = create_label_loss(rows["train"], splits, args, accelerator.device)
 
         # the student must not depend on random numbers of the teachers, nor on whether their answers are cached
@@ -59,6 +60,9 @@ def main(args: DistillationRunArguments) -> dict[str, Any]:
         rows["train"] = with_teachers_labels(rows["train"], answers["train"])
         loss = DistillationLoss(args, answers["train"], label_loss, num_texts, accelerator.device)
 
+        num_unlabelled = 0 if splits.unlabelled is None else len(splits.unlabelled)
+        without_copies = rows["train"].select(range(num_texts + num_unlabelled))
+        model = create_classifier(splits, tokenizer, args, config, without_copies)
         loaders, sampler = create_loaders(rows, tokenizer, args, accelerator)
         run = ClassifierRun.prepare(
             model,
@@ -76,7 +80,6 @@ def main(args: DistillationRunArguments) -> dict[str, Any]:
     run.train()
     run.finish_weights()
     results = run.results()
-    num_unlabelled = 0 if splits.unlabelled is None else len(splits.unlabelled)
     num_noised = results["num_train_examples"] - num_texts - num_unlabelled
     results = {"num_noised_examples": num_noised, "num_unlabelled_examples": num_unlabelled, **results}
     results["num_train_examples"] = num_texts

@@ -28,11 +28,11 @@ MOST_USED = (
     "dataset_name", "train_file", "validation_file", "text_column_names", "output_dir", "overwrite_output_dir",
 )  # fmt: skip
 # Arguments of `rnn-hf train` that other jobs do not use
-ONLY_FOR_TRAIN = ("streaming", "shuffle_buffer_size", "settings_from_data")
+OF_STREAMS = ("streaming", "shuffle_buffer_size")
 FURTHER_TRAININGS = ("tune_minutes", "train_on_all_rows", "ensemble_size")
 NOT_FOR_TRAINER = (
-    *ONLY_FOR_TRAIN, *FURTHER_TRAININGS, "gradual_unfreezing", "freeze_embeddings_epochs", "temperature_scaling",
-    "tune_thresholds",
+    *OF_STREAMS, *FURTHER_TRAININGS, "settings_from_data", "gradual_unfreezing", "freeze_embeddings_epochs",
+    "temperature_scaling", "tune_thresholds",
 )  # fmt: skip
 ONLY_FOR_CLASSIFIERS = (
     "backward_model_name_or_path", "class_weights", "label_smoothing_factor", "gradual_unfreezing",
@@ -376,7 +376,7 @@ class DistillationRunArguments(DistillationArguments, ClassifierRunArguments):
     most_used: ClassVar[tuple[str, ...]] = (
         *MOST_USED, "label_column_name", "test_file", "word_vectors", "teacher_name_or_path",
     )  # fmt: skip
-    hidden: ClassVar[tuple[str, ...]] = (*FURTHER_TRAININGS, *ONLY_FOR_TRAIN)
+    hidden: ClassVar[tuple[str, ...]] = (*FURTHER_TRAININGS, *OF_STREAMS)
 
 
 @dataclass(kw_only=True)
@@ -387,7 +387,7 @@ class LanguageModelRunArguments(LanguageModelTrainArguments, DataArguments, Lang
     most_used: ClassVar[tuple[str, ...]] = (
         *MOST_USED, "per_device_train_batch_size", "num_train_epochs", "max_steps", "bf16",
     )  # fmt: skip
-    hidden: ClassVar[tuple[str, ...]] = (*ONLY_FOR_CLASSIFIERS, *ONLY_FOR_TRAIN)
+    hidden: ClassVar[tuple[str, ...]] = (*ONLY_FOR_CLASSIFIERS, *OF_STREAMS, "settings_from_data")
 
 
 RunArguments = ClassifierRunArguments | DistillationRunArguments | LanguageModelRunArguments

@@ -18,7 +18,7 @@ from rnn_hf.data.tokenizer_training import TokenizerType
 from rnn_hf.data.writing_systems import choose_tokenizer_type
 from rnn_hf.progress import say
 
-from .arguments import ClassifierRunArguments
+from .arguments import ClassifierRunArguments, DistillationRunArguments
 from .model_arguments import ModelArguments
 from .splits import MOST_ROWS_TRAINED_TWICE, TextSplits
 
@@ -47,12 +47,13 @@ class DataFacts:
     """The facts that the rules use.
 
     Args:
-        num_rows: Number of training rows; `None` for a stream.
+        num_rows: Number of rows to learn from; `None` for a stream.
         num_labels: Number of classes or targets.
         problem_type: Problem type of the labels.
         words_per_text: Median number of words; if spaces do not separate words, four characters count as one.
         tokenizer_type: Type of tokenizer for the texts.
         writing: The reason for it.
+        has_teacher: Whether teachers answer for the rows.
     """
 
     num_rows: int | None
@@ -61,16 +62,21 @@ class DataFacts:
     words_per_text: float
     tokenizer_type: TokenizerType
     writing: str
+    has_teacher: bool = False
 
     @classmethod
-    def of(cls, splits: TextSplits) -> "DataFacts":
-        """Return the facts of the training rows."""
-        num_rows = None if isinstance(splits.train, TextStream) else len(splits.train)
+    def of(cls, splits: TextSplits, args: ClassifierRunArguments) -> "DataFacts":
+        """Return the facts of the rows that a run learns from."""
+        num_rows = None if isinstance(splits.train, TextStream) else len(splits.texts_to_learn())
+        has_teacher = isinstance(args, DistillationRunArguments)
+        if num_rows is not None and isinstance(args, DistillationRunArguments):
+            num_rows *= 1 + args.num_noised_copies
         texts = list(islice(splits.iterate_texts(), SAMPLE_SIZE))
         tokenizer_type, writing = choose_tokenizer_type(texts)
         lengths = [len(text.split()) if tokenizer_type == "word" else len(text) / 4 for text in texts]
         median = float(np.median(lengths or [0]))
-        return cls(num_rows, len(splits.label_names), splits.problem_type, median, tokenizer_type, writing)
+        facts = num_rows, len(splits.label_names), splits.problem_type, median, tokenizer_type, writing
+        return cls(*facts, has_teacher)
 
 
 def choose(facts: DataFacts) -> dict[str, Any]:
@@ -107,7 +113,8 @@ def choose(facts: DataFacts) -> dict[str, Any]:
         "word_dropout": 0.1 if has_several else 0.3 if is_short else 0.5 if is_small else 0.4,
         "embedding_dropout": 0.2 if has_several else 0.3 if is_short or not is_small else 0.5,
         "classifier_dropout": 0.3 if is_short or not is_small else 0.5,
-        "label_smoothing_factor": 0.1 if is_classification else 0.0,
+        # A teacher's answers are not certain either
+        "label_smoothing_factor": 0.1 if is_classification and not facts.has_teacher else 0.0,
         "per_device_train_batch_size": batch_size,
         # The squared error is unbounded, so long steps overfit it
         "learning_rate": 1e-3 if facts.problem_type == "regression" else 4e-3,
@@ -150,8 +157,8 @@ def follow_the_data(args: ClassifierRunArguments, splits: TextSplits) -> None:
     """
     if not args.settings_from_data:
         return
-    facts = DataFacts.of(splits)
-    chosen = {name: value for name, value in choose(facts).items() if name not in args.given}
+    facts = DataFacts.of(splits, args)
+    chosen = {name: value for name, value in choose(facts).items() if name not in {*args.given, *args.hidden}}
     if args.tokenizer_name_or_path is not None:
         chosen = {name: value for name, value in chosen.items() if name not in ("tokenizer_type", "vocab_size")}
     elif facts.tokenizer_type != "word":

@@ -163,7 +163,7 @@ def choose_validation_size(args: RunArguments, num_rows: int) -> float:
         args: The arguments of the run.
         num_rows: Number of training rows.
     """
-    follows_data = args.job == ClassifierRunArguments.job and args.settings_from_data
+    follows_data = isinstance(args, ClassifierRunArguments) and args.settings_from_data
     if follows_data and "validation_size" not in args.given:
         args.validation_size = validation_share(num_rows)
     return args.validation_size

@@ -215,6 +215,24 @@ def test_texts_without_labels_teach_what_the_teachers_say_about_them(
     assert "quizzaciously" in AutoTokenizer.from_pretrained(folder).get_vocab()
 
 
+def test_settings_follow_the_data_and_the_branch_learns_from_the_teachers(
+    student: Distill, teachers: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without labels of their own, texts also fit the n-gram branch."""
+    texts = load_demo_news(num_train=300, num_test=8)["train"]["text"]
+    (tmp_path / "more.txt").write_text("".join(f"{text}\n" for text in texts))
+    argv = ["--settings_from_data", "true", "--max_steps", "2", "--num_noised_copies", "1"]
+    results, folder = student("followed", teachers[:1], *argv, "--unlabelled_file", str(tmp_path / "more.txt"))
+    shown = capsys.readouterr().out
+    assert "Chosen from the data: `--tokenizer_type word`" in shown and "`--label_smoothing_factor 0.0`" in shown
+    assert "train_on_all_rows" not in shown
+    # a tenth is held out, of all rows; noised copies are not counted a second time
+    assert (results["num_validation_examples"], results["num_train_examples"]) == (400, 400)
+    assert "n-grams of 700 texts" in shown
+    recipe = yaml.safe_load((folder / "recipe.yaml").read_text())
+    assert (recipe["ngram_buckets"], recipe["hidden_size"]) == (65536, 8)
+
+
 def test_lines_are_read_without_their_ends_and_without_a_byte_order_mark(tmp_path: Path) -> None:
     (tmp_path / "more.txt").write_bytes("\ufeffgood film\r\na\u2028b\n\nbad".encode())
     features = load_demo_news(num_train=8, num_test=8)["train"].features

@@ -24,6 +24,8 @@ NOT_RUN = {
     "model_cards/ag-news/recipe.yaml": "needs a network",
     "model_cards/ag-news-": "needs a network, and minutes to hours",
     "runs/ag-news": "needs the model of such a run",
+    "sentence-transformers/all-MiniLM": "needs a network: tests/research/test_few_labels.py does that",
+    "runs/teacher": "needs the model of such a run",
     "lesson-page --train": "trains three models: tests/commands/test_lesson_page.py does that",
     "pip install": "installs packages: .ci/run does that",
     "pytest": "runs this test",

@@ -113,9 +113,9 @@ def test_writing_without_blanks_gets_pieces_of_words() -> None:
     chosen = followed(sentences * 25)
     assert chosen["tokenizer_type"] != "word" and chosen["vocab_size"] == 8_000
     args = ClassifierRunArguments()
-    facts = DataFacts.of(splits_of(args, sentences * 25))
+    facts = DataFacts.of(splits_of(args, sentences * 25), args)
     assert facts.words_per_text == np.median([len(text) / 4 for text in sentences])
-    assert DataFacts.of(splits_of(args)).words_per_text == 3
+    assert DataFacts.of(splits_of(args), args).words_per_text == 3
 
 
 def test_the_table_of_ngrams_has_a_largest_size() -> None:
