@@ -22,7 +22,7 @@ from rnn_hf.training.distillation import DistillationLoss, teacher_results
 from rnn_hf.training.initial_models import checkpoint_config, create_classifier, load_tokenizer
 from rnn_hf.training.launch import start_accelerator
 from rnn_hf.training.output_folder import check_output_folder
-from rnn_hf.training.settings import CHOSEN_FROM_DATA, follow_the_data
+from rnn_hf.training.settings import CHOSEN_FOR_STUDENTS, follow_the_data
 from rnn_hf.training.signals import StopSignals
 from rnn_hf.training.splits import load_splits
 from rnn_hf.training.teachers import ask_teachers, load_teacher, with_teachers_labels, with_teachers_rows
@@ -30,7 +30,7 @@ from rnn_hf.training.teachers import ask_teachers, load_teacher, with_teachers_l
 from .entry import command, user_errors
 
 
-@command(DistillationRunArguments, __doc__, from_data=CHOSEN_FROM_DATA.difference(DistillationRunArguments.hidden))
+@command(DistillationRunArguments, __doc__, from_data=CHOSEN_FOR_STUDENTS)
 def main(args: DistillationRunArguments) -> dict[str, Any]:
     """Train, evaluate and write a student; return the content of `all_results.json`."""
     started = time.perf_counter()

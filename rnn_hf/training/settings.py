@@ -4,7 +4,7 @@ All rules are in `choose`, each with its reason. They were found on validation r
 Banking77; `scripts/research/panel.py` measures them on more datasets.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -37,6 +37,9 @@ LONG_TEXT = 100
 
 # Pretrained word vectors of at most this width are used as they are; wider ones are reduced to the second
 MAX_VECTORS_WIDTH, REDUCED_WIDTH = 100, 64
+
+# Number of steps that no run takes: the validation rows are read after the last one
+AFTER_THE_LAST_STEP = 10**9
 
 # Maximum number of entries in the table of the n-gram branch: about 9 MB in half precision
 LARGEST_TABLE = 5_000_000
@@ -124,6 +127,9 @@ def choose(facts: DataFacts) -> dict[str, Any]:
         "save_dtype": "float32" if facts.problem_type == "regression" else "float16",
         "train_on_all_rows": is_small,
     }
+    if facts.has_teacher:
+        # Answers for many texts are hardly overfitted, and few held-out rows would choose weights by chance
+        chosen |= {"eval_strategy": "steps", "eval_steps": AFTER_THE_LAST_STEP}
     if facts.num_rows is not None:
         at_least = min(MIN_STEPS, MAX_EPOCHS * batches)
         # Most of several labels are rare, and need more epochs
@@ -145,7 +151,9 @@ def ngram_buckets(num_labels: int) -> int:
 
 
 # Names of the arguments that are chosen from the data; `choose_validation_size` chooses `validation_size`
-CHOSEN_FROM_DATA = {"validation_size", *choose(DataFacts(1_000, 2, "single_label_classification", 10.0, "word", ""))}
+_SOME_FACTS = DataFacts(1_000, 2, "single_label_classification", 10.0, "word", "")
+CHOSEN_FROM_DATA = {"validation_size", *choose(_SOME_FACTS)}
+CHOSEN_FOR_STUDENTS = {"validation_size", *choose(replace(_SOME_FACTS, has_teacher=True))} - {"train_on_all_rows"}
 
 
 def follow_the_data(args: ClassifierRunArguments, splits: TextSplits) -> None:
@@ -169,6 +177,9 @@ def follow_the_data(args: ClassifierRunArguments, splits: TextSplits) -> None:
         chosen |= dict.fromkeys(chosen.keys() & {"temperature_scaling", "tune_thresholds"}, False)
     if not splits.validation_is_cut or args.early_stopping_patience is not None:
         chosen.pop("train_on_all_rows", None)  # the user's own validation rows are not trained on
+    when_evaluated = {"eval_strategy", "eval_steps", "early_stopping_patience"}
+    if when_evaluated & args.given:
+        chosen = {name: value for name, value in chosen.items() if name not in when_evaluated}
     fields_of_model = names_of(ModelArguments)
     if args.model_name_or_path is not None:  # tokenizer, sizes and dropouts are those of the checkpoint
         chosen = {name: value for name, value in chosen.items() if name not in [*fields_of_model, "tokenizer_type"]}

@@ -14,7 +14,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import datasets
 import numpy as np
@@ -35,6 +35,8 @@ from rnn_hf.data.labels import label_names_of
 from rnn_hf.data.sources import load_text_dataset
 from rnn_hf.files import write_json
 from rnn_hf.training.arguments import RowArguments
+
+Arguments = TypeVar("Arguments")
 
 # Steps between two checkpoints
 SAVE_STEPS = 200
@@ -115,20 +117,34 @@ def fine_tune(name: str, args: FineTuningArguments) -> dict[str, Any]:
     return results
 
 
+def parse_encoder(
+    arguments: type[Arguments], argv: Sequence[str] | None, description: str | None
+) -> tuple[str, Arguments]:
+    """Return the encoder, which is the first word of a command, and the arguments after it.
+
+    Args:
+        arguments: The dataclass of the arguments.
+        argv: The words after the name of the program; by default those of this process.
+        description: What `--help` shows first.
+    """
+    words = sys.argv[1:] if argv is None else list(argv)
+    parser = CommandParser([arguments], description=description)
+    has_encoder = bool(words) and not words[0].startswith("-")
+    (args,), _ = parser.parse(words[has_encoder:])  # or `--help`
+    if not has_encoder:
+        raise ValueError("Pass the name or folder of an encoder first.")
+    return words[0], args
+
+
 @exit_statuses("fine_tune_encoder", FineTuningArguments)
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     """Fine-tune an encoder; return the content of `all_results.json`."""
     with user_errors():
-        words = sys.argv[1:] if argv is None else list(argv)
-        parser = CommandParser([FineTuningArguments], description=__doc__)
-        if not words or words[0].startswith("-"):
-            (args,), _ = parser.parse(words)  # `--help`
-            raise ValueError("Pass the name or folder of an encoder first.")
-        (args,), _ = parser.parse(words[1:])
+        encoder, args = parse_encoder(FineTuningArguments, argv, __doc__)
         if not args.output_dir or (Path(args.output_dir) / "config.json").exists():
             raise ValueError(f"`output_dir` must be a folder without a model, got {args.output_dir!r}.")
         Path(args.output_dir).mkdir(parents=True, exist_ok=True)
-        results = fine_tune(words[0], args)
+        results = fine_tune(encoder, args)
     shown = ", ".join(f"{name[:-9]} {100 * value:.2f} %" for name, value in results.items() if "accuracy" in name)
     print(f"Written: {args.output_dir}; accuracy: {shown}; {results['train_runtime']:.0f} s")
     return results

@@ -212,6 +212,20 @@ def rows_of_run(name: str, folder: str | None, seed: int, is_test: bool) -> Pane
     return PanelRows(train.take(numbers), validation, measured)
 
 
+def other_texts(name: str, folder: str | None, seed: int, num_texts: int) -> list[str]:
+    """Return texts of the training split that `rows_of_run` leaves out of the sample for the test split.
+
+    Args:
+        name: A name in `DATASETS`.
+        folder: Folder of local copies.
+        seed: Seed of the sample.
+        num_texts: Maximum number of texts.
+    """
+    texts, num_rows = load_splits(name, folder)["train"].texts, DATASETS[name].num_rows
+    others = np.random.default_rng(seed).permutation(len(texts))[len(texts) if num_rows is None else num_rows :]
+    return [texts[number] for number in others[:num_texts]]
+
+
 def held_out_rows(num_rows: int) -> np.ndarray:
     """Return the numbers of the rows that are held out of a training split for measuring, in order.
 

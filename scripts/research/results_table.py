@@ -21,6 +21,7 @@ from rnn_hf.files import atomic_file, read_json
 from rnn_hf.reporting.markdown import table
 from rnn_hf.reporting.seeds import percent
 from scripts.research import ablation
+from scripts.research.few_labels import few_labels_table
 from scripts.research.panel_results import OURS, find_runs, mean_accuracies, metric_of, panel_table
 from scripts.research.render_model_cards import CARDS
 from scripts.research.settings_study import read_rules, study_table
@@ -29,7 +30,6 @@ PAGES = [CARDS.parent / "README.md", CARDS / "README.md", CARDS.parent / "script
 
 RECIPES = {
     "ag-news": "bidirectional LSTM 16, means and maxima of states",
-    "ag-news-large": "bidirectional LSTM 128, word vectors of size 128, means, maxima and last states",
     "ag-news-lm": "LSTM 512 that starts from the language model `ag-news-language-model`",
     "ag-news-lm-bidirectional": "bidirectional LSTM 512 that starts from a language model in each direction",
     "ag-news-distilled": "bidirectional LSTM 16, distilled from three `ag-news-lm`",
@@ -197,6 +197,19 @@ def rules_table() -> str:
     return f"{number} {', '.join(seeds)}).\n\n{shown}"
 
 
+def distilled_from_few_labels_table() -> str:
+    """Return what a transformer and texts without labels add to few labels, or nothing if it was not measured."""
+    path = CARDS / "few_labels.json"
+    if not path.exists():
+        return ""
+    content, panel = read_json(path), read_json(CARDS / "panel.json")
+    of_panel = {
+        title: [run["accuracy"] for run in find_runs(panel, dataset=content["dataset"], split="test", model=model)]
+        for title, model in (("TF-IDF, from the labels alone", "tfidf"), ("`rnn_hf`, from the labels alone", OURS))
+    }
+    return few_labels_table(content, of_panel)
+
+
 def copies_table() -> str:
     """Return how many rows of AG News have a duplicate among the training rows."""
     splits = read_json(CARDS / "ag-news" / "near_duplicates.json")["splits"]
@@ -295,6 +308,7 @@ def check_recipes() -> None:
 TABLES: dict[str, Callable[[], str]] = {
     "summary": summary_table,
     "panel": default_settings_table,
+    "few-labels": distilled_from_few_labels_table,
     "settings": rules_table,
     "results": results_table,
     "language-models": language_models_table,

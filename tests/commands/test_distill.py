@@ -229,6 +229,7 @@ def test_settings_follow_the_data_and_the_branch_learns_from_the_teachers(
     # a tenth is held out, of all rows; noised copies are not counted a second time
     assert (results["num_validation_examples"], results["num_train_examples"]) == (400, 400)
     assert "n-grams of 700 texts" in shown
+    assert results["best_step"] == results["step"] == 2 and shown.count("| validation accuracy") == 2
     recipe = yaml.safe_load((folder / "recipe.yaml").read_text())
     assert (recipe["ngram_buckets"], recipe["hidden_size"]) == (65536, 8)
 

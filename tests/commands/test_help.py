@@ -12,7 +12,7 @@ from rnn_hf.commands.find_label_errors import LabelErrorArguments
 from rnn_hf.commands.parser import GROUPS, CommandParser
 from rnn_hf.commands.predict import PredictArguments
 from rnn_hf.training.arguments import ClassifierRunArguments, DistillationRunArguments, LanguageModelRunArguments
-from rnn_hf.training.settings import CHOSEN_FROM_DATA
+from rnn_hf.training.settings import CHOSEN_FOR_STUDENTS, CHOSEN_FROM_DATA
 
 JOBS: dict[str, Any] = {
     "train": ClassifierRunArguments,
@@ -91,7 +91,7 @@ def test_defaults_that_the_data_choose_are_named_where_they_are_chosen(
     assert "Number of recurrent layers. Default: 1." in text and "None" not in text
     # what only `rnn-hf train` does is not chosen
     text = help_of("distill", 120, monkeypatch, capsys)
-    assert len(re.findall(r"chosen\s+from\s+the\s+data\s+\(otherwise", text)) == len(CHOSEN_FROM_DATA) - 1
+    assert len(re.findall(r"chosen\s+from\s+the\s+data\s+\(otherwise", text)) == len(CHOSEN_FOR_STUDENTS)
     text = help_of("train_language_model", 120, monkeypatch, capsys)
     assert "(otherwise" not in text
 
