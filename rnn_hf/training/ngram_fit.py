@@ -30,8 +30,9 @@ from .losses import class_weights_of, create_loss
 from .splits import TextSplits
 from .targets import TargetScale, best_thresholds
 
-# Maximum number of n-grams in all texts for the fit, about 0.3 GB; texts are sampled to stay below it
-MOST_NGRAMS = 10_000_000
+# Maximum number of n-grams in all texts for the fit, about 0.2 GB; texts are sampled to stay below it. Where there are
+# so many texts, the network is nearly as accurate alone
+MOST_NGRAMS = 7_500_000
 
 # Number of rows of a stream that are read before training
 MOST_STREAMED_ROWS = 100_000
