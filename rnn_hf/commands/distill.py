@@ -21,6 +21,7 @@ from rnn_hf.training.classifier import ClassifierRun, create_label_loss, create_
 from rnn_hf.training.distillation import DistillationLoss, teacher_results
 from rnn_hf.training.initial_models import checkpoint_config, create_classifier, load_tokenizer
 from rnn_hf.training.launch import start_accelerator
+from rnn_hf.training.ngram_fit import fit_ngrams
 from rnn_hf.training.output_folder import check_output_folder
 from rnn_hf.training.settings import CHOSEN_FOR_STUDENTS, follow_the_data
 from rnn_hf.training.signals import StopSignals
@@ -49,6 +50,7 @@ def main(args: DistillationRunArguments) -> dict[str, Any]:
         num_texts = len(rows["train"])
         if splits.problem_type != "single_label_classification":
             raise ValueError(f"Distillation needs one class per text, got a problem of type {splits.problem_type}.")
+        model = create_classifier(splits, tokenizer, args, config, None)
         label_loss = create_label_loss(rows["train"], splits, args, accelerator.device)
 
         # the student must not depend on random numbers of the teachers, nor on whether their answers are cached
@@ -60,9 +62,8 @@ def main(args: DistillationRunArguments) -> dict[str, Any]:
         rows["train"] = with_teachers_labels(rows["train"], answers["train"])
         loss = DistillationLoss(args, answers["train"], label_loss, num_texts, accelerator.device)
 
-        num_unlabelled = 0 if splits.unlabelled is None else len(splits.unlabelled)
-        without_copies = rows["train"].select(range(num_texts + num_unlabelled))
-        model = create_classifier(splits, tokenizer, args, config, without_copies)
+        without_copies = rows["train"].select(range(len(splits.texts_to_learn())))
+        fit_ngrams(model, without_copies, splits, args.class_weights, args.word_vectors is not None)
         loaders, sampler = create_loaders(rows, tokenizer, args, accelerator)
         run = ClassifierRun.prepare(
             model,
@@ -80,7 +81,7 @@ def main(args: DistillationRunArguments) -> dict[str, Any]:
     run.train()
     run.finish_weights()
     results = run.results()
-    num_noised = results["num_train_examples"] - num_texts - num_unlabelled
+    num_noised, num_unlabelled = results["num_train_examples"] - len(without_copies), len(without_copies) - num_texts
     results = {"num_noised_examples": num_noised, "num_unlabelled_examples": num_unlabelled, **results}
     results["num_train_examples"] = num_texts
     if run.test_logits is not None:

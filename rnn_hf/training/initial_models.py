@@ -108,7 +108,7 @@ def create_classifier(
     tokenizer: PreTrainedTokenizerBase,
     args: ClassifierRunArguments,
     config: RNNConfig | None,
-    rows: Dataset | StreamedRows,
+    rows: Dataset | StreamedRows | None,
     scale: TargetScale | None = None,
     branch: NGramBranch | None = None,
 ) -> RNNForSequenceClassification:
@@ -119,7 +119,7 @@ def create_classifier(
         tokenizer: The tokenizer of the model.
         args: The arguments of the run.
         config: Configuration of the checkpoint, if the run starts from one.
-        rows: The encoded training rows.
+        rows: The encoded training rows, to which the n-gram branch is fitted; `None` if it is fitted later.
         scale: Mean and standard deviation of the targets, if the model learns standardized ones.
         branch: The n-gram branch of these rows, if it was computed before.
 
@@ -140,10 +140,10 @@ def create_classifier(
         if scale is not None and config.problem_type == "regression" and config.num_labels == model.num_labels:
             scale.unfold(model)
     place_word_vectors(model, tokenizer, args)
-    if branch is None:
-        fit_ngrams(model, rows, splits, args.class_weights, args.word_vectors is not None, scale)
-    else:
+    if branch is not None:
         model.ngrams = copy.deepcopy(branch)
+    elif rows is not None:
+        fit_ngrams(model, rows, splits, args.class_weights, args.word_vectors is not None, scale)
     return model
 
 

@@ -164,9 +164,9 @@ def count_ngrams(branch: NGramBranch, rows: EncodedRows, config: RNNConfig) -> t
         ids, mask = batch["input_ids"], batch["attention_mask"].bool()
         is_unknown = None if config.unk_token_id is None else ids == config.unk_token_id
         ngrams, is_ngram = branch.ngrams_of(ids, mask, is_unknown)
-        in_row = torch.arange(start, start + len(ngrams)).unsqueeze(1) << 31 | ngrams
+        in_row = torch.arange(len(ngrams)).unsqueeze(1) << 31 | ngrams
         distinct, times = np.unique(in_row[is_ngram].numpy(), return_counts=True)
-        num_distinct = np.bincount(distinct >> 31, minlength=start + len(ngrams))[start:]
+        num_distinct = np.bincount(distinct >> 31, minlength=len(ngrams))
         # small types, since these are the only parts of the rows that are in memory
         ngram, times = (distinct & (2**31 - 1)).astype(np.int32), np.minimum(times, 2**16 - 1).astype(np.uint16)
         parts.append((num_distinct, ngram, times, batch["labels"].numpy()))

@@ -70,16 +70,15 @@ class DataFacts:
     @classmethod
     def of(cls, splits: TextSplits, args: ClassifierRunArguments) -> "DataFacts":
         """Return the facts of the rows that a run learns from."""
-        num_rows = None if isinstance(splits.train, TextStream) else len(splits.texts_to_learn())
-        has_teacher = isinstance(args, DistillationRunArguments)
-        if num_rows is not None and isinstance(args, DistillationRunArguments):
-            num_rows *= 1 + args.num_noised_copies
+        num_copies = args.num_noised_copies if isinstance(args, DistillationRunArguments) else 0
+        is_stream = isinstance(splits.train, TextStream)
+        num_rows = None if is_stream else len(splits.texts_to_learn()) * (1 + num_copies)
         texts = list(islice(splits.iterate_texts(), SAMPLE_SIZE))
         tokenizer_type, writing = choose_tokenizer_type(texts)
         lengths = [len(text.split()) if tokenizer_type == "word" else len(text) / 4 for text in texts]
         median = float(np.median(lengths or [0]))
         facts = num_rows, len(splits.label_names), splits.problem_type, median, tokenizer_type, writing
-        return cls(*facts, has_teacher)
+        return cls(*facts, has_teacher=isinstance(args, DistillationRunArguments))
 
 
 def choose(facts: DataFacts) -> dict[str, Any]:
@@ -153,7 +152,9 @@ def ngram_buckets(num_labels: int) -> int:
 # Names of the arguments that are chosen from the data; `choose_validation_size` chooses `validation_size`
 _SOME_FACTS = DataFacts(1_000, 2, "single_label_classification", 10.0, "word", "")
 CHOSEN_FROM_DATA = {"validation_size", *choose(_SOME_FACTS)}
-CHOSEN_FOR_STUDENTS = {"validation_size", *choose(replace(_SOME_FACTS, has_teacher=True))} - {"train_on_all_rows"}
+CHOSEN_FOR_STUDENTS = {"validation_size", *choose(replace(_SOME_FACTS, has_teacher=True))}.difference(
+    DistillationRunArguments.hidden
+)
 
 
 def follow_the_data(args: ClassifierRunArguments, splits: TextSplits) -> None:

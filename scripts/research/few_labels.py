@@ -24,10 +24,13 @@ from rnn_hf.reporting.seeds import percent
 from scripts.research.fine_tune_encoder import parse_encoder
 from scripts.research.panel_datasets import DATASETS, check_datasets, other_texts, rows_of_run
 from scripts.research.render_model_cards import CARDS
-from scripts.research.run_recipe import SeedArguments, refuse_single_seed, run_to_its_end
+from scripts.research.run_recipe import SeedArguments, prepare_folder, refuse_single_seed, run_or_exit
 
 # Epochs and batch size of the teacher: a thousand rows need several epochs
 TEACHER_SETTINGS = ("--num_train_epochs", "5", "--per_device_train_batch_size", "16", "--validation_size", "0")
+
+# Arguments that the models depend on
+OF_THE_MODELS = ("dataset", "num_unlabelled", "freeze_embeddings", "word_vectors")
 
 TEACHER, STUDENT, STUDENT_WITH_VECTORS = "teacher", "student", "student with word vectors"
 
@@ -44,6 +47,7 @@ class FewLabelsArguments(SeedArguments):
     word_vectors: str | None = path_flag(None, "Pretrained word vectors for another student.")
     folder: str | None = path_flag(None, "Folder of local copies of the datasets; others are read from the Hub.")
     output_dir: str = path_flag("runs/few-labels", "Folder for the models.")
+    overwrite_output_dir: bool = flag(False, "Whether to replace what is in `output_dir`.")
     output_file: str = path_flag(str(CARDS / "few_labels.json"), "JSON file of the results.")
 
     def __post_init__(self) -> None:
@@ -73,8 +77,7 @@ def train(name: str, folder: Path, argv: Sequence[str], seed: int) -> Results:
     if not results_file.exists():
         files = ["--train_file", str(folder / "train.parquet"), "--test_file", str(folder / "test.parquet")]
         command = [sys.executable, "-m", *argv, *files, "--seed", str(seed), "--output_dir", str(results_file.parent)]
-        if (status := run_to_its_end(command)) != 0:
-            sys.exit(status if status > 0 else 128 - status)
+        run_or_exit(command)
     return read_json(results_file)
 
 
@@ -120,6 +123,9 @@ def main(argv: Sequence[str] | None = None) -> Results:
     with user_errors():
         refuse_single_seed(sys.argv[1:] if argv is None else argv)
         encoder, args = parse_encoder(FewLabelsArguments, argv, __doc__)
+        # models of other rows or another encoder must not be taken for these
+        models = {name: getattr(args, name) for name in OF_THE_MODELS}
+        prepare_folder(Path(args.output_dir), {"encoder": encoder, **models}, args.overwrite_output_dir)
         runs = [run for seed in args.seeds for run in run_seed(encoder, args, seed)]
     content = {
         "encoder": Path(encoder).name,

@@ -137,10 +137,7 @@ def train_seed(recipe_file: Path, seed: int, folder: Path) -> dict[str, Any]:
         command += ["--seed", str(seed), "--output_dir", str(folder)]
         has_checkpoint = any((folder / CHECKPOINTS).glob("step-*"))
         command += ["--resume_from_checkpoint", "latest"] if has_checkpoint else ["--overwrite_output_dir"]
-        status = run_to_its_end(command)
-        if status != 0:
-            # a process that a signal ended has its negative number as status; shells use 128 plus the number
-            sys.exit(status if status > 0 else 128 - status)
+        run_or_exit(command)
     return read_json(results_file)
 
 
@@ -155,6 +152,18 @@ def train_for_results(recipe: Mapping[str, Any], seed: int) -> dict[str, Any]:
         recipe_file = Path(folder) / "recipe.yaml"
         recipe_file.write_text(yaml.safe_dump(dict(recipe), allow_unicode=True))
         return train_seed(recipe_file, seed, Path(folder) / "run")
+
+
+def run_or_exit(command: Sequence[str]) -> None:
+    """Run a command to its end.
+
+    Raises:
+        SystemExit: If it fails, with its exit status.
+    """
+    status = run_to_its_end(command)
+    if status != 0:
+        # a process that a signal ended has its negative number as status; shells use 128 plus the number
+        sys.exit(status if status > 0 else 128 - status)
 
 
 def run_to_its_end(command: Sequence[str]) -> int:

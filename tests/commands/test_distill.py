@@ -234,6 +234,15 @@ def test_settings_follow_the_data_and_the_branch_learns_from_the_teachers(
     assert (recipe["ngram_buckets"], recipe["hidden_size"]) == (65536, 8)
 
 
+def test_a_wrong_model_is_told_before_the_teachers_answer(
+    student: Distill, teachers: list[Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(distill, "ask_teachers", lambda *arguments: pytest.fail("asked"))
+    with pytest.raises(SystemExit, match="2"):
+        student("wrong", teachers, "--model_name_or_path", str(teachers[0]), "--hidden_size", "9")
+    assert "hidden_size" in last_line(capsys.readouterr().err)
+
+
 def test_lines_are_read_without_their_ends_and_without_a_byte_order_mark(tmp_path: Path) -> None:
     (tmp_path / "more.txt").write_bytes("\ufeffgood film\r\na\u2028b\n\nbad".encode())
     features = load_demo_news(num_train=8, num_test=8)["train"].features

@@ -9,7 +9,6 @@ from datasets import Dataset
 from scripts.research import few_labels as script
 from scripts.research import panel_datasets
 from tests.conftest import last_line
-from tests.research.test_fine_tune_encoder import encoder  # noqa: F401  # a fixture
 from tests.research.test_panel import made_up
 
 
@@ -27,11 +26,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_a_sample_of_the_rows_has_labels_and_other_rows_have_none(
-    encoder: Path,  # noqa: F811
-    folder: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    encoder: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sampled = panel_datasets.PanelDataset("TREC", "trec", None, label_columns=("coarse_label",), num_rows=80)
     monkeypatch.setitem(panel_datasets.DATASETS, "trec_coarse", sampled)
@@ -55,11 +50,16 @@ def test_a_sample_of_the_rows_has_labels_and_other_rows_have_none(
     assert not texts["train"] & texts["unlabelled"]
 
     # what is there is not trained again
-    monkeypatch.setattr(script, "run_to_its_end", lambda command: pytest.fail(f"ran {command}"))
+    monkeypatch.setattr(script, "run_or_exit", lambda command: pytest.fail(f"ran {command}"))
     capsys.readouterr()
     assert script.main(argv) == content
     table = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
     assert [line.split("|")[1].strip() for line in table[2:]] == ["teacher", "student", "student with word vectors"]
+
+    # models of other texts are not taken for these
+    with pytest.raises(SystemExit, match="2"):
+        script.main([*argv, "--num_unlabelled", "20"])
+    assert "num_unlabelled: 30`, but this recipe has 20." in last_line(capsys.readouterr().err)
 
 
 @pytest.mark.parametrize(

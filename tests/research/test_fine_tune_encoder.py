@@ -4,25 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
-from transformers import BertConfig, BertModel
 
 from rnn_hf.commands import distill
-from rnn_hf.data.demo_news import load_demo_news
-from rnn_hf.data.tokenizer_training import train_tokenizer
 from scripts.research import fine_tune_encoder as script
 from tests.conftest import TINY_RUN, last_line
-
-
-@pytest.fixture
-def encoder(tmp_path: Path) -> Path:
-    tokenizer = train_tokenizer(load_demo_news(num_train=200, num_test=8)["train"]["text"])
-    config = BertConfig(
-        vocab_size=len(tokenizer), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32,
-        max_position_embeddings=24,
-    )  # fmt: skip
-    for part in (BertModel(config), tokenizer):
-        part.save_pretrained(tmp_path / "encoder")
-    return tmp_path / "encoder"
 
 
 def test_an_encoder_becomes_a_teacher(
