@@ -28,7 +28,7 @@ from torch import profiler
 from torch.nn.utils.rnn import pad_sequence
 from transformers.utils.hub import cached_file
 
-from rnn_hf.argument_fields import flag
+from rnn_hf.argument_fields import flag, path_flag
 from rnn_hf.commands.entry import exit_statuses, user_errors
 from rnn_hf.commands.parser import CommandParser, check_folder_of
 from rnn_hf.data.sources import load_text_dataset
@@ -69,9 +69,10 @@ ONNX, PIPELINE = "rnn_hf, onnxruntime", "rnn_hf, transformers pipeline"
 TOKENIZER_ALONE, RECURRENT_ALONE = "rnn_hf, tokenizer alone", "rnn_hf, recurrent layers alone"
 FASTTEXT, TFIDF = TITLES["fasttext"], TITLES["tfidf"]
 # only their speed is measured, because their weights are random
-MODEL2VEC, MINILM = "model2vec (vectors only)", "MiniLM-L6 shape"
+MODEL2VEC, MINILM_SHAPE = "model2vec (vectors only)", "MiniLM-L6 shape"
+FINE_TUNED = "MiniLM-L6, fine-tuned"
 
-NUM_MINILM_TEXTS = 64
+NUM_TEXTS_OF_TRANSFORMERS = 64
 NUM_SINGLE_TEXTS = 200
 TEXTS_IN_A_ROW = 20  # by one classifier
 CHUNK_SIZE = 8192  # texts per call of the tokenizer
@@ -83,6 +84,9 @@ class PredictBenchmarkArguments(DatasetBenchmarkArguments):
     """Prediction from strings to labels: texts per second, milliseconds for one text, and accuracy."""
 
     model_name_or_path: str = field(metadata={"help": "Model folder or `owner/name` on the Hub.", "is_path": True})
+    encoder_name_or_path: str | None = path_flag(
+        None, "MiniLM-L6, fine-tuned on the dataset; by default, one with random weights, without an accuracy."
+    )
     split: str = flag("test", "Split whose texts are classified: train, validation or test.")
     max_samples: int = flag(7600, "Maximum number of texts that are timed; accuracy is on all texts.", at_least=1)
     rounds: int = flag(5, "Number of rounds; each measures everything once, in turn.", at_least=1)
@@ -110,6 +114,11 @@ class Contestant:
     takes_a_string: bool = False
     num_texts: int | None = None
     has_accuracy: bool = False
+
+
+def size_of(model_name_or_path: str, files: Sequence[str]) -> int:
+    """Return the size of some files of a model, in bytes."""
+    return sum(Path(str(cached_file(model_name_or_path, name))).stat().st_size for name in files)
 
 
 def encode_all(classifier: TextClassifier, texts: list[str]) -> None:
@@ -213,8 +222,7 @@ class PredictBenchmark(Benchmark):
     def contestants(self) -> dict[str, Contestant | None]:
         """Return all classifiers, trained if necessary; `None` for one whose package is not installed."""
         texts, labels = labelled(self.dataset["train"])
-        files = (cached_file(self.args.model_name_or_path, name) for name in MODEL_FILES)
-        megabytes = sum(Path(str(file)).stat().st_size for file in files) / 1e6
+        megabytes = size_of(self.args.model_name_or_path, MODEL_FILES) / 1e6
         made: dict[str, Contestant | None] = {
             OURS: Contestant(self.classifier.predict, megabytes, takes_a_string=True, has_accuracy=True),
             PIPELINE: Contestant(peers.pipeline_peer(self.args.model_name_or_path), takes_a_string=True),
@@ -229,10 +237,17 @@ class PredictBenchmark(Benchmark):
             classify = next(tfidf_classifiers(texts, labels, [1.0]))
             return Contestant(classify, len(pickle.dumps(classify)) / 1e6, has_accuracy=True)
 
+        encoder = self.args.encoder_name_or_path
+
         def minilm() -> Contestant:
-            model, tokenizer = peers.minilm_shape(pieces, len(self.classifier.labels))
-            classify = peers.pipeline_peer(model, tokenizer)
-            return Contestant(classify, model.get_memory_footprint() / 1e6, num_texts=NUM_MINILM_TEXTS)
+            if encoder is None:
+                model, tokenizer = peers.minilm_shape(pieces, len(self.classifier.labels))
+                classify, num_bytes = peers.pipeline_peer(model, tokenizer), model.get_memory_footprint()
+            else:
+                classify, num_bytes = peers.pipeline_peer(encoder), size_of(encoder, ["model.safetensors"])
+            return Contestant(
+                classify, num_bytes / 1e6, num_texts=NUM_TEXTS_OF_TRANSFORMERS, has_accuracy=encoder is not None
+            )
 
         def onnx() -> Contestant:
             classify, num_bytes = peers.onnx_peer(self.classifier)
@@ -243,7 +258,7 @@ class PredictBenchmark(Benchmark):
             FASTTEXT: ("fasttext", fasttext),
             MODEL2VEC: ("model2vec", lambda: Contestant(peers.model2vec_peer(pieces))),
             TFIDF: ("sklearn", tfidf),
-            MINILM: ("transformers", minilm),
+            FINE_TUNED if encoder else MINILM_SHAPE: ("transformers", minilm),
         }
         for name, (package, make) in tqdm(makers.items(), desc="Training the peers", unit="peer"):
             made[name] = make() if peers.is_installed(package) else None
@@ -252,7 +267,7 @@ class PredictBenchmark(Benchmark):
     def rate(self, contestant: Contestant) -> Callable[[], float]:
         """Return a function that measures the texts per second of a classifier, which is warmed up first."""
         texts = self.texts[: contestant.num_texts]
-        contestant.classify(texts[:NUM_MINILM_TEXTS])
+        contestant.classify(texts[:NUM_TEXTS_OF_TRANSFORMERS])
         return lambda: len(texts) / seconds_of(lambda: contestant.classify(texts))
 
     def parts(self) -> dict[str, Callable[[], float]]:
@@ -314,7 +329,7 @@ class PredictBenchmark(Benchmark):
     def profile(self) -> str:
         """Return a profile of a prediction."""
         texts, classifier = self.texts, self.classifier
-        classifier.predict(texts[:NUM_MINILM_TEXTS])
+        classifier.predict(texts[:NUM_TEXTS_OF_TRANSFORMERS])
         turns = {"all": lambda: len(texts) / seconds_of(lambda: classifier.predict(texts)), **self.parts()}
         rates = take_turns(turns, self.args.rounds, "Predicting")
         sections = {name: len(texts) / rate.median for name, rate in rates.items()}

@@ -56,7 +56,7 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture
 def few_texts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(benchmark, "NUM_MINILM_TEXTS", 2)
+    monkeypatch.setattr(benchmark, "NUM_TEXTS_OF_TRANSFORMERS", 2)
     monkeypatch.setattr(benchmark, "NUM_SINGLE_TEXTS", 3)
 
 
@@ -75,17 +75,31 @@ def test_prediction_is_compared_and_written(train: Train, tmp_path: Path, capsys
         assert rows[name]["num_texts"] == 40
         for measured in (rows[name]["texts_per_second"], rows[name]["milliseconds_for_one_text"]):
             assert 0 < measured["percentile_10"] <= measured["median"] <= measured["percentile_90"]
-    assert rows[benchmark.MINILM]["num_texts"] == 2
+    assert rows[benchmark.MINILM_SHAPE]["num_texts"] == 2
     on_disk = sum((folder / name).stat().st_size for name in ("model.safetensors", "tokenizer.json", "config.json"))
     assert rows[benchmark.OURS]["megabytes"] == on_disk / 1e6
     # 6 layers of size 384 and a vocabulary of few word pieces, in float32
-    assert 42 < rows[benchmark.MINILM]["megabytes"] < 50
+    assert 42 < rows[benchmark.MINILM_SHAPE]["megabytes"] < 50
     assert rows[benchmark.OURS]["ours_is_times_as_fast"]["median"] == 1
     assert rows[benchmark.TFIDF]["accuracy"] > 0.9
     assert {benchmark.FASTTEXT, benchmark.MODEL2VEC, benchmark.TOKENIZER_ALONE, benchmark.RECURRENT_ALONE} <= set(rows)
     table = capsys.readouterr().out
     assert all(name in table for name in rows)
     assert f"Written: {tmp_path / 'predict.json'}" in table
+
+
+@pytest.mark.usefixtures("few_texts")
+def test_a_fine_tuned_transformer_has_an_accuracy(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(benchmark_peers, "is_installed", lambda package: package == "transformers")
+    _, folder = train("model")
+    argv = ["--model_name_or_path", str(folder), "--encoder_name_or_path", str(folder), "--dataset_name", "demo"]
+    rows = run("predict", *argv, "--max_samples", "8", "--rounds", "1", output_file=tmp_path / "predict.json")
+    encoder = rows[benchmark.FINE_TUNED]
+    assert benchmark.MINILM_SHAPE not in rows
+    assert encoder["accuracy"] == rows[benchmark.OURS]["accuracy"]
+    assert encoder["megabytes"] == (folder / "model.safetensors").stat().st_size / 1e6
 
 
 def test_model2vec_gives_a_vector_for_each_text() -> None:
