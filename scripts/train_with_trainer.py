@@ -32,13 +32,14 @@ from rnn_hf.training.splits import load_splits
 
 def training_arguments(args: ClassifierRunArguments, folder: Path, metric: str, evaluates: bool) -> TrainingArguments:
     """Return transformers' arguments of the same names and values, and what differs."""
+    keeps_best = evaluates and args.load_best_model_at_end
     known = TrainingArguments.__dataclass_fields__
     settings = {name: value for name, value in dataclasses.asdict(args).items() if name in known} | {
         "output_dir": str(folder),
         "eval_strategy": args.eval_strategy if evaluates else "no",
-        "load_best_model_at_end": evaluates,
+        "load_best_model_at_end": keeps_best,
         "metric_for_best_model": metric,
-        "save_strategy": "best" if evaluates and args.save_strategy == "no" else args.save_strategy,
+        "save_strategy": "best" if keeps_best and args.save_strategy == "no" else args.save_strategy,
         # Trainer gets the loss and the optimizer, some of which have no name among its own
         "label_smoothing_factor": 0.0,
         "optim": "adamw_torch",

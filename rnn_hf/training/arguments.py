@@ -182,6 +182,7 @@ class TrainArguments(CheckedArguments):
     use_cpu: bool = flag(False, "Whether to use only the CPU, which several processes on a CPU need.", "distributed")
     eval_strategy: IntervalStrategy = flag("epoch", "When to evaluate on the validation split.")
     eval_steps: int = flag(500, "Number of steps between evaluations with `eval_strategy=steps`.", at_least=1)
+    load_best_model_at_end: bool = flag(True, "Whether to keep the best weights on validation rows, or the last.")
     early_stopping_patience: int | None = flag(
         None, "Number of evaluations without a better validation score after which training stops.", at_least=1
     )
@@ -201,8 +202,7 @@ class TrainArguments(CheckedArguments):
         above=0,
     )
     train_on_all_rows: bool = flag(
-        False,
-        "Whether to train again on all rows, with the validation rows, after they have judged the first training.",
+        False, "Whether to train again on all rows after the validation rows have judged the first training."
     )
     ensemble_size: int = flag(
         1,
@@ -211,8 +211,7 @@ class TrainArguments(CheckedArguments):
         at_most=16,
     )
     tune_thresholds: bool = flag(
-        False,
-        "Whether the threshold of each of several labels is the one with the highest F1 on the validation split.",
+        False, "Whether the threshold of each of several labels is the one with the best F1 on the validation split."
     )
     temperature_scaling: bool = flag(
         False, "Whether the final logits are divided by a temperature fitted on the validation split."
@@ -249,6 +248,8 @@ class TrainArguments(CheckedArguments):
             raise ValueError("`push_to_hub` needs a repository. Pass `hub_model_id=OWNER/NAME`.")
         if self.early_stopping_patience is not None and self.eval_strategy == "no":
             raise ValueError("`early_stopping_patience` needs evaluations. Set `eval_strategy=epoch` or `steps`.")
+        if self.early_stopping_patience is not None and not self.load_best_model_at_end:
+            raise ValueError("`early_stopping_patience` needs `load_best_model_at_end=true`.")
         if self.class_weights is not None and self.class_weights != ["balanced"]:
             for weight in self.class_weights:
                 if not is_positive_number(weight):

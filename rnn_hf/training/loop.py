@@ -269,7 +269,7 @@ class Run:
         return None
 
     def keep_if_best(self, metric: float, loss: float) -> None:
-        """Keep the weights if no earlier evaluation had as good a metric.
+        """Keep the weights if no earlier evaluation had as good a metric, unless the last ones are to be kept.
 
         Args:
             metric: The main metric; higher is better.
@@ -280,7 +280,9 @@ class Run:
         """
         if not (math.isfinite(metric) and math.isfinite(loss)):
             raise self.loss_log.diverged(f"The validation loss is {loss} after step {self.state.step}.")
-        if self.state.count_evaluation(metric):
+        if not self.args.load_best_model_at_end:
+            self.state.best_metric, self.state.best_step = metric, self.state.step
+        elif self.state.count_evaluation(metric):
             weights = self.bare_model.state_dict()
             self.best_weights = {name: weight.detach().cpu().clone() for name, weight in weights.items()}
 

@@ -183,7 +183,7 @@ def count_ngrams(branch: NGramBranch, rows: EncodedRows, config: RNNConfig) -> t
     # where each row begins and ends, among the n-grams that have a bucket
     ends = np.append(np.int32(0), is_owner.cumsum(dtype=np.int32))[np.append(0, num_distinct.cumsum())]
     counts = csr_array((times[is_owner], bucket[is_owner], ends), (len(chosen), branch.num_buckets))
-    counts.sort_indices()
+    counts.sort_indices()  # LIBLINEAR needs them in order
     return counts, labels
 
 

@@ -38,9 +38,6 @@ LONG_TEXT = 100
 # Pretrained word vectors of at most this width are used as they are; wider ones are reduced to the second
 MAX_VECTORS_WIDTH, REDUCED_WIDTH = 100, 64
 
-# Number of steps that no run takes: the validation rows are read after the last one
-AFTER_THE_LAST_STEP = 10**9
-
 # Maximum number of entries in the table of the n-gram branch: about 9 MB in half precision
 LARGEST_TABLE = 5_000_000
 
@@ -128,7 +125,7 @@ def choose(facts: DataFacts) -> dict[str, Any]:
     }
     if facts.has_teacher:
         # Answers for many texts are hardly overfitted, and few held-out rows would choose weights by chance
-        chosen |= {"eval_strategy": "steps", "eval_steps": AFTER_THE_LAST_STEP}
+        chosen["load_best_model_at_end"] = False
     if facts.num_rows is not None:
         at_least = min(MIN_STEPS, MAX_EPOCHS * batches)
         # Most of several labels are rare, and need more epochs
@@ -178,9 +175,8 @@ def follow_the_data(args: ClassifierRunArguments, splits: TextSplits) -> None:
         chosen |= dict.fromkeys(chosen.keys() & {"temperature_scaling", "tune_thresholds"}, False)
     if not splits.validation_is_cut or args.early_stopping_patience is not None:
         chosen.pop("train_on_all_rows", None)  # the user's own validation rows are not trained on
-    when_evaluated = {"eval_strategy", "eval_steps", "early_stopping_patience"}
-    if when_evaluated & args.given:
-        chosen = {name: value for name, value in chosen.items() if name not in when_evaluated}
+    if args.early_stopping_patience is not None:
+        chosen.pop("load_best_model_at_end", None)
     fields_of_model = names_of(ModelArguments)
     if args.model_name_or_path is not None:  # tokenizer, sizes and dropouts are those of the checkpoint
         chosen = {name: value for name, value in chosen.items() if name not in [*fields_of_model, "tokenizer_type"]}

@@ -215,6 +215,17 @@ def test_evaluation_by_steps_measures_the_last_one_once(train: Train) -> None:
     assert [entry["step"] for entry in again["log"]] == [7]
 
 
+def test_the_last_weights_may_be_kept_instead_of_the_best(train: Train) -> None:
+    argv = ["--eval_strategy", "steps", "--eval_steps", "1", "--learning_rate", "3"]
+    best, _ = train("best", *argv)
+    last, folder = train("last", *argv, "--load_best_model_at_end", "false")
+    _, unmeasured = train("unmeasured", *argv, "--eval_strategy", "no")
+    validated = [entry["validation_accuracy"] for entry in last["log"] if "validation_accuracy" in entry]
+    assert best["best_step"] < best["step"] and best["validation_accuracy"] == max(validated)
+    assert last["best_step"] == last["step"] and last["validation_accuracy"] == validated[-1] < max(validated)
+    assert (folder / "model.safetensors").read_bytes() == (unmeasured / "model.safetensors").read_bytes()
+
+
 def test_a_run_in_bfloat16_learns_and_saves_float32(train: Train) -> None:
     results, folder = train("run", "--bf16", "--num_train_epochs", "10", "--max_train_samples", "2000")
     assert results["test_accuracy"] > 0.6

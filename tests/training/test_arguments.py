@@ -150,6 +150,10 @@ WRONG_VALUES = [
     ("--save_total_limit 0", "`save_total_limit` must be at least 1"),
     ("--early_stopping_patience 0", "`early_stopping_patience` must be at least 1"),
     ("--eval_strategy no --early_stopping_patience 1", "`early_stopping_patience` needs evaluations"),
+    (
+        "--load_best_model_at_end false --early_stopping_patience 1",
+        "`early_stopping_patience` needs `load_best_model_at_end=true`",
+    ),
     ("--validation_size 1", "`validation_size` must be at least 0 and below 1"),
     ("--validation_size nan", "`validation_size` must be at least 0 and below 1"),
     ("--max_train_samples 0", "`max_train_samples` must be at least 1"),

@@ -1,5 +1,6 @@
 """The n-gram branch, compared with scikit-learn on whole words, and the weights of network and branch."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -36,16 +37,21 @@ def make_rows(label: Any, num_rows: int = 300) -> tuple[list[str], list[Any]]:
     return [" ".join(WORDS[row]) for row in chosen], [label(row) for row in chosen]
 
 
+def splits_of(texts: list[str], labels: list[Any], feature: Any, problem_type: Any) -> TextSplits:
+    rows = Dataset.from_dict({"text": texts, "label": labels}, features=Features(text=Value("string"), label=feature))
+    return TextSplits(
+        split_texts({"train": rows}, problem_type=problem_type, validation_size=0)["train"], DatasetDict()
+    )
+
+
 def fitted(
     texts: list[str], labels: list[Any], feature: Any, problem_type: Any, **arguments: Any
 ) -> tuple[RNNForSequenceClassification, PreTrainedTokenizerBase]:
     """A classifier whose branch was fitted to these rows."""
-    rows = Dataset.from_dict({"text": texts, "label": labels}, features=Features(text=Value("string"), label=feature))
-    splits = TextSplits(
-        split_texts({"train": rows}, problem_type=problem_type, validation_size=0)["train"], DatasetDict()
-    )
+    splits = splits_of(texts, labels, feature, problem_type)
     tokenizer = train_tokenizer(arguments.pop("words_of", texts))
-    settings = {"vocab_size": len(tokenizer), "unk_token_id": 1, "pad_token_id": 0, "ngram_buckets": 2**16}
+    buckets = arguments.pop("buckets", 2**16)
+    settings = {"vocab_size": len(tokenizer), "unk_token_id": 1, "pad_token_id": 0, "ngram_buckets": buckets}
     labelled: dict[str, Any] = {"num_labels": len(splits.label_names), "problem_type": problem_type}
     torch.manual_seed(0)
     model = RNNForSequenceClassification(RNNConfig(**settings, **labelled, ngram_order=arguments.pop("order", 2)))
@@ -133,6 +139,25 @@ def test_a_regression_is_a_ridge_regression_of_what_the_network_learns(is_standa
     assert model.ngrams.factor_alone == pytest.approx(1 / (1 - ngram_fit.BRANCH_SHARE_OF_REGRESSION))
 
 
+def test_texts_have_the_same_vectors_in_the_fit_as_in_the_model() -> None:
+    """Also those in which words and pairs of words occur several times."""
+    generator = np.random.default_rng(0)
+    texts = [" ".join(WORDS[generator.integers(0, 6, 12)]) for _ in range(200)] + ["w1 w1 w1 w2"]
+    targets = [text.count("w1") for text in texts]
+    model, tokenizer = fitted(texts, targets, Value("float32"), "regression")
+    branch = model.ngrams
+    assert branch is not None
+    splits = splits_of(texts, targets, Value("float32"), "regression")
+    rows = ngram_fit.known_rows(splits.encode(tokenizer, ClassifierRunArguments())["train"])
+    counts, labels = ngram_fit.count_ngrams(branch, rows, model.config)
+    assert labels.tolist() == targets
+    assert sorted(counts[[-1]].data.tolist()) == [1, 1, 2, 3]  # w2, w1 w2, w1 w1, w1
+    assert counts.has_sorted_indices, "LIBLINEAR reads them in order"
+    vectors = ngram_fit.vectors_of_texts(counts, branch.idf.numpy().astype(float))
+    expected = vectors @ (ngram_fit.NORM * branch.table.weight.numpy()) + branch.bias.numpy()
+    np.testing.assert_allclose(answers(model, tokenizer, texts), expected, atol=1e-5)
+
+
 def test_a_regression_that_goes_on_from_a_checkpoint_stays_in_the_unit_of_its_targets(tmp_path: Path) -> None:
     texts, targets = make_rows(lambda row: 1000.5 + 50.0 * row.min(), 900)
     settings: dict[str, Any] = {"train_on_all_rows": False, "validation_size": 0.3, "show_progress": False}
@@ -160,7 +185,7 @@ def test_classes_that_no_row_or_every_row_has_are_never_and_always_answered() ->
     assert (logits[:, 0] > 0).all() and (logits[:, 1] < 0).all()
 
 
-def test_frequent_ngrams_win_buckets_and_unknown_words_get_none() -> None:
+def test_ngrams_of_known_words_have_a_bucket() -> None:
     texts = ["w1 w2"] * 3 + ["w1 w9"] * 2 + ["w3"]
     model, tokenizer = fitted(
         texts, [0, 0, 0, 1, 1, 2], ClassLabel(names=NAMES), "single_label_classification", words_of=["w1 w2 w3"]
@@ -175,6 +200,21 @@ def test_frequent_ngrams_win_buckets_and_unknown_words_get_none() -> None:
         assert float(branch.idf[bucket]) == pytest.approx(np.log(7 / (1 + count)) ** min(ngram_fit.POWERS))
     assert int((branch.idf > 0).sum()) == 4
     assert answers(model, tokenizer, ["w9 w77"]).tolist() == [branch.bias.tolist()]
+
+
+def test_the_most_frequent_of_the_ngrams_with_a_bucket_gets_it() -> None:
+    texts, labels = make_rows(lambda row: int(row.min() % 3))
+    model, tokenizer = fitted(texts, labels, ClassLabel(names=NAMES), "single_label_classification", buckets=2**8)
+    branch, num_texts = model.ngrams, Counter[int]()
+    assert branch is not None
+    for ids in tokenizer(texts).input_ids:
+        ngrams, is_ngram = branch.ngrams_of(torch.tensor([ids]), torch.ones(1, len(ids), dtype=torch.bool))
+        num_texts.update(set(ngrams[is_ngram].tolist()))
+    owners = np.full(2**8, -1)
+    for ngram, _ in sorted(num_texts.items(), key=lambda item: (item[1], -item[0])):
+        owners[ngram % 2**8] = ngram
+    assert len(num_texts) > 4 * 2**8
+    assert branch.owners.tolist() == owners.tolist()
 
 
 @pytest.mark.parametrize("problem_type", ["single_label_classification", "regression"])

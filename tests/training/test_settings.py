@@ -45,9 +45,15 @@ def splits_of(
     return split_rows(rows, args)
 
 
-def followed(texts: list[str] = TEXTS, labels: Any = LABELS, is_cut: bool = True, **given: Any) -> dict[str, Any]:
+def followed(
+    texts: list[str] = TEXTS,
+    labels: Any = LABELS,
+    is_cut: bool = True,
+    job: type[ClassifierRunArguments] = ClassifierRunArguments,
+    **given: Any,
+) -> dict[str, Any]:
     """The arguments that looking at the data has changed."""
-    args = ClassifierRunArguments.from_keywords(given, "test")
+    args = job.from_keywords(given, "test")
     before = {name: getattr(args, name) for name in names_of(args)}
     follow_the_data(args, splits_of(args, texts, labels, is_cut))
     after = {name: getattr(args, name) for name in names_of(args)}
@@ -145,6 +151,20 @@ def test_rows_that_the_user_set_aside_are_not_trained_on() -> None:
     assert followed()["train_on_all_rows"]
     assert "train_on_all_rows" not in followed(is_cut=False)
     assert "train_on_all_rows" not in followed(early_stopping_patience=2)
+
+
+def test_a_student_keeps_its_last_weights_unless_it_stops_early() -> None:
+    """A few held-out rows would choose the best weights by chance."""
+    student: dict[str, Any] = {"job": DistillationRunArguments, "teacher_name_or_path": ["runs/teacher"]}
+    assert followed(**student)["load_best_model_at_end"] is False
+    assert "load_best_model_at_end" not in followed(**student, early_stopping_patience=2)
+    assert "load_best_model_at_end" not in followed(**student, load_best_model_at_end=True)
+    assert "load_best_model_at_end" not in followed()
+
+
+def test_noised_copies_are_rows_that_a_student_learns_from() -> None:
+    student: dict[str, Any] = {"job": DistillationRunArguments, "teacher_name_or_path": ["runs/teacher"]}
+    assert [followed(**student, num_noised_copies=copies)["max_steps"] for copies in (0, 9)] == [60 * 6, 1_000]
 
 
 def test_a_tokenizer_that_is_named_is_not_trained() -> None:
