@@ -216,9 +216,15 @@ def test_texts_without_labels_teach_what_the_teachers_say_about_them(
 
 
 def test_settings_follow_the_data_and_the_branch_learns_from_the_teachers(
-    student: Distill, teachers: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    student: Distill,
+    teachers: list[Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Without labels of their own, texts also fit the n-gram branch."""
+    fit_ngrams, learned = distill.fit_ngrams, []
+    monkeypatch.setattr(distill, "fit_ngrams", lambda *args: (learned.append(args[1]["labels"][:]), fit_ngrams(*args)))
     texts = load_demo_news(num_train=300, num_test=8)["train"]["text"]
     (tmp_path / "more.txt").write_text("".join(f"{text}\n" for text in texts))
     argv = ["--settings_from_data", "true", "--max_steps", "2", "--num_noised_copies", "1"]
@@ -230,6 +236,8 @@ def test_settings_follow_the_data_and_the_branch_learns_from_the_teachers(
     # a tenth is held out, of all rows; noised copies are not counted a second time
     assert (results["num_validation_examples"], results["num_train_examples"]) == (400, 400)
     assert "n-grams of 700 texts" in shown
+    answers = logits_alone(teachers[0], texts).argmax(axis=1)
+    assert learned[0][400:] == answers.tolist()
     # of equally good weights, the best would be the first; the branch is weighed later
     assert results["best_step"] == results["step"] == 2 and shown.count("| validation accuracy") == 3
     recipe = yaml.safe_load((folder / "recipe.yaml").read_text())
@@ -290,7 +298,12 @@ def test_noised_copies_and_the_seed_give_the_same_student_again(student: Distill
     assert weights(first) != weights(other)
 
 
-def test_without_the_teachers_share_it_is_training(student: Distill, teachers: list[Path], tmp_path: Path) -> None:
+def test_without_the_teachers_share_it_is_training(
+    student: Distill, teachers: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if loading a teacher draws random numbers."""
+    load_teacher = teaching.load_teacher
+    monkeypatch.setattr(distill, "load_teacher", lambda *args: (load_teacher(*args), torch.rand(5))[0])
     _, folder = student("student", teachers, "--alpha", "0")
     AcceleratorState._reset_state(reset_partial_state=True)
     train.main([*TINY_RUN, "--output_dir", str(tmp_path / "trained")])
