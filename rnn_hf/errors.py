@@ -50,6 +50,10 @@ class ExitStatusError(Exception):
     exit_status = USER_ERROR_STATUS
 
 
+class MissingExtraError(ExitStatusError, ImportError):
+    """An error for something that needs a package of an extra."""
+
+
 def exit_status_of(error: BaseException) -> int | None:
     """Return the exit status of an error that is not a bug of this package; `None` for a bug."""
     if isinstance(error, ExitStatusError):
@@ -121,7 +125,7 @@ def one_line(error: BaseException) -> str:
     return scrubbed(plain(error)) or type(error).__name__
 
 
-def missing_extra(name: str, error: ModuleNotFoundError, extra: str = "train") -> ImportError:
+def missing_extra(name: str, error: ModuleNotFoundError, extra: str = "train") -> MissingExtraError:
     """Return the error for something that needs a package of an extra.
 
     Args:
@@ -129,7 +133,7 @@ def missing_extra(name: str, error: ModuleNotFoundError, extra: str = "train") -
         error: The error of the import.
         extra: The extra.
     """
-    return ImportError(f'`{name}` needs the package {error.name}. Run `pip install "rnn-hf[{extra}]"`.')
+    return MissingExtraError(f'`{name}` needs the package {error.name}. Run `pip install "rnn-hf[{extra}]"`.')
 
 
 def scrubbed(text: str) -> str:

@@ -19,7 +19,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from rnn_hf.onnx_classifier import GRAPH, QUANTIZED_GRAPH
 from rnn_hf.safe_loading import check_model
 
-from .errors import scrubbed
+from .errors import plain, scrubbed
 
 # Files without which a model cannot be loaded or understood, besides its code
 REQUIRED_FILES = ("README.md", "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
@@ -29,6 +29,9 @@ OPTIONAL_FILES = (
 )  # fmt: skip
 # Written by `rnn-hf export-onnx`
 ONNX_FILES = (f"onnx/{GRAPH}", f"onnx/{QUANTIZED_GRAPH}", "onnx/onnx_classifier.py")
+
+# What a card says before its examples until the model is on the Hub
+NAME_IS_TO_REPLACE = "Replace the name below by the path of the local folder, or by `OWNER/NAME` on the Hub.\n\n"
 
 # Files of an Inference Endpoint, in a folder of this package
 HANDLER_FILES = ("handler.py", "requirements.txt")
@@ -41,6 +44,19 @@ RELATIVE_IMPORT = re.compile(r"^\s*from\s+\.(\S+)\s+import", re.MULTILINE)
 
 # The Hub's errors derive from those of the HTTP client, which depends on the installed version
 REQUEST_ERROR: type[Exception] = HfHubHTTPError.__bases__[0]
+
+
+def card_for(name: str, card: str, folder: Path) -> str:
+    """Return a card whose examples load the model from the Hub instead of the folder in which it was made.
+
+    Args:
+        name: `owner/name`.
+        card: The text of the card.
+        folder: Folder of the model.
+    """
+    here = re.escape(plain(folder.resolve().name))
+    loading = rf"""((?:from_pretrained\(|model=)["']|rnn-hf lesson-page ){here}(?=["'`])"""
+    return re.sub(loading, rf"\g<1>{name}", card.replace(NAME_IS_TO_REPLACE, ""))
 
 
 def check_hub_access(name: str | None) -> None:
@@ -179,13 +195,15 @@ def push_folder(
     check_hub_access(name)
     api = HfApi(library_name="rnn_hf")
     try:
-        _validate_card(api, files["README.md"].read_text(encoding="utf-8"))
+        card = card_for(name, files["README.md"].read_text(encoding="utf-8"), Path(folder))
+        _validate_card(api, card)
         api.create_repo(name, private=private or None, exist_ok=True)
         if private and not api.model_info(name).private:
             raise ValueError(f"{name!r} exists and is public. Make it private on the Hub, or choose another name.")
         if revision is not None:
             api.create_branch(name, branch=revision, exist_ok=True)
-        operations = [CommitOperationAdd(path_in_repo=path, path_or_fileobj=file) for path, file in files.items()]
+        contents: dict[str, Path | bytes] = {**files, "README.md": card.encode()}
+        operations = [CommitOperationAdd(path_in_repo=path, path_or_fileobj=part) for path, part in contents.items()]
         # `upload_folder` may split an upload into several commits
         commit = api.create_commit(
             name, operations, commit_message=commit_message or "Upload recurrent text classifier", revision=revision

@@ -394,7 +394,7 @@ def to_answers(
 
 def main() -> None:
     """Print the label of each text on the command line, and its probability."""
-    if len(sys.argv) < 2:
+    if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help"):
         print(f"usage: python {sys.argv[0]} TEXT ...", file=sys.stderr)
         sys.exit(2)
     try:

@@ -113,8 +113,9 @@ def test_the_copy_imports_no_more_than_it_says_and_answers_on_the_command_line(t
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert [line["answer"] for line in lines] == classifier.predict(TEXTS)
     assert [*lines[0]["probabilities"].values()] == pytest.approx(classifier.predict_proba(TEXTS[0]), abs=1e-3)
-    nothing = subprocess.run([sys.executable, copy], capture_output=True, text=True)
-    assert nothing.returncode == 2 and nothing.stderr.startswith("usage: ")
+    for argv in ([], ["--help"]):
+        nothing = subprocess.run([sys.executable, copy, *argv], capture_output=True, text=True)
+        assert nothing.returncode == 2 and nothing.stderr.startswith("usage: ")
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="not run: needs /proc")

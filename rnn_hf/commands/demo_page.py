@@ -42,8 +42,6 @@ GRAPHS = {"fp32": GRAPH, "q8": QUANTIZED_GRAPH}
 
 DataType = Literal["fp32", "q8"]
 
-EXAMPLES = ("Type a text, and the answer follows.",)
-
 
 @exit_statuses(NAME)
 def main(argv: Sequence[str] | None = None) -> Path:
@@ -131,7 +129,7 @@ def write_demo_page(
             "dtype": dtype,
             "library": library,
             "wasm": wasm,
-            "examples": list(examples or EXAMPLES),
+            "examples": examples or [],
         }
         megabytes = (page / "model" / "onnx" / GRAPHS[dtype]).stat().st_size / 1e6
         text = Template(TEMPLATE.read_text(encoding="utf-8")).substitute(

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from rnn_hf.hub import check_hub_access
+from rnn_hf.progress import say
 from rnn_hf.reporting.results import finish_run
 from rnn_hf.training.arguments import DistillationRunArguments
 from rnn_hf.training.classifier import ClassifierRun, create_label_loss, create_loaders
@@ -25,7 +26,7 @@ from rnn_hf.training.ngram_fit import fit_ngrams
 from rnn_hf.training.output_folder import check_output_folder
 from rnn_hf.training.settings import CHOSEN_FOR_STUDENTS, follow_the_data
 from rnn_hf.training.signals import StopSignals
-from rnn_hf.training.splits import load_splits
+from rnn_hf.training.splits import load_splits, show_data
 from rnn_hf.training.teachers import ask_teachers, load_teacher, with_teachers_labels, with_teachers_rows
 
 from .entry import command, user_errors
@@ -50,6 +51,9 @@ def main(args: DistillationRunArguments) -> dict[str, Any]:
         num_texts = len(rows["train"])
         if splits.problem_type != "single_label_classification":
             raise ValueError(f"Distillation needs one class per text, got a problem of type {splits.problem_type}.")
+        data = show_data(splits, rows, tokenizer, args) if accelerator.is_main_process else None
+        if splits.unlabelled is not None:
+            say(f"No label: {len(splits.unlabelled):,} texts, for the teachers")
         model = create_classifier(splits, tokenizer, args, config, None)
         label_loss = create_label_loss(rows["train"], splits, args, accelerator.device)
 
@@ -82,7 +86,7 @@ def main(args: DistillationRunArguments) -> dict[str, Any]:
     run.finish_weights()
     results = run.results()
     num_noised, num_unlabelled = results["num_train_examples"] - len(without_copies), len(without_copies) - num_texts
-    results = {"num_noised_examples": num_noised, "num_unlabelled_examples": num_unlabelled, **results}
+    results = {"num_noised_examples": num_noised, "num_unlabelled_examples": num_unlabelled, **results, "data": data}
     results["num_train_examples"] = num_texts
     if run.test_logits is not None:
         labels = np.asarray(splits.others["test"].with_format("numpy")["label"][:])

@@ -73,6 +73,8 @@ class EndpointHandler:
             raise ValueError(f"`top_k` must be an integer of at least 1, got {top_k!r:.40}.")
         if threshold is not None and (not isinstance(threshold, int | float) or not 0 <= threshold <= 1):
             raise ValueError(f"`threshold` must be a number from 0 to 1, got {threshold!r:.40}.")
+        if threshold is not None and self.problem_type != "multi_label_classification":
+            raise ValueError("`threshold` needs a model of several labels per text. Pass `top_k` for more labels.")
         answers = []
         for start in range(0, len(texts), BATCH_SIZE):
             answers += [self.answer(row, top_k, threshold) for row in self.scores(texts[start : start + BATCH_SIZE])]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rnn_hf.errors import plain
+from rnn_hf.hub import NAME_IS_TO_REPLACE
 
 from .dataset_facts import dataset_title, hub_dataset, is_on_hub
 from .markdown import escaped, fenced, table
@@ -121,9 +122,8 @@ def how_to_use(facts: RunFacts) -> str:
     )
     page = f"`rnn-hf lesson-page {shlex.quote(plain(facts.name))}`"
     has_owner = "/" in facts.name and is_on_hub(facts.name)
-    place = "Replace the name below by the path of the local folder, or by `OWNER/NAME` on the Hub.\n\n"
     return (
-        f"## Use\n\n{'' if has_owner else place}"
+        f"## Use\n\n{'' if has_owner else NAME_IS_TO_REPLACE}"
         f"With the package `rnn_hf`:\n\n{with_package}\n\n"
         f"Without it, transformers runs the code that is stored with the weights:\n\n{with_remote_code}\n\n"
         f"`TextClassifier` is faster for many texts, and says why a text got its label:\n\n{with_text_classifier}\n\n"

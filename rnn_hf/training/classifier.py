@@ -219,7 +219,8 @@ class ClassifierRun(Run):
         metrics = compute_metrics(logits, labels, self.label_names, self.problem_type)
         metric = metrics[self.main_metric]
         self.record({f"validation_{self.main_metric}": metric, "validation_loss": metrics["loss"]})
-        say(f"step {state.step} | validation {self.main_metric} {metric:.4f}")
+        with_branch = "" if self.bare_model.ngrams is None else ", with the n-gram branch"
+        say(f"step {state.step} | validation {self.main_metric} {metric:.4f}{with_branch}")
         self.keep_if_best(metric, metrics["loss"])
 
     def join(self, others: Sequence[Self]) -> None:

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rnn_hf.data.labels import comma_list
+
 from .arguments import DistillationArguments
 from .losses import Loss
 
@@ -38,8 +40,8 @@ def teacher_columns(name: str, teacher_labels: Sequence[str], label_names: Seque
     )
     if not is_guess:
         raise ValueError(
-            f"The teacher {name!r} must have the labels of the dataset ({', '.join(label_names[:20])}), got "
-            f"{', '.join(teacher_labels[:20])}. Pass another one, or fix `id2label` in its configuration."
+            f"The teacher {name!r} must have the labels of the dataset ({comma_list(label_names)}), got "
+            f"{comma_list(teacher_labels)}. Pass another one, or fix `id2label` in its configuration."
         )
     return list(range(len(label_names))), True
 

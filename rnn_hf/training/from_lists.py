@@ -198,8 +198,9 @@ def split_rows(
             validation_size = 0
             warnings.warn("No class has two rows, so nothing is held out for validation.", stacklevel=4)
         elif rare:
-            names = ", ".join(rare[:20]) + ("" if len(rare) <= 20 else f", ... ({len(rare)} in all)")
-            warnings.warn(f"Classes with a single row, which no validation row can measure: {names}.", stacklevel=4)
+            warnings.warn(
+                f"Classes with a single row, which no validation row can measure: {comma_list(rare)}.", stacklevel=4
+            )
     splits = split_texts(rows, **settings, validation_size=validation_size, max_train_samples=args.max_train_samples)
     return TextSplits(splits.pop("train"), splits, "validation" not in rows and "validation" in splits)
 

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rnn_hf.configuration_rnn import ProblemType
+from rnn_hf.data.labels import comma_list
 
 BALANCED = "balanced"
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -78,7 +79,7 @@ def class_weights_of(
         if len(given) != len(label_names):
             raise ValueError(
                 f"`class_weights` must be {BALANCED} or a number for each of the {len(label_names)} classes "
-                f"({', '.join(label_names[:20])}), got {len(given)} values."
+                f"({comma_list(label_names)}), got {len(given)} values."
             )
         return torch.tensor([float(weight) for weight in given])
     if problem_type == "single_label_classification":

@@ -32,5 +32,14 @@ const shown = await page.evaluate(() => ({
   words: [...document.querySelectorAll("#words span")].map((word) => [word.textContent, Number(word.title)]),
   isWiderThanThePhone: document.documentElement.scrollWidth > window.innerWidth,
 }));
-console.log(JSON.stringify({ probabilities, shown, problems, elsewhere }));
+// an empty box has no answer
+const before = await page.evaluate(() => document.body.dataset.turn);
+await page.focus("#text");
+await page.keyboard.down("Control");
+await page.keyboard.press("a");
+await page.keyboard.up("Control");
+await page.keyboard.press("Delete");
+await page.waitForFunction((turn) => document.body.dataset.turn !== turn, { timeout: 60000 }, before);
+const emptied = await page.evaluate(() => ["status", "answers", "words", "legend"].map((id) => document.getElementById(id).textContent));
+console.log(JSON.stringify({ probabilities, shown, emptied, problems, elsewhere }));
 await browser.close();

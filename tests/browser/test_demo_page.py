@@ -77,5 +77,9 @@ def test_examples_are_chosen_by_keyboard_and_the_words_that_decide_are_shown(pag
     np.testing.assert_allclose(effects, proba[0, first] - proba[1:, first], atol=0.02)
 
 
+def test_an_empty_box_has_no_answer(page: Any) -> None:
+    assert page[2]["emptied"] == ["The model is ready.", "", "", ""]
+
+
 def test_a_page_fits_a_phone(page: Any) -> None:
     assert not page[2]["shown"]["isWiderThanThePhone"]

@@ -1,3 +1,4 @@
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +53,17 @@ def test_a_model_that_is_saved_again_loses_the_export_of_the_old_one(tmp_path: P
     (tmp_path / "onnx" / "mine.txt").touch()
     classifier.save_pretrained(tmp_path)
     assert [path.name for path in (tmp_path / "onnx").iterdir()] == ["mine.txt"]
+
+
+def test_a_missing_package_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_classifier().save_pretrained(tmp_path)
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    monkeypatch.delitem(sys.modules, "rnn_hf.onnx_export", raising=False)
+    with pytest.raises(SystemExit, match="2"):
+        export_onnx.main([str(tmp_path)])
+    assert 'needs the package onnx. Run `pip install "rnn-hf[onnx]"`' in last_line(capsys.readouterr().err)
 
 
 def test_a_tagger_is_exported(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from huggingface_hub import HfApi, constants
 from huggingface_hub.errors import RepositoryNotFoundError
 from safetensors.torch import load_file, save_file
 
-from rnn_hf.commands import push_to_hub
+from rnn_hf.commands import export_onnx, push_to_hub
 from rnn_hf.commands import train as train_script
 from rnn_hf.hub import OPTIONAL_FILES, REQUIRED_FILES
 from rnn_hf.training.recipes import NOT_PART_OF_THE_RUN
@@ -289,6 +289,20 @@ def test_weights_that_do_not_arrive_are_one_line_and_no_commit(
     line = refusal(capsys, str(folder), NAME)
     assert "The weights did not reach the Hub" in line
     assert HfApi().list_repo_files(NAME) == [".gitattributes"]
+
+
+def test_a_card_on_the_hub_loads_the_model_from_there(hub: str, train: Train) -> None:
+    _, folder = train("model")
+    export_onnx.main([str(folder)])
+    before = (folder / "README.md").read_text()
+    push_to_hub.main([str(folder), NAME])
+    card = Path(HfApi().hf_hub_download(NAME, "README.md")).read_text()
+    assert (folder / "README.md").read_text() == before and "Replace the name below" in before
+    assert "Replace the name below" not in card
+    for loading in ('model="{}"', 'from_pretrained("{}")', "AutoModel.from_pretrained('{}'", "lesson-page {}`"):
+        assert loading.format(NAME) in card and loading.format("model") in before
+        assert loading.format("model") not in card
+    assert "OnnxTextClassifier('model')" in card, "a folder, since it does not download"
 
 
 def test_training_pushes_the_finished_folder(hub: str, train: Train, capsys: pytest.CaptureFixture[str]) -> None:

@@ -82,6 +82,7 @@ def test_a_regression_answers_numbers(tmp_path: Path) -> None:
         ({"inputs": "oil", "parameters": [1]}, "`parameters` must be `top_k` and `threshold`"),
         ({"inputs": "oil", "parameters": {"top_k": 0}}, "`top_k` must be an integer of at least 1, got 0"),
         ({"inputs": "oil", "parameters": {"threshold": 2}}, "`threshold` must be a number from 0 to 1, got 2"),
+        ({"inputs": "oil", "parameters": {"threshold": 0.1}}, "`threshold` needs a model of several labels per text"),
     ],
 )
 def test_a_bad_request_is_one_line(tmp_path: Path, data: dict[str, Any], message: str) -> None:
