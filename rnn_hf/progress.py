@@ -24,13 +24,22 @@ def silenced(enabled: bool = True) -> Iterator[None]:
     if not enabled:
         yield
         return
-    token, draws_bars = _is_silent.set(True), transformers_logging.is_progress_bar_enabled()
-    transformers_logging.disable_progress_bar()
+    token = _is_silent.set(True)
     try:
-        with without_bars_of_datasets():
+        with without_bars_of_transformers(), without_bars_of_datasets():
             yield
     finally:
         _is_silent.reset(token)
+
+
+@contextmanager
+def without_bars_of_transformers() -> Iterator[None]:
+    """Hide the progress bars of transformers inside the block: models of this package load and save in a moment."""
+    draws_bars = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
         if draws_bars:
             transformers_logging.enable_progress_bar()
 

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 
 from rnn_hf.argument_fields import names_of
 from rnn_hf.errors import SIGNAL_STATUS, ExitStatusError, cache_error, exit_status_of, one_line, scrubbed_logs
-from rnn_hf.progress import is_first_process, spelled_by
+from rnn_hf.progress import is_first_process, spelled_by, without_bars_of_transformers
 from rnn_hf.standard_streams import flush_streams, standard_streams
 
 from .parser import CommandParser, with_dashes
@@ -91,7 +91,8 @@ def exit_statuses(
     def decorate(main: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
         @functools.wraps(main)
         def wrapped(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
-            with standard_streams(), spelled_by(lambda line: with_dashes(line, flags)):
+            spelled = spelled_by(lambda line: with_dashes(line, flags))
+            with standard_streams(), without_bars_of_transformers(), spelled:
                 try:
                     result = main(*args, **kwargs)
                     flush_streams()

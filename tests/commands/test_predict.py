@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from transformers.utils import logging as transformers_logging
 
 from rnn_hf import TextClassifier
 from rnn_hf.commands import predict
@@ -43,6 +44,13 @@ def test_texts_from_everywhere_get_the_same_answers(
     )
     assert from_arguments == from_file == from_stdin == (tmp_path / "out.jsonl").read_text()
     assert [sorted(answer) for answer in answers(from_file)] == [["label", "probability"]] * 3
+
+
+def test_one_text_shows_no_progress_bar(model: str, capfd: pytest.CaptureFixture[str]) -> None:
+    transformers_logging.enable_progress_bar()
+    capfd.readouterr()
+    predict.main(["--model_name_or_path", model, "--text", "The club won."])
+    assert capfd.readouterr().err == "" and transformers_logging.is_progress_bar_enabled()
 
 
 def test_all_probabilities_sum_to_one_and_the_label_has_the_highest(
