@@ -46,9 +46,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     if words[0] not in JOBS:
         print(f"rnn-hf: error: Unknown job {words[0]!r}. Choose from {', '.join(JOBS)}.", file=sys.stderr)
         sys.exit(2)
-    import rnn_hf.public  # noqa: F401  # registers the models with transformers, which takes seconds
-
     try:
+        import rnn_hf.public  # noqa: F401  # registers the models with transformers, which takes seconds
+
         job = importlib.import_module(f"rnn_hf.commands.{JOBS[words[0]][0]}")
     except ModuleNotFoundError as error:
         from .errors import missing_extra
@@ -57,6 +57,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             raise
         print(f"rnn-hf: error: {missing_extra(f'rnn-hf {words[0]}', error)}", file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:
+        print(f"rnn-hf {words[0]}: Stopped by SIGINT.", file=sys.stderr)
+        sys.exit(130)
     job.main(words[1:])
 
 

@@ -46,7 +46,8 @@ CHUNK_SIZE = 8192
 class OnnxTextClassifier:
     """A classifier in a folder that `rnn-hf export-onnx` wrote: strings in; labels or probabilities out.
 
-    Threads may share one, and a process may fork after use.
+    Threads may share one, and a process may fork after use, but not while another thread computes: the locks of
+    onnxruntime would stay closed in the new process.
 
     Args:
         folder: Folder of the model, with `tokenizer.json` and `onnx/`. Default: the one above this file.
@@ -104,10 +105,14 @@ class OnnxTextClassifier:
             raise ValueError("the labels are not those of the graph")
         if problem_type not in PROBLEM_TYPES:
             raise ValueError(f"unknown problem type {problem_type!r:.40}")
-        if max_length is not None and not 1 <= max_length < 2**31:
+        if type(pad_token_id) is not int or pad_token_id < 0:
+            raise ValueError(f"id of padding {pad_token_id!r:.40}")
+        if max_length is not None and (type(max_length) is not int or not 1 <= max_length < 2**31):
             raise ValueError(f"maximum length {max_length!r:.40}")
-        if label_thresholds is not None and np.shape(label_thresholds) != (len(label_names),):
-            raise ValueError("there is not one threshold for each label")
+        if label_thresholds is not None and (
+            np.shape(label_thresholds) != (len(label_names),) or not np.isfinite(label_thresholds).all()
+        ):
+            raise ValueError("there is not one finite threshold for each label")
         self.label_names, self.problem_type, self.max_length = label_names, problem_type, max_length
         self._has_integer_labels, self._thresholds = has_integer_labels, label_thresholds
         self._pad_token_id = pad_token_id

@@ -207,7 +207,9 @@ def test_without_onnxruntime_the_extra_is_named(tmp_path: Path, monkeypatch: pyt
         [], 5, None, {}, {"label_names": "abc"}, {"label_names": ["a"]}, {"label_names": [1, 2, 3]},
         {"problem_type": "x"},
         {"max_length": 0}, {"max_length": -1}, {"max_length": 2**70}, {"max_length": "9"}, {"truncation_side": 5},
-        {"split_special_tokens": "x"}, {"label_thresholds": [0.5]},
+        {"split_special_tokens": "x"}, {"label_thresholds": [0.5]}, {"label_thresholds": ["a", "b", "c"]},
+        {"label_thresholds": [0.5, 0.5, float("nan")]}, {"max_length": True}, {"pad_token_id": None},
+        {"pad_token_id": -1},
     ],
     ids=str,
 )  # fmt: skip

@@ -62,7 +62,8 @@ class EndpointHandler:
         """
         if not isinstance(data, dict):
             raise ValueError(f"A request must be an object with `inputs`, got {data!r:.80}.")
-        inputs, parameters = data.get("inputs"), data.get("parameters") or {}
+        inputs, parameters = data.get("inputs"), data.get("parameters")
+        parameters = {} if parameters is None else parameters
         texts = [inputs] if isinstance(inputs, str) else inputs
         if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
             raise ValueError(f"`inputs` must be a string or a list of strings, got {inputs!r:.80}.")
@@ -71,7 +72,8 @@ class EndpointHandler:
         top_k, threshold = parameters.get("top_k"), parameters.get("threshold")
         if top_k is not None and (not isinstance(top_k, int) or isinstance(top_k, bool) or top_k < 1):
             raise ValueError(f"`top_k` must be an integer of at least 1, got {top_k!r:.40}.")
-        if threshold is not None and (not isinstance(threshold, int | float) or not 0 <= threshold <= 1):
+        is_number = isinstance(threshold, int | float) and not isinstance(threshold, bool)
+        if threshold is not None and (not is_number or not 0 <= threshold <= 1):
             raise ValueError(f"`threshold` must be a number from 0 to 1, got {threshold!r:.40}.")
         if threshold is not None and self.problem_type != "multi_label_classification":
             raise ValueError("`threshold` needs a model of several labels per text. Pass `top_k` for more labels.")
@@ -100,7 +102,7 @@ class EndpointHandler:
         labels = [{"label": config.id2label[index], "score": score} for index, score in enumerate(scores)]
         if self.problem_type == "regression":
             return labels[0] if len(labels) == 1 else labels
-        if self.problem_type == "multi_label_classification" and top_k is None:
+        if self.problem_type == "multi_label_classification" and (top_k is None or threshold is not None):
             thresholds = config.label_thresholds or [0.5] * len(labels)
             labels = [
                 entry for entry, own in zip(labels, thresholds, strict=True)

@@ -226,6 +226,8 @@ def check_splits(splits: TextSplits, args: TrainArguments) -> None:
     Raises:
         ValueError: If there is no validation split for an argument that needs one, or the problem is of another type.
     """
+    if splits.problem_type == "single_label_classification" and len(splits.label_names) == 1:
+        raise ValueError(f"The rows must have at least two classes, got one class, {splits.label_names[0]!r}.")
     has_validation, is_stream = "validation" in splits.others, isinstance(splits.train, TextStream)
     remedy = "`validation_file`" if is_stream else "`validation_size=0.05`"
     if args.early_stopping_patience is not None and not has_validation:

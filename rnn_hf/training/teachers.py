@@ -22,8 +22,9 @@ from rnn_hf.data.encoding import encode_dataset
 from rnn_hf.data.tokenizing import training_length
 from rnn_hf.errors import one_line
 from rnn_hf.files import atomic_file
+from rnn_hf.modeling_rnn import RNNForSequenceClassification
 from rnn_hf.progress import say
-from rnn_hf.safe_loading import check_model, check_token_ids, is_finite, read_tokenizer
+from rnn_hf.safe_loading import check_model, check_token_ids, folder_or_id, is_finite, read_tokenizer
 
 from .arguments import DistillationArguments, DistillationRunArguments
 from .classifier import create_loader
@@ -45,11 +46,13 @@ def load_teacher(name: str, label_names: Sequence[str], args: DistillationArgume
     """Return a classifier of any architecture, with the index of its logit for each class of the dataset.
 
     Raises:
+        FileNotFoundError: If the folder does not exist.
         ValueError: If it is not a complete classifier with its tokenizer and finite weights, for the same classes.
     """
+    name = folder_or_id(name)
     config = AutoConfig.from_pretrained(name, trust_remote_code=args.trust_remote_code)
     if isinstance(config, RNNConfig):
-        check_model(name)
+        check_model(name, RNNForSequenceClassification)
     try:
         model, loaded = AutoModelForSequenceClassification.from_pretrained(
             name,
@@ -170,7 +173,8 @@ def ask_teacher(
     Returns:
         `"train"` and, if that split exists, `"test"`. Shape `(num_rows, num_labels)`.
     """
-    max_length = training_length(teacher.tokenizer) or getattr(teacher.model.config, "max_position_embeddings", None)
+    limits = training_length(teacher.tokenizer), getattr(teacher.model.config, "max_position_embeddings", None)
+    max_length = min(filter(None, limits), default=None)
     with PartialState().main_process_first():
         test = {"test": splits.others["test"]} if "test" in splits.others else {}
         further = {} if splits.unlabelled is None else {"unlabelled": splits.unlabelled}

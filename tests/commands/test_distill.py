@@ -29,6 +29,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from rnn_hf import RNNConfig, RNNForTokenClassification, train_tokenizer
 from rnn_hf.commands import distill, evaluate, train
 from rnn_hf.data.columns import NO_LABEL
 from rnn_hf.data.demo_news import load_demo_news
@@ -350,6 +351,22 @@ def test_a_teacher_is_asked_once_about_rows_in_a_file(
     assert len(asked) == 6, "other weights, other answers"
 
 
+def test_texts_are_cut_to_the_positions_of_the_teacher(student: Distill, bert: Path, tmp_path: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(bert, model_max_length=512)
+    tokenizer.save_pretrained(tmp_path / "teacher")
+    AutoModelForSequenceClassification.from_pretrained(bert).save_pretrained(tmp_path / "teacher")
+    results, _ = student("long", [tmp_path / "teacher"])  # most texts have more tokens than the 24 positions
+    assert results["teacher_accuracy"] > 0
+
+
+def test_one_class_is_one_line(bert: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "one.jsonl").write_text('{"text": "a", "label": "x"}\n' * 9)
+    argv = ["--train_file", str(tmp_path / "one.jsonl"), "--output_dir", str(tmp_path / "run"), "--use_cpu"]
+    with pytest.raises(SystemExit, match="2"):
+        distill.main([*argv, "--teacher_name_or_path", str(bert)])
+    assert "must have at least two classes, got one class, 'x'" in last_line(capsys.readouterr().err)
+
+
 def test_labels_without_names_are_taken_in_order_and_told(
     student: Distill, bert: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -376,7 +393,8 @@ def test_the_recipe_does_not_trust_code_a_second_time(student: Distill, teachers
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
-        ("nowhere", "nowhere"),
+        ("nowhere", "The model folder"),
+        ("tagger", "RNNForTokenClassification"),
         ("other labels", "must have the labels of the dataset (World, Sports, Business, Sci/Tech), got a, b, c, d."),
         ("no classifier", "but it lacks classifier.bias, classifier.weight."),
         ("pickle", "safetensors"),
@@ -391,7 +409,12 @@ def test_a_teacher_that_cannot_teach_is_one_line(
     student: Distill, bert: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str, message: str
 ) -> None:
     folder = tmp_path / kind
-    if kind != "nowhere":
+    if kind == "tagger":
+        tokenizer = train_tokenizer(["the club won"])
+        tokenizer.save_pretrained(folder)
+        config = RNNConfig(vocab_size=len(tokenizer), id2label=dict(enumerate(LABELS)))
+        RNNForTokenClassification(config).save_pretrained(folder)
+    elif kind != "nowhere":
         AutoTokenizer.from_pretrained(bert).save_pretrained(folder)
         settings = {"other labels": {"id2label": dict(enumerate("abcd"))}}.get(
             kind, {"id2label": dict(enumerate(LABELS))}

@@ -62,6 +62,8 @@ def test_thresholds_choose_the_labels_of_a_text_that_may_have_several(tmp_path: 
         answers = handler({"inputs": TEXTS, "parameters": {} if threshold is None else {"threshold": threshold}})
         got = [{entry["label"] for entry in answer} for answer in answers]
         assert got == [set(answer) for answer in classifier.predict(TEXTS, threshold=threshold)]
+    first = handler({"inputs": TEXTS, "parameters": {"threshold": 0.5, "top_k": 1}})
+    assert [len(answer) for answer in first] == [min(1, len(row)) for row in classifier.predict(TEXTS, threshold=0.5)]
     assert len(handler({"inputs": "oil", "parameters": {"top_k": 2}})) == 2
 
 
@@ -80,6 +82,8 @@ def test_a_regression_answers_numbers(tmp_path: Path) -> None:
         ({"inputs": ["oil", None]}, "`inputs` must be a string or a list of strings"),
         ({"inputs": "oil", "parameters": {"topk": 1}}, "`parameters` must be `top_k` and `threshold`"),
         ({"inputs": "oil", "parameters": [1]}, "`parameters` must be `top_k` and `threshold`"),
+        ({"inputs": "oil", "parameters": []}, "`parameters` must be `top_k` and `threshold`"),
+        ({"inputs": "oil", "parameters": {"threshold": True}}, "`threshold` must be a number from 0 to 1, got True"),
         ({"inputs": "oil", "parameters": {"top_k": 0}}, "`top_k` must be an integer of at least 1, got 0"),
         ({"inputs": "oil", "parameters": {"threshold": 2}}, "`threshold` must be a number from 0 to 1, got 2"),
         ({"inputs": "oil", "parameters": {"threshold": 0.1}}, "`threshold` needs a model of several labels per text"),
