@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from rnn_hf.__main__ import main as command_line
 from rnn_hf.commands.evaluate import EvaluateArguments
 from rnn_hf.commands.find_label_errors import LabelErrorArguments
 from rnn_hf.commands.parser import GROUPS, CommandParser
@@ -108,3 +109,15 @@ def test_spellings_that_are_not_shown_are_read() -> None:
 def test_a_hidden_flag_is_read() -> None:
     (args,), _ = CommandParser([DistillationRunArguments]).parse(["--teacher_name_or_path", "x", "--streaming"])
     assert args.streaming
+
+
+def test_an_interruption_of_the_imports_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(name: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(importlib, "import_module", interrupted)
+    with pytest.raises(SystemExit, match="130"):
+        command_line(["predict"])
+    assert capsys.readouterr().err == "rnn-hf predict: Stopped by SIGINT.\n"
