@@ -216,7 +216,8 @@ def test_evaluation_by_steps_measures_the_last_one_once(train: Train) -> None:
 
 
 def test_the_last_weights_may_be_kept_instead_of_the_best(train: Train) -> None:
-    argv = ["--eval_strategy", "steps", "--eval_steps", "1", "--learning_rate", "3"]
+    # the lazy optimizer rounds differently if evaluations come between its steps
+    argv = ["--eval_strategy", "steps", "--eval_steps", "1", "--learning_rate", "3", "--optim", "adamw_torch"]
     best, _ = train("best", *argv)
     last, folder = train("last", *argv, "--load_best_model_at_end", "false")
     _, unmeasured = train("unmeasured", *argv, "--eval_strategy", "no")
