@@ -1,9 +1,5 @@
 import json
-import pickle
-import shutil
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import datasets
 import numpy as np
@@ -13,23 +9,12 @@ import yaml
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from datasets import DatasetDict
-from safetensors.torch import load_file, save_file
-from tokenizers import Tokenizer
-from tokenizers.models import WordPiece
-from tokenizers.normalizers import Lowercase
-from tokenizers.pre_tokenizers import BertPreTokenizer
-from tokenizers.processors import TemplateProcessing
-from tokenizers.trainers import WordPieceTrainer
 from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
-    BertConfig,
     BertForSequenceClassification,
-    BertModel,
-    PreTrainedTokenizerFast,
 )
 
-from rnn_hf import RNNConfig, RNNForTokenClassification, train_tokenizer
 from rnn_hf.commands import distill, evaluate, train
 from rnn_hf.data.columns import NO_LABEL
 from rnn_hf.data.demo_news import load_demo_news
@@ -39,11 +24,9 @@ from rnn_hf.training.arguments import DistillationRunArguments
 from rnn_hf.training.classifier import ClassifierRun
 from rnn_hf.training.splits import TextSplits
 from scripts.research import render_model_cards
+from tests.commands.conftest import Distill
 from tests.commands.test_train import PROMISED_FILES, PROMISED_RESULTS
 from tests.conftest import TINY_RUN, last_line, weights
-
-Distill = Callable[..., tuple[dict[str, Any], Path]]
-LABELS = ["Sports", "World", "Sci/Tech", "Business"]  # another order than the dataset's
 
 
 @pytest.fixture(scope="module")
@@ -55,52 +38,6 @@ def teachers(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
         argv = [*TINY_RUN, "--max_train_samples", "2000", "--num_train_epochs", "4", "--output_dir", str(folder)]
         train.main([*argv, "--learning_rate", "0.01", "--seed", str(seed)])
     return folders
-
-
-@pytest.fixture(scope="module")
-def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small BERT of random weights, with its own tokenizer and the classes in another order."""
-    folder = tmp_path_factory.mktemp("bert")
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    backend = Tokenizer(WordPiece(unk_token="[UNK]"))
-    backend.normalizer, backend.pre_tokenizer = Lowercase(), BertPreTokenizer()
-    backend.train_from_iterator(
-        load_demo_news(num_train=200, num_test=8)["train"]["text"],
-        WordPieceTrainer(vocab_size=300, special_tokens=special, show_progress=False),
-    )
-    backend.post_processor = TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)])
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=backend,
-        pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]", mask_token="[MASK]",
-    )  # fmt: skip
-    torch.manual_seed(0)
-    model = BertForSequenceClassification(tiny_bert(len(tokenizer), id2label=dict(enumerate(LABELS))))
-    with torch.no_grad():
-        for weight in model.classifier.parameters():
-            weight.normal_()
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
-
-
-def tiny_bert(vocab_size: int, **settings: Any) -> BertConfig:
-    return BertConfig(
-        vocab_size=vocab_size, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32,
-        max_position_embeddings=24, **settings,
-    )  # fmt: skip
-
-
-@pytest.fixture
-def student(tmp_path: Path) -> Distill:
-    """Run the script on a few demo rows; `student("name", teachers, "--flag", "value")` returns results and folder."""
-
-    def run(name: str, teachers: list[Path], *argv: str) -> tuple[dict[str, Any], Path]:
-        AcceleratorState._reset_state(reset_partial_state=True)
-        folder, names = tmp_path / name, map(str, teachers)
-        common = [*TINY_RUN, "--output_dir", str(folder), "--teacher_name_or_path", *names]
-        return distill.main([*common, *argv]), folder
-
-    return run
 
 
 def logits_alone(folder: Path, texts: list[str]) -> np.ndarray:
@@ -268,26 +205,6 @@ def test_rows_without_a_label_get_that_of_the_teachers_and_no_other_loss() -> No
     assert teaching.with_teachers_labels(rows.select([0, 1]), logits[:, :2])["labels"][:] == [2, 0]
 
 
-@pytest.mark.parametrize(
-    ("name", "content", "message"),
-    [
-        ("more.csv", None, "`--unlabelled_file` must be a file, but there is none at"),
-        ("more.csv", b"a,b\nx y z,v w\n", "Pass `--text_column_names`"),
-        ("more.txt", b"", "`--unlabelled_file` must have at least one line, got the empty"),
-        ("more.TXT", b"caf\xe9\n", "`--unlabelled_file` must be UTF-8 text, got"),
-    ],
-)
-def test_a_wrong_file_of_texts_is_one_line(
-    student: Distill, teachers: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str],
-    name: str, content: bytes | None, message: str,
-) -> None:  # fmt: skip
-    if content is not None:
-        (tmp_path / name).write_bytes(content)
-    with pytest.raises(SystemExit, match="2"):
-        student("run", teachers, "--unlabelled_file", str(tmp_path / name))
-    assert message in last_line(capsys.readouterr().err)
-
-
 def test_noised_copies_and_the_seed_give_the_same_student_again(student: Distill, teachers: list[Path]) -> None:
     argv = ["--num_noised_copies", "1", "--alpha", "0.5"]
     _, first = student("first", teachers, *argv)
@@ -359,14 +276,6 @@ def test_texts_are_cut_to_the_positions_of_the_teacher(student: Distill, bert: P
     assert results["teacher_accuracy"] > 0
 
 
-def test_one_class_is_one_line(bert: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "one.jsonl").write_text('{"text": "a", "label": "x"}\n' * 9)
-    argv = ["--train_file", str(tmp_path / "one.jsonl"), "--output_dir", str(tmp_path / "run"), "--use_cpu"]
-    with pytest.raises(SystemExit, match="2"):
-        distill.main([*argv, "--teacher_name_or_path", str(bert)])
-    assert "must have at least two classes, got one class, 'x'" in last_line(capsys.readouterr().err)
-
-
 def test_labels_without_names_are_taken_in_order_and_told(
     student: Distill, bert: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -388,78 +297,3 @@ def test_the_recipe_does_not_trust_code_a_second_time(student: Distill, teachers
     recipe = yaml.safe_load((folder / "recipe.yaml").read_text())
     assert recipe["trust_remote_code"] is False
     assert recipe["teacher_name_or_path"] == [str(teachers[0])]
-
-
-@pytest.mark.parametrize(
-    ("kind", "message"),
-    [
-        ("nowhere", "The model folder"),
-        ("tagger", "RNNForTokenClassification"),
-        ("other labels", "must have the labels of the dataset (World, Sports, Business, Sci/Tech), got a, b, c, d."),
-        ("no classifier", "but it lacks classifier.bias, classifier.weight."),
-        ("pickle", "safetensors"),
-        ("several labels", "must give one class per text, got the problem multi_label_classification."),
-        ("other sizes", "do not fit its configuration"),
-        ("no numbers", "must be finite numbers, got NaN or infinity."),
-        ("too many words", "The tokenizer has the id"),
-        ("no tokenizer", "has no words. Save it beside the model."),
-    ],
-)
-def test_a_teacher_that_cannot_teach_is_one_line(
-    student: Distill, bert: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str, message: str
-) -> None:
-    folder = tmp_path / kind
-    if kind == "tagger":
-        tokenizer = train_tokenizer(["the club won"])
-        tokenizer.save_pretrained(folder)
-        config = RNNConfig(vocab_size=len(tokenizer), id2label=dict(enumerate(LABELS)))
-        RNNForTokenClassification(config).save_pretrained(folder)
-    elif kind != "nowhere":
-        AutoTokenizer.from_pretrained(bert).save_pretrained(folder)
-        settings = {"other labels": {"id2label": dict(enumerate("abcd"))}}.get(
-            kind, {"id2label": dict(enumerate(LABELS))}
-        )
-        if kind == "several labels":
-            settings["problem_type"] = "multi_label_classification"  # type: ignore[assignment]
-        model_class = BertModel if kind == "no classifier" else BertForSequenceClassification
-        model_class(tiny_bert(200 if kind == "too many words" else 300, **settings)).save_pretrained(folder)
-    if kind == "other sizes":
-        config = json.loads((folder / "config.json").read_text())
-        (folder / "config.json").write_text(json.dumps(config | {"vocab_size": 10**9}))
-    if kind == "no numbers":
-        state = load_file(folder / "model.safetensors")
-        state["classifier.bias"][1] = torch.nan
-        save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
-    if kind == "no tokenizer":
-        for file in folder.glob("tokenizer*"):
-            file.unlink()
-    if kind == "pickle":
-        (folder / "model.safetensors").unlink()
-        (folder / "pytorch_model.bin").write_bytes(pickle.dumps({}))
-    capsys.readouterr()
-    with pytest.raises(SystemExit, match="2"):
-        student("run", [folder])
-    line = last_line(capsys.readouterr().err)
-    assert line.startswith("rnn-hf distill: error: ")
-    assert message in line
-    assert not (tmp_path / "run" / "model.safetensors").exists()
-
-
-def test_a_damaged_teacher_of_this_family_is_one_line(
-    student: Distill, teachers: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    folder = tmp_path / "damaged"
-    shutil.copytree(teachers[0], folder)
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(config | {"hidden_size": 10**9}))
-    with pytest.raises(SystemExit, match="2"):
-        student("run", [folder])
-    assert "`--hidden_size`" in last_line(capsys.readouterr().err)
-
-
-def test_numbers_have_no_teacher(student: Distill, teachers: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit, match="2"):
-        student("run", teachers, "--problem_type", "regression")
-    assert "Distillation needs one class per text, got a problem of type regression." in last_line(
-        capsys.readouterr().err
-    )
