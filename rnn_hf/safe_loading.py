@@ -267,7 +267,8 @@ def _facts_of_family(name: str, hub: dict[str, Any]) -> dict[str, Any]:
     """Return the content of the `config.json` of a model of this package."""
     facts = read_facts(name, **hub)
     if facts is None:
-        raise ValueError(f"{name!r} has no {CONFIG}. Pass a folder with a saved model.")
+        lack = f"has no {CONFIG}" if Path(name).is_dir() else "is neither a folder nor a model that the Hub returned"
+        raise ValueError(f"{name!r} {lack}. Pass a folder with a saved model.")
     if facts.get("model_type") != RNNConfig.model_type:
         raise ValueError(f"{name!r} is a {facts.get('model_type')!r} model, not one of this package.")
     refuse_foreign_settings(name, facts)

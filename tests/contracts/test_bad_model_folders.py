@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from rnn_hf import RNNConfig, RNNForSequenceClassification, RNNForTokenClassification, TextClassifier
 from rnn_hf.causal_lm_rnn import RNNForCausalLM
 from rnn_hf.data.tokenizer_training import save_tokenizer, train_tokenizer
+from rnn_hf.safe_loading import check_model
 from tests.refusals import assert_one_line, assert_refused
 
 Spoil = Callable[[Path], Any]
@@ -333,3 +334,8 @@ def test_the_other_scripts_refuse_such_a_folder_and_write_nothing(
     argv = ["--model_name_or_path", str(folder), "--output_file", str(out / "all_results.json")]
     argv += ["--text", "a b"] if script == "predict" else ["--dataset_name", "demo", "--use_cpu"]
     assert_refused(script, argv, says, tmp_path, capsys)
+
+
+def test_a_name_that_is_neither_here_nor_known_from_the_hub_is_told() -> None:
+    with pytest.raises(ValueError, match="'owner/none' is neither a folder nor a model that the Hub returned"):
+        check_model("owner/none", local_files_only=True)

@@ -62,8 +62,10 @@ def test_thresholds_choose_the_labels_of_a_text_that_may_have_several(tmp_path: 
         answers = handler({"inputs": TEXTS, "parameters": {} if threshold is None else {"threshold": threshold}})
         got = [{entry["label"] for entry in answer} for answer in answers]
         assert got == [set(answer) for answer in classifier.predict(TEXTS, threshold=threshold)]
-    first = handler({"inputs": TEXTS, "parameters": {"threshold": 0.5, "top_k": 1}})
-    assert [len(answer) for answer in first] == [min(1, len(row)) for row in classifier.predict(TEXTS, threshold=0.5)]
+    assert [len(row) for row in handler({"inputs": TEXTS, "parameters": {"threshold": 0.0, "top_k": 1}})] == [1] * len(
+        TEXTS
+    )
+    assert handler({"inputs": TEXTS, "parameters": {"threshold": 1.0, "top_k": 1}}) == [[]] * len(TEXTS)
     assert len(handler({"inputs": "oil", "parameters": {"top_k": 2}})) == 2
 
 
