@@ -54,7 +54,7 @@ SUMMARIZED = {
     "rnn_hf, exported to ONNX": ("", "rnn_hf, onnxruntime"),  # the same model
     "TF-IDF": ("tfidf", "TF-IDF + linear"),
     "fastText": ("fasttext", "fastText"),
-    "MiniLM-L6 (transformer)": ("", "MiniLM-L6 shape"),  # not in the panel
+    "MiniLM-L6 (transformer)": ("", "MiniLM-L6, fine-tuned"),  # not in the panel
 }
 
 # Without and with the n-gram branch
