@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from datasets import Dataset
 from scipy.optimize import minimize
-from scipy.sparse import csr_array
+from scipy.sparse import csr_array, vstack
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import Ridge
 from sklearn.metrics import f1_score
@@ -30,15 +30,15 @@ from .losses import class_weights_of, create_loss
 from .splits import TextSplits
 from .targets import TargetScale, best_thresholds
 
-# Maximum number of n-grams in all texts for the fit, about 0.2 GB; texts are sampled to stay below it. Where there are
-# so many texts, the network is nearly as accurate alone
-MOST_NGRAMS = 7_500_000
+# Maximum number of n-grams in all texts for the fit, about 0.15 GB; texts are sampled to stay below it. With so many
+# texts, the network is nearly as accurate alone
+MOST_NGRAMS = 6_500_000
 
 # Number of rows of a stream that are read before training
 MOST_STREAMED_ROWS = 100_000
 
-# Number of texts whose n-grams are counted at a time
-ROWS_AT_ONCE = 1_000
+# Number of texts whose n-grams are counted at a time, and number of parts in which the n-grams of buckets are chosen
+ROWS_AT_ONCE, SHARES_OF_BUCKETS = 1_000, 8
 
 # Inverse strength of the regularization with one class per text, and with several labels, most of which are rare
 COST, COST_OF_SEVERAL = 1.0, 0.3
@@ -158,33 +158,62 @@ def count_ngrams(branch: NGramBranch, rows: EncodedRows, config: RNNConfig) -> t
     if num_ngrams > MOST_NGRAMS:
         size = max(1, int(len(rows) * MOST_NGRAMS / num_ngrams))
         chosen = np.sort(np.random.default_rng(0).choice(len(rows), size, replace=False))
-    collate, parts = PaddingCollator(config.pad_token_id or 0), []
+    collate, ngrams, all_labels = PaddingCollator(config.pad_token_id or 0), [], []
     for start in progress_bar(range(0, len(chosen), ROWS_AT_ONCE), desc="Counting n-grams", delay=2, leave=False):
         batch = collate(rows.__getitems__(chosen[start : start + ROWS_AT_ONCE].tolist()))
         ids, mask = batch["input_ids"], batch["attention_mask"].bool()
         is_unknown = None if config.unk_token_id is None else ids == config.unk_token_id
-        ngrams, is_ngram = branch.ngrams_of(ids, mask, is_unknown)
-        in_row = torch.arange(len(ngrams)).unsqueeze(1) << 31 | ngrams
+        of_rows, is_ngram = branch.ngrams_of(ids, mask, is_unknown)
+        in_row = torch.arange(len(of_rows)).unsqueeze(1) << 31 | of_rows
         distinct, times = np.unique(in_row[is_ngram].numpy(), return_counts=True)
-        num_distinct = np.bincount(distinct >> 31, minlength=len(ngrams))
-        # small types, since these are the only parts of the rows that are in memory
-        ngram, times = (distinct & (2**31 - 1)).astype(np.int32), np.minimum(times, 2**16 - 1).astype(np.uint16)
-        parts.append((num_distinct, ngram, times, batch["labels"].numpy()))
-    num_distinct, ngram, times, labels = (np.concatenate(column) for column in zip(*parts, strict=True))
-    parts.clear()
-    known, frequency = np.unique(ngram, return_counts=True)
-    # the last n-gram in this order keeps the bucket; of equally frequent ones, that with the smallest number
-    by_frequency = np.lexsort((-known.astype(np.int64), frequency))
-    owners = np.full(branch.num_buckets, -1, np.int32)
-    owners[known[by_frequency] % branch.num_buckets] = known[by_frequency]
+        ends = np.append(0, np.bincount(distinct >> 31, minlength=len(of_rows)).cumsum())
+        # small types, since all texts are in memory in this form; the columns are the n-grams themselves
+        columns, times = (distinct & (2**31 - 1)).astype(np.int32), np.minimum(times, 2**16 - 1).astype(np.uint16)
+        ngrams.append(csr_array((times, columns, ends.astype(np.int32)), (len(of_rows), 2**31 - 1)))
+        all_labels.append(batch["labels"].numpy())
+    owners = most_frequent_ngrams([part.indices for part in ngrams], branch.num_buckets)
     branch.owners.copy_(torch.from_numpy(owners))
-    bucket = ngram % branch.num_buckets
-    is_owner = owners[bucket] == ngram
-    # where each row begins and ends, among the n-grams that have a bucket
-    ends = np.append(np.int32(0), is_owner.cumsum(dtype=np.int32))[np.append(0, num_distinct.cumsum())]
-    counts = csr_array((times[is_owner], bucket[is_owner], ends), (len(chosen), branch.num_buckets))
+    counts = vstack([of_buckets(part, owners) for part in ngrams], format="csr")
+    return counts, np.concatenate(all_labels)
+
+
+def most_frequent_ngrams(ngrams: Sequence[np.ndarray], num_buckets: int) -> np.ndarray:
+    """Return the n-gram of each bucket that occurs in most texts, the smallest of equally frequent ones.
+
+    Args:
+        ngrams: The distinct n-grams of each text, in any order. One-dimensional arrays of int32.
+        num_buckets: Number of buckets; the one of an n-gram is its remainder.
+
+    Returns:
+        Shape `(num_buckets,)`, int32; -1 for a bucket without n-grams.
+
+    Example:
+        >>> most_frequent_ngrams([np.array([1, 4, 8]), np.array([4, 8])], 4)
+        array([ 4,  1, -1, -1], dtype=int32)
+    """
+    owners = np.full(num_buckets, -1, np.int32)
+    for share in range(SHARES_OF_BUCKETS):  # one after the other, to need less memory
+        of_share = np.concatenate([part[part % num_buckets % SHARES_OF_BUCKETS == share] for part in ngrams])
+        known, frequency = np.unique(of_share, return_counts=True)
+        # the last one in this order keeps the bucket
+        by_frequency = np.lexsort((-known.astype(np.int64), frequency))
+        owners[known[by_frequency] % num_buckets] = known[by_frequency]
+    return owners
+
+
+def of_buckets(ngrams: csr_array, owners: np.ndarray) -> csr_array:
+    """Return the counts of the n-grams that have a bucket, in order of the buckets.
+
+    Args:
+        ngrams: Counts of all n-grams in each text.
+        owners: The n-gram of each bucket.
+    """
+    bucket = ngrams.indices % len(owners)
+    is_owner = owners[bucket] == ngrams.indices
+    ends = np.append(np.int32(0), is_owner.cumsum(dtype=np.int32))[ngrams.indptr]
+    counts = csr_array((ngrams.data[is_owner], bucket[is_owner], ends), (ngrams.shape[0], len(owners)))
     counts.sort_indices()  # LIBLINEAR needs them in order
-    return counts, labels
+    return counts
 
 
 def inverse_document_frequencies(counts: csr_array) -> np.ndarray:

@@ -15,7 +15,7 @@ from rnn_hf.commands import evaluate, predict
 from rnn_hf.commands import train as script
 from rnn_hf.training import classifier
 from rnn_hf.training.metrics import compute_metrics
-from tests.conftest import weights
+from tests.conftest import ROOT, in_new_process, weights
 
 Train = Callable[..., tuple[dict[str, Any], Path]]
 PROMISED_FILES = {
@@ -252,3 +252,29 @@ def test_small_batches_and_networks_are_trained_on_one_thread_and_the_setting_is
         threads[name] = train(name, *argv, "--max_steps", "1")[0]["num_threads"]
     assert (threads, torch.get_num_threads()) == ({"small": 1, "narrow": 1, "large": 2}, 2)
     torch.set_num_threads(before)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="anonymous memory is only known on Linux")
+@pytest.mark.slow
+def test_texts_of_many_lengths_do_not_fill_memory_with_kernels(tmp_path: Path) -> None:
+    """oneDNN compiles kernels for every length of a batch; unless told otherwise, training lets it keep few."""
+    code = """
+import sys
+from rnn_hf.commands.train import main
+from scripts.benchmark.peak_memory import PeakMemory
+with PeakMemory() as peak:
+    main(sys.argv[1:])
+print(peak.anonymous)
+"""
+    rows, peaks = tmp_path / "rows.csv", []
+    with rows.open("w") as file:
+        file.write("text,label\n")
+        file.writelines(f"{'word ' * length}{row},{row % 2}\n" for length in range(100, 250) for row in range(128))
+    flags = ["--train_file", str(rows), "--num_train_epochs", "1", "--per_device_train_batch_size", "128", "--use_cpu"]
+    flags += ["--embedding_size", "8", "--hidden_size", "8", "--ngram_buckets", "0", "--validation_size", "0"]
+    for name, settings in {"few": {}, "many": {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "1024"}}.items():
+        done = in_new_process(code, *flags, "--output_dir", str(tmp_path / name), PYTHONPATH=str(ROOT), **settings)
+        assert done.returncode == 0, done.stderr
+        peaks.append(int(done.stdout.split()[-1]) / 2**20)
+    print(f"\npeaks of {peaks[0]:.0f} and {peaks[1]:.0f} MiB")
+    assert peaks[0] < peaks[1] - 50

@@ -97,6 +97,18 @@ def test_what_launcher_and_flags_share_is_done(train: Train, monkeypatch: pytest
     assert (actual["step"], weights(launched)) == (expected["step"], weights(alone))
 
 
+def test_training_lets_onednn_keep_few_kernels_unless_the_user_sets_their_number(
+    train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
+    monkeypatch.setenv(name, "7")
+    train("set")
+    assert os.environ[name] == "7"
+    monkeypatch.delenv(name)
+    train("unset")
+    assert os.environ[name] == str(launch.ONEDNN_PRIMITIVES)
+
+
 def test_several_processes_of_prediction_are_refused(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
