@@ -18,7 +18,7 @@ UNSUPPORTED_LAUNCHES = {
 
 # Number of kernels that oneDNN keeps. It compiles two for every new length of a batch, in 0.7 ms, and would keep 1,024
 # of them, some of which hold a megabyte: an LSTM alone took 690 MB on batches of AG News, and now takes 300. The whole
-# training takes 5 % longer; with texts of at most 32 lengths, no longer
+# training takes 5 % longer; with texts of some 30 lengths, no longer
 ONEDNN_PRIMITIVES = 64
 
 
