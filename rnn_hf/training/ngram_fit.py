@@ -181,7 +181,7 @@ def most_frequent_ngrams(ngrams: Sequence[np.ndarray], num_buckets: int) -> np.n
     """Return the n-gram of each bucket that occurs in most texts, the smallest of equally frequent ones.
 
     Args:
-        ngrams: The distinct n-grams of each text, in any order. One-dimensional arrays of int32.
+        ngrams: N-grams of texts, each one once per text, in any order. One-dimensional arrays of int32.
         num_buckets: Number of buckets; the one of an n-gram is its remainder.
 
     Returns:

@@ -217,6 +217,13 @@ def test_the_most_frequent_of_the_ngrams_with_a_bucket_gets_it() -> None:
     assert branch.owners.tolist() == owners.tolist()
 
 
+def test_ngrams_whose_bucket_belongs_to_another_are_not_counted() -> None:
+    """5 and 9 have the bucket of 1; the columns of the result are in order."""
+    ngrams = csr_array((np.array([2, 7, 1, 3], np.uint16), np.array([1, 5, 8, 9], np.int32), np.array([0, 2, 2, 4])))
+    counts = ngram_fit.of_buckets(ngrams, np.array([8, 1, -1, -1], np.int32))
+    assert counts.toarray().tolist() == [[0, 2, 0, 0], [0, 0, 0, 0], [1, 0, 0, 0]]
+
+
 @pytest.mark.parametrize("problem_type", ["single_label_classification", "regression"])
 def test_the_weight_of_rare_words_is_the_usual_one_unless_another_is_better(problem_type: Any) -> None:
     """Each text has half of 300 frequent words, and one of 50 rare ones; one of the two determines the label."""
