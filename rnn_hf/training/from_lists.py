@@ -290,13 +290,14 @@ def has_integer_labels(rows: Dataset, splits: TextSplits) -> bool:
 
 @contextmanager
 def own_accelerate_state() -> Iterator[None]:
-    """Restore the state that all accelerators of a process share, and Accelerate's variables, after the block.
+    """Restore the state that all accelerators of a process share, and the variables of training, after the block.
 
     Otherwise, a second run could not choose another device or precision, and a run would change the caller's.
     """
     # `_shared_state` is private; `_reset_state`, private too, would forget the state of the caller
     shared = [(state, dict(state._shared_state)) for state in (AcceleratorState, PartialState, GradientState)]
-    variables = {name: value for name, value in os.environ.items() if name.startswith("ACCELERATE_")}
+    prefixes = ("ACCELERATE_", "ONEDNN_")
+    variables = {name: value for name, value in os.environ.items() if name.startswith(prefixes)}
     for state, _ in shared:
         state._shared_state.clear()
     try:
@@ -305,6 +306,6 @@ def own_accelerate_state() -> Iterator[None]:
         for state, before in shared:
             state._shared_state.clear()
             state._shared_state.update(before)
-        for name in [name for name in os.environ if name.startswith("ACCELERATE_") and name not in variables]:
+        for name in [name for name in os.environ if name.startswith(prefixes) and name not in variables]:
             del os.environ[name]
         os.environ.update(variables)
